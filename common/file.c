@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/stat.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "err.h"
+#include "fault.h"
+#include "image_lock.h"
+#include "range.h"
+
+#define BOUNCE_BYTES (256u << 10)
+#define PROBE_BYTES 4096u
+
+/* --- the kernel's files -------------------------------------------------------------------------------------- */
+
+static ssize_t posix_pread(struct file *f, void *buf, size_t len, uint64_t off)
+{
+        ssize_t n = pread(f->fd, buf, len, (off_t)off);
+
+        return n < 0 ? -errno : n;
+}
+
+static ssize_t posix_pwrite(struct file *f, const void *buf, size_t len, uint64_t off)
+{
+        ssize_t n = pwrite(f->fd, buf, len, (off_t)off);
+
+        return n < 0 ? -errno : n;
+}
+
+static int posix_truncate(struct file *f, uint64_t size)
+{
+        if (f->is_blkdev)
+                return size <= f->size ? 0 : -ENOSPC;
+        return ftruncate(f->fd, (off_t)size) < 0 ? -errno : 0;
+}
+
+static int posix_punch(struct file *f, uint64_t off, uint64_t len, bool keep_allocated)
+{
+        int mode = FALLOC_FL_KEEP_SIZE | (keep_allocated ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE);
+
+        return fallocate(f->fd, mode, (off_t)off, (off_t)len) < 0 ? -errno : 0;
+}
+
+static int posix_sync(struct file *f)
+{
+        return fdatasync(f->fd) < 0 ? -errno : 0;
+}
+
+static int posix_next_data(struct file *f, uint64_t off, uint64_t *data, uint64_t *hole)
+{
+        off_t d, h;
+
+        *data = off;
+        *hole = f->size;
+        if (f->is_blkdev)
+                return 0;
+        d = lseek(f->fd, (off_t)off, SEEK_DATA);
+        if (d < 0 && errno == ENXIO) {
+                *data = f->size;
+                return 0;
+        }
+        if (d < 0) /* knows no holes: all of it is data */
+                return 0;
+        h = lseek(f->fd, d, SEEK_HOLE);
+        if (h < 0)
+                return -errno;
+        *data = (uint64_t)d;
+        *hole = min_u64((uint64_t)h, f->size);
+        return 0;
+}
+
+static void posix_close(struct file *f)
+{
+        closep(&f->fd);
+}
+
+static const struct file_ops posix_ops = {
+        .pread = posix_pread,
+        .pwrite = posix_pwrite,
+        .truncate = posix_truncate,
+        .punch = posix_punch,
+        .sync = posix_sync,
+        .next_data = posix_next_data,
+        .close = posix_close,
+};
+
+/* What O_DIRECT asks for here: statx tells on newer kernels, else the smallest read that works is the answer. */
+static void find_alignment(struct file *f)
+{
+        AUTO(freep) char *probe = NULL;
+        struct statx stx;
+
+        f->mem_align = f->off_align = 1;
+        if (!f->direct)
+                return;
+        if (syscall(SYS_statx, f->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 && stx.stx_mask & STATX_DIOALIGN &&
+            stx.stx_dio_offset_align) {
+                f->mem_align = stx.stx_dio_mem_align;
+                f->off_align = stx.stx_dio_offset_align;
+                return;
+        }
+        f->mem_align = f->off_align = PROBE_BYTES;
+        probe = aligned_alloc(PROBE_BYTES, PROBE_BYTES);
+        for (uint32_t a = 512; probe && a < PROBE_BYTES; a *= 2)
+                if (pread(f->fd, probe, a, 0) >= 0) {
+                        f->mem_align = f->off_align = a;
+                        return;
+                }
+}
+
+static int look_at(struct file *f)
+{
+        struct stat st;
+
+        if (fstat(f->fd, &st) < 0)
+                return err_note(-errno, "'%s': cannot stat: %s", f->path, strerror(errno));
+        f->dev = st.st_dev;
+        f->ino = st.st_ino;
+        f->is_blkdev = S_ISBLK(st.st_mode);
+        if (f->is_blkdev) {
+                if (ioctl(f->fd, BLKGETSIZE64, &f->size) < 0)
+                        return err_note(-errno, "'%s': cannot read the device's size: %s", f->path, strerror(errno));
+        } else if (S_ISREG(st.st_mode)) {
+                f->size = (uint64_t)st.st_size;
+        } else {
+                return err_note(-ENOTSUP, "'%s' is neither a regular file nor a block device", f->path);
+        }
+        return 0;
+}
+
+static int open_fd(struct file *f, unsigned flags)
+{
+        int how = O_CLOEXEC | O_NONBLOCK | (flags & FILE_RDONLY ? O_RDONLY : O_RDWR);
+
+        if (flags & FILE_CREATE)
+                how |= O_CREAT | O_EXCL;
+        if (flags & FILE_OVERWRITE)
+                how |= O_CREAT; /* emptied after the lock is ours */
+        f->direct = flags & FILE_DIRECT;
+        f->fd = open(f->path, how | (f->direct ? O_DIRECT : 0), 0644);
+        if (f->fd < 0 && f->direct && errno == EINVAL) {
+                f->direct = false;
+                f->fd = open(f->path, how, 0644);
+        }
+        return f->fd < 0 ? err_note(-errno, "'%s': cannot open: %s", f->path, strerror(errno)) : 0;
+}
+
+int file_open(const char *path, unsigned flags, struct file **ret)
+{
+        struct file *f = calloc(1, sizeof(*f));
+        int r;
+
+        if (!f)
+                return -ENOMEM;
+        f->ops = &posix_ops;
+        f->fd = -1;
+        f->read_only = flags & FILE_RDONLY;
+        f->path = strdup(path);
+        r = f->path ? open_fd(f, flags) : -ENOMEM;
+        if (r == 0)
+                r = look_at(f);
+        if (r == 0 && !(flags & FILE_NO_LOCK))
+                r = image_lock(f->fd, f->path, !f->read_only);
+        if (r == 0 && flags & FILE_OVERWRITE && !f->is_blkdev)
+                r = file_truncate(f, 0);
+        if (r < 0) {
+                if (flags & FILE_CREATE && f->fd >= 0)
+                        unlink(path);
+                file_close(f);
+                return r;
+        }
+        find_alignment(f);
+        *ret = f;
+        return 0;
+}
+
+void file_close(struct file *f)
+{
+        if (!f)
+                return;
+        f->ops->close(f);
+        free(f->path);
+        free(f);
+}
+
+/* --- whole ranges, any alignment ------------------------------------------------------------------------------ */
+
+static bool fits_direct(const struct file *f, const void *buf, size_t len, uint64_t off)
+{
+        return is_aligned((uintptr_t)buf, f->mem_align) && is_aligned(len | off, f->off_align);
+}
+
+/* Short transfers are normal: go on where it stopped. Returns the bytes read; fewer than @len only at the end. */
+static ssize_t read_all(struct file *f, void *buf, size_t len, uint64_t off)
+{
+        size_t done = 0;
+
+        while (done < len) {
+                ssize_t n = f->ops->pread(f, (char *)buf + done, len - done, off + done);
+
+                if (n == -EINTR || n == -EAGAIN)
+                        continue;
+                if (n < 0)
+                        return n;
+                if (n == 0)
+                        break;
+                done += (size_t)n;
+                if (!is_aligned((uint64_t)n, f->off_align)) /* the end of the file; O_DIRECT could not go on anyway */
+                        break;
+        }
+        return (ssize_t)done;
+}
+
+static int write_all(struct file *f, const void *buf, size_t len, uint64_t off)
+{
+        size_t done = 0;
+
+        while (done < len) {
+                ssize_t n = f->ops->pwrite(f, (const char *)buf + done, len - done, off + done);
+
+                if (n == -EINTR || n == -EAGAIN)
+                        continue;
+                if (n <= 0)
+                        return n < 0 ? (int)n : -EIO;
+                done += (size_t)n;
+        }
+        return 0;
+}
+
+static int read_zero_padded(struct file *f, void *buf, size_t len, uint64_t off)
+{
+        ssize_t n = read_all(f, buf, len, off);
+
+        if (n < 0)
+                return (int)n;
+        memset((char *)buf + n, 0, len - (size_t)n);
+        return 0;
+}
+
+/* Through an aligned buffer, a piece at a time; a write reads the bytes around it first. */
+static int bounce(struct file *f, void *rbuf, const void *wbuf, size_t len, uint64_t off)
+{
+        AUTO(freep) char *tmp = aligned_alloc(max_u64(f->mem_align, PROBE_BYTES), BOUNCE_BYTES);
+        uint64_t old_size = f->size;
+
+        if (!tmp)
+                return -ENOMEM;
+        for (size_t done = 0; done < len;) {
+                uint64_t start = round_down(off + done, f->off_align);
+                size_t skip = (size_t)(off + done - start);
+                size_t n = min_u64(len - done, BOUNCE_BYTES - skip);
+                size_t whole = round_up(skip + n, f->off_align);
+                int r = read_zero_padded(f, tmp, whole, start);
+
+                if (r == 0 && wbuf) {
+                        memcpy(tmp + skip, (const char *)wbuf + done, n);
+                        r = write_all(f, tmp, whole, start);
+                }
+                if (r < 0)
+                        return r;
+                if (rbuf)
+                        memcpy((char *)rbuf + done, tmp + skip, n);
+                done += n;
+        }
+        if (wbuf && !f->is_blkdev && round_up(off + len, f->off_align) > max_u64(old_size, off + len))
+                return f->ops->truncate(f, max_u64(old_size, off + len)); /* the padding was ours, not the caller's */
+        return 0;
+}
+
+static int noted(struct file *f, int r, const char *what, uint64_t off)
+{
+        if (r == 0)
+                return 0;
+        return err_note(r, "'%s': cannot %s at offset %llu: %s", f->path, what, (unsigned long long)off, strerror(-r));
+}
+
+int file_pread(struct file *f, void *buf, size_t len, uint64_t off)
+{
+        int r = FAULT("file.read");
+
+        if (r == 0 && fits_direct(f, buf, len, off))
+                r = read_zero_padded(f, buf, len, off);
+        else if (r == 0)
+                r = bounce(f, buf, NULL, len, off);
+        return noted(f, r, "read", off);
+}
+
+int file_pwrite(struct file *f, const void *buf, size_t len, uint64_t off)
+{
+        struct iovec iov = { (void *)buf, len };
+        struct file_event ev = { FILE_EV_WRITE, FILE_EV_ISSUED, off, len, &iov, 1 };
+        int r = FAULT("file.write");
+
+        if (r == 0) {
+                file_tell(f, &ev);
+                r = fits_direct(f, buf, len, off) ? write_all(f, buf, len, off) : bounce(f, NULL, buf, len, off);
+        }
+        if (r == 0) {
+                f->size = max_u64(f->size, off + len);
+                ev.phase = FILE_EV_DONE;
+                file_tell(f, &ev);
+        }
+        return noted(f, r, "write", off);
+}
+
+int file_truncate(struct file *f, uint64_t size)
+{
+        struct file_event ev = { FILE_EV_TRUNCATE, FILE_EV_ISSUED, size, 0, NULL, 0 };
+        int r = FAULT("file.truncate");
+
+        if (r == 0) {
+                file_tell(f, &ev);
+                r = f->ops->truncate(f, size);
+        }
+        if (r == 0) {
+                if (!f->is_blkdev)
+                        f->size = size;
+                ev.phase = FILE_EV_DONE;
+                file_tell(f, &ev);
+        }
+        return noted(f, r, "set the size", size);
+}
+
+static int write_zeroes(struct file *f, uint64_t off, uint64_t len)
+{
+        AUTO(freep) char *zeros = aligned_alloc(PROBE_BYTES, BOUNCE_BYTES);
+
+        if (!zeros)
+                return -ENOMEM;
+        memset(zeros, 0, BOUNCE_BYTES);
+        while (len) {
+                size_t n = min_u64(len, BOUNCE_BYTES - off % PROBE_BYTES); /* aligned again after the first piece */
+                int r = fits_direct(f, zeros, n, off) ? write_all(f, zeros, n, off) : bounce(f, NULL, zeros, n, off);
+
+                if (r < 0)
+                        return r;
+                off += n;
+                len -= n;
+        }
+        return 0;
+}
+
+int file_zero(struct file *f, uint64_t off, uint64_t len, bool keep_allocated)
+{
+        struct file_event ev = { keep_allocated ? FILE_EV_ZERO : FILE_EV_PUNCH, FILE_EV_ISSUED, off, len, NULL, 0 };
+        int r = FAULT("file.punch");
+
+        if (len == 0)
+                return 0;
+        if (r == 0) {
+                file_tell(f, &ev);
+                r = f->ops->punch(f, off, len, keep_allocated);
+                if (r == -EOPNOTSUPP || r == -ENODEV || r == -EINVAL)
+                        r = write_zeroes(f, off, len);
+        }
+        if (r == 0) {
+                ev.phase = FILE_EV_DONE;
+                file_tell(f, &ev);
+        }
+        return noted(f, r, "zero a range", off);
+}
+
+int file_sync(struct file *f)
+{
+        struct file_event ev = { .kind = FILE_EV_SYNC, .phase = FILE_EV_ISSUED };
+        int r = FAULT("file.sync");
+
+        if (r == 0) {
+                file_tell(f, &ev);
+                r = f->ops->sync(f);
+        }
+        if (r == 0) {
+                ev.phase = FILE_EV_DONE;
+                file_tell(f, &ev);
+        }
+        return noted(f, r, "sync", 0);
+}
+
+int file_next_data(struct file *f, uint64_t off, uint64_t *data, uint64_t *hole)
+{
+        if (off >= f->size) {
+                *data = *hole = f->size;
+                return 0;
+        }
+        return noted(f, f->ops->next_data(f, off, data, hole), "look for data", off);
+}
+
+int file_allocated(struct file *f, uint64_t *bytes)
+{
+        struct stat st;
+
+        *bytes = f->size;
+        if (f->fd < 0)
+                return 0;
+        if (fstat(f->fd, &st) < 0)
+                return -errno;
+        if (!f->is_blkdev)
+                *bytes = (uint64_t)st.st_blocks * 512;
+        return 0;
+}

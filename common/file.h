@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * file.h - the file seam: the one road from our code to the bytes of an image.
+ *
+ * Synchronous work (open, create, check, repair, snapshot of an image at rest) calls file_pread() and friends. The data
+ * path does not wait, so the engines of blkq submit to file->fd themselves; they honour the same tap and fault points.
+ * A memory file has no fd: fuzzers, unit tests and the crash replayer run whole drivers on it.
+ *
+ * Threads: the calls may be made from any thread, but two writers of one range are the caller's problem. file->size is
+ * read and written by one thread at a time (open/close, or the image's home thread).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+struct file;
+
+/* What happened to a file, for whoever records it (crash replay) or counts it (tests). */
+enum file_event_kind { FILE_EV_WRITE, FILE_EV_TRUNCATE, FILE_EV_PUNCH, FILE_EV_ZERO, FILE_EV_SYNC };
+enum file_event_phase {
+        FILE_EV_ISSUED, /* handed to the kernel: from here on a crash may show it, whole or in part */
+        FILE_EV_DONE,   /* completed without error; a DONE sync covers all that was DONE when it was ISSUED */
+};
+struct file_event {
+        enum file_event_kind kind;
+        enum file_event_phase phase;
+        uint64_t off, len;       /* bytes; TRUNCATE: off is the new size */
+        const struct iovec *iov; /* WRITE, ISSUED: the bytes, valid during the call only */
+        int niov;
+};
+struct file_tap {
+        void (*event)(struct file_tap *tap, struct file *f, const struct file_event *ev); /* thread of the I/O */
+};
+
+struct file_ops {
+        ssize_t (*pread)(struct file *f, void *buf, size_t len, uint64_t off);
+        ssize_t (*pwrite)(struct file *f, const void *buf, size_t len, uint64_t off);
+        int (*truncate)(struct file *f, uint64_t size);
+        int (*punch)(struct file *f, uint64_t off, uint64_t len, bool keep_allocated);
+        int (*sync)(struct file *f);
+        int (*next_data)(struct file *f, uint64_t off, uint64_t *data, uint64_t *hole);
+        void (*close)(struct file *f);
+};
+
+struct file {
+        const struct file_ops *ops;
+        struct file_tap *tap; /* NULL: nobody listens. Borrowed. */
+        char *path;           /* as it was opened, for messages; owned */
+        int fd;               /* -1: memory file */
+        uint64_t size;        /* bytes now; block device: its capacity, fixed */
+        uint32_t mem_align;   /* O_DIRECT: buffers must be aligned so (bytes); 1 when through the page cache */
+        uint32_t off_align;   /* O_DIRECT: offsets and lengths likewise */
+        bool read_only;
+        bool direct;       /* O_DIRECT is on */
+        bool is_blkdev;
+        dev_t dev;         /* identity, for loop checks */
+        ino_t ino;
+};
+
+enum file_flags {
+        FILE_RDONLY = 1 << 0,
+        FILE_DIRECT = 1 << 1,    /* O_DIRECT where the file system has it, else the page cache (file->direct tells) */
+        FILE_CREATE = 1 << 2,    /* must not exist yet (O_EXCL) */
+        FILE_OVERWRITE = 1 << 3, /* create or empty it */
+        FILE_NO_LOCK = 1 << 4,   /* take no image lock (-U, --force-share) */
+        FILE_SHARE_RO = 1 << 5,  /* backing file: others may read, nobody may write */
+};
+
+/**
+ * file_open - a regular file or block device, by path, close-on-exec.
+ * Takes QEMU's image locks (image_lock.h) unless FILE_NO_LOCK.
+ * Returns 0 and *ret (file_close() it), or -errno with a sentence that names the path: -EACCES, -ENOENT, -EISDIR,
+ * -EBUSY (locked by another program), -EEXIST, -ENOTSUP (not a regular file or block device).
+ */
+int file_open(const char *path, unsigned flags, struct file **ret);
+
+/* A file in memory with a copy of @bytes (NULL: zeros). Sparse pieces are not kept: use it for small images. */
+int file_open_mem(const void *bytes, size_t len, struct file **ret);
+
+/* The memory behind a memory file; @len gets its size. Valid until the next write or truncate. */
+const void *file_mem_bytes(const struct file *f, size_t *len);
+
+/* NULL is fine. Does not sync. */
+void file_close(struct file *f);
+
+/*
+ * All of these do the whole range or fail: 0 or -errno (a sentence is noted). No alignment is asked of the caller, also
+ * with O_DIRECT: they bounce. Bytes read past the end of the file are zeros. Fault points: file.read, file.write,
+ * file.truncate, file.punch, file.sync.
+ */
+int file_pread(struct file *f, void *buf, size_t len, uint64_t off);
+int file_pwrite(struct file *f, const void *buf, size_t len, uint64_t off);
+int file_truncate(struct file *f, uint64_t size);
+/* The range reads as zeros afterwards. Gives the space back, or keeps it allocated; writes zeros where that cannot be. */
+int file_zero(struct file *f, uint64_t off, uint64_t len, bool keep_allocated);
+int file_sync(struct file *f); /* fdatasync */
+
+/**
+ * file_next_data - the next run of data at or after @off: [*data, *hole). *data == f->size when there is none.
+ * A file system that knows no holes says that all is data.
+ */
+int file_next_data(struct file *f, uint64_t off, uint64_t *data, uint64_t *hole);
+
+/* Host bytes really allocated (st_blocks), for info and the daemon's statistics. */
+int file_allocated(struct file *f, uint64_t *bytes);
+
+/* For the engines: report an event of the asynchronous path to the tap. */
+static inline void file_tell(struct file *f, const struct file_event *ev)
+{
+        if (__builtin_expect(f->tap != NULL, 0))
+                f->tap->event(f->tap, f, ev);
+}

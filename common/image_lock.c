@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "image_lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "err.h"
+
+#define USED_BASE 100     /* QEMU: RAW_LOCK_PERM_BASE */
+#define UNSHARED_BASE 200 /* QEMU: RAW_LOCK_SHARED_BASE */
+
+enum { CONSISTENT_READ, WRITE, WRITE_UNCHANGED, RESIZE, NPERMS };
+#define BIT(n) (1u << (n))
+
+static int lock_byte(int fd, off_t byte)
+{
+        struct flock fl = { .l_whence = SEEK_SET, .l_start = byte, .l_len = 1, .l_type = F_RDLCK };
+
+        return fcntl(fd, F_OFD_SETLK, &fl) < 0 ? -errno : 0;
+}
+
+/* Would an exclusive lock on this byte be refused, that is: does anybody else hold it? */
+static int byte_is_taken(int fd, off_t byte)
+{
+        struct flock fl = { .l_whence = SEEK_SET, .l_start = byte, .l_len = 1, .l_type = F_WRLCK };
+
+        if (fcntl(fd, F_OFD_GETLK, &fl) < 0)
+                return -errno;
+        return fl.l_type == F_UNLCK ? 0 : -EBUSY;
+}
+
+static int take(int fd, unsigned used, unsigned unshared)
+{
+        for (int p = 0; p < NPERMS; p++) {
+                int r = 0;
+
+                if (used & BIT(p))
+                        r = lock_byte(fd, USED_BASE + p);
+                if (r == 0 && unshared & BIT(p))
+                        r = lock_byte(fd, UNSHARED_BASE + p);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* First lock, then look: of two that start together at least one sees the other. */
+static int look(int fd, unsigned used, unsigned unshared)
+{
+        for (int p = 0; p < NPERMS; p++) {
+                int r = 0;
+
+                if (used & BIT(p))
+                        r = byte_is_taken(fd, UNSHARED_BASE + p);
+                if (r == 0 && unshared & BIT(p))
+                        r = byte_is_taken(fd, USED_BASE + p);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int image_lock(int fd, const char *path, bool write)
+{
+        unsigned used = BIT(CONSISTENT_READ), unshared = BIT(WRITE) | BIT(RESIZE);
+        int r;
+
+        if (write)
+                used |= BIT(WRITE) | BIT(RESIZE);
+        r = take(fd, used, unshared);
+        if (r == 0)
+                r = look(fd, used, unshared);
+        if (r == -EOPNOTSUPP || r == -ENOLCK || r == -EINVAL)
+                return 0;
+        if (r == -EBUSY || r == -EAGAIN || r == -EACCES)
+                return err_note(-EBUSY, "'%s' is in use by another program (image lock for %s refused)", path,
+                                write ? "writing" : "reading");
+        return r < 0 ? err_note(r, "'%s': cannot lock the image: %s", path, strerror(-r)) : 0;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * image_lock.h - QEMU's image locks, so that QEMU, qemu-img, another vdiskd and we refuse each other's open images.
+ *
+ * Open-file-description locks on single bytes (QEMU block/file-posix.c, man qemu "file locking"): a shared lock on byte
+ * 100 + p says "I use permission p"; one on byte 200 + p says "I do not let others use p". Permissions: 0 consistent
+ * read, 1 write, 2 write unchanged, 3 resize. Locks go with the open file description: close() gives them back.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+/**
+ * image_lock - say what we do with the file behind @fd: read, or (@write) write and resize it. Either way nobody else may
+ * write or resize it meanwhile; tools that ask for no consistency (qemu-img -U) can still look.
+ * Returns 0, -EBUSY (another process holds the image; sentence noted with @path), or -errno; file systems without locks
+ * (-EOPNOTSUPP, -ENOLCK) count as 0.
+ */
+int image_lock(int fd, const char *path, bool write);

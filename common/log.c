@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "log.h"
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+
+#define LINE_MAX_BYTES 1024
+#define LIMIT_BURST 10u
+
+static const char *program = "vdiskd";
+static enum log_level max_level = LOG_LVL_INFO;
+static bool to_journal;
+
+void log_init(const char *prog, enum log_level max)
+{
+        program = prog;
+        max_level = max;
+        to_journal = getenv("JOURNAL_STREAM") != NULL;
+}
+
+static void line_va(enum log_level level, unsigned left_out, const char *fmt, va_list ap)
+{
+        char line[LINE_MAX_BYTES];
+        size_t n = 0;
+        ssize_t ignored;
+
+        if (level > max_level)
+                return;
+        if (to_journal)
+                n += (size_t)snprintf(line, sizeof(line), "<%d>", level);
+        else
+                n += (size_t)snprintf(line, sizeof(line), "%s: ", program);
+        n += (size_t)vsnprintf(line + n, sizeof(line) - n, fmt, ap);
+        if (left_out && n < sizeof(line))
+                n += (size_t)snprintf(line + n, sizeof(line) - n, " (%u like it left out)", left_out);
+        if (n > sizeof(line) - 2)
+                n = sizeof(line) - 2;
+        line[n++] = '\n';
+        ignored = write(STDERR_FILENO, line, n); /* one call, so lines of several threads do not mix */
+        (void)ignored;
+}
+
+void log_line(enum log_level level, const char *fmt, ...)
+{
+        va_list ap;
+
+        va_start(ap, fmt);
+        line_va(level, 0, fmt, ap);
+        va_end(ap);
+}
+
+void log_limited(struct log_limit *lim, enum log_level level, const char *fmt, ...)
+{
+        struct timespec now;
+        va_list ap;
+
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+        if (lim->said >= LIMIT_BURST && now.tv_sec == lim->last_sec) {
+                lim->dropped++;
+                return;
+        }
+        lim->said++;
+        lim->last_sec = now.tv_sec;
+        va_start(ap, fmt);
+        line_va(level, TAKE(lim->dropped, 0), fmt, ap);
+        va_end(ap);
+}
