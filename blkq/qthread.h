@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * qthread.h - a queue thread: one engine, an inbox, and whatever rings and disks are given to it.
+ *
+ * One round of the loop:  inbox -> pollers (virtqueues) -> round-end hooks (notify once a batch) -> engine_wait
+ * While pollers find work, or for poll_us after the last work, the thread spins; then it sleeps in the kernel.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "blkq/engine.h"
+#include "common/list.h"
+
+struct qthread;
+
+struct qthread_opts {
+        const char *name;          /* thread name, at most 15 bytes */
+        struct engine_opts engine;
+        unsigned poll_us;          /* the longest spin after the last work; adaptive below it; 0: never */
+        bool inline_loop;          /* start no thread: the caller turns the loop with qthread_run() (tools, tests) */
+};
+int qthread_new(const struct qthread_opts *opts, struct qthread **ret);
+void qthread_free(struct qthread *t); /* stops and joins; its disks and rings must be gone. NULL is fine */
+
+struct engine *qthread_engine(struct qthread *t);
+bool qthread_is_current(const struct qthread *t);
+const char *qthread_name(const struct qthread *t);
+
+/* Messages. The task is the poster's memory until run() starts. Any thread may post; never blocks, never fails; tasks
+ * from one poster run in order. A wake-up costs a system call only when the thread sleeps. */
+struct qtask {
+        void (*run)(struct qtask *task);
+        void *node[2]; /* the inbox's link */
+};
+void qthread_post(struct qthread *t, struct qtask *task);
+
+/* Work that can be found by looking (avail rings). poll() returns whether it found any. On-thread calls only. */
+struct qpoller {
+        bool (*poll)(struct qpoller *p);
+        void (*quiet)(struct qpoller *p, bool quiet); /* true: we spin, kicks are not needed; false: about to sleep. After
+                                                         false poll() is asked once more, so nothing is lost. May be NULL */
+        struct list link;
+};
+void qthread_add_poller(struct qthread *t, struct qpoller *p);
+void qthread_del_poller(struct qthread *t, struct qpoller *p);
+
+/* Call @h once at the end of this round (then it is off the list again). On-thread. For notify and other batching. */
+struct qhook {
+        void (*run)(struct qhook *h);
+        struct list link; /* list_init() it */
+};
+void qthread_at_round_end(struct qthread *t, struct qhook *h);
+
+/* One-shot timers, on-thread, millisecond grain. */
+struct qtimer {
+        void (*fire)(struct qtimer *t);
+        uint64_t at_ns;
+        struct list link; /* list_init() it */
+};
+void qthread_timer_set(struct qthread *t, struct qtimer *tm, uint64_t in_ns);
+void qthread_timer_cancel(struct qthread *t, struct qtimer *tm);
+
+/* inline_loop only: turn the loop until *done is true (set by a callback). */
+void qthread_run(struct qthread *t, const bool *done);
+/* inline_loop only: one round; @timeout_ns as in engine_wait(). */
+void qthread_run_once(struct qthread *t, uint64_t timeout_ns);

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * vol.h - a volume: an open image chain that takes block requests from several queue threads.
+ *
+ *   vol        the disk: image chain, home thread, flush state, statistics
+ *   vol_port   the disk as one queue thread sees it: its request pool, its counters, its requests in flight
+ *   blk_req    one request; lives and dies on its port's thread
+ *
+ * A request is first tried where it is: mapped data is read and overwritten by the port's own engine, no lock, no
+ * message. What needs a missing page, new clusters, a table change, decompression or a flush goes to the home thread as a
+ * message and comes back as one.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "blkq/engine.h"
+#include "blkq/qthread.h"
+#include "blkq/stats.h"
+#include "formats/format.h"
+
+enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_WRITE_ZEROES };
+enum blk_flags {
+        BLK_FUA = 1 << 0,   /* WRITE, WRITE_ZEROES, DISCARD: durable before done() */
+        BLK_UNMAP = 1 << 1, /* WRITE_ZEROES: may give the space back */
+};
+
+struct vol;
+struct vol_port;
+
+/*
+ * The caller fills the first part and keeps it, the iov array and the memory it names until done(). The caller checked
+ * the range against vol_size(). off and len are multiples of 512; WRITE and READ: the iov sums to len, any alignment.
+ */
+struct blk_req {
+        enum blk_op op;
+        unsigned flags;
+        uint64_t off, len; /* bytes; 0, 0 for FLUSH */
+        const struct iovec *iov;
+        unsigned niov;
+        void (*done)(struct blk_req *req, int res); /* 0 or -errno; port's thread; may be called from port_submit() */
+
+        struct blk_req_priv {
+                struct vol_port *port;
+                uint64_t start_ns;
+                struct list link;
+                struct qtask task;
+                struct io io; /* the common road needs no other memory */
+                void *job;    /* the rest of the road (request.c) */
+                int res;
+                uint8_t gen, state;
+        } p;
+};
+
+struct vol_opts {
+        const char *format;    /* NULL: probe; refused when the file looks like nothing (-> "say raw") */
+        bool read_only;
+        bool writeback;        /* cache=writeback: through the page cache instead of O_DIRECT */
+        bool no_lock;
+        uint64_t null_size;
+        size_t cache_bytes;    /* table cache; 0: default */
+        unsigned writeback_ms; /* tables are written this long after a change without a guest flush; 0: 5000 */
+};
+
+/**
+ * vol_open - open image and chain for serving. @home: the thread that changes its tables; @path is kept for messages.
+ * Synchronous; caller's thread. Returns 0 or -errno with a sentence.
+ */
+int vol_open(const char *path, const struct vol_opts *opts, struct qthread *home, struct vol **ret);
+
+/* The same on an open chain (taken, also on failure): tools and tests. */
+int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qthread *home, struct vol **ret);
+
+/**
+ * vol_close - settle the image (flush, give reservations back, exact size), close it, then call @closed on the home thread.
+ * All ports must be detached. @res is the first error on the way: data that could not be made durable.
+ */
+void vol_close(struct vol *v, void (*closed)(void *opaque, int res), void *opaque);
+
+uint64_t vol_size(const struct vol *v);         /* bytes, a multiple of 512 */
+bool vol_read_only(const struct vol *v);
+uint32_t vol_cluster_size(const struct vol *v); /* for TOPOLOGY and discard granularity hints; 1 for raw */
+uint32_t vol_block_size_min(const struct vol *v); /* 512, or 4096 when direct I/O on this file needs it */
+struct fmt_image *vol_image(struct vol *v);     /* home thread, or nothing in flight */
+const char *vol_path(const struct vol *v);
+
+/* A thread joins and leaves. Attach and detach run on that thread (post a task); detach needs nothing in flight. */
+int port_attach(struct vol *v, struct qthread *t, struct vol_port **ret);
+void port_detach(struct vol_port *p);
+struct vol *port_vol(struct vol_port *p);
+
+/* On the port's thread. done() is called exactly once, perhaps before this returns. */
+void port_submit(struct vol_port *p, struct blk_req *req);
+
+unsigned port_in_flight(const struct vol_port *p);
+const struct blk_stats *port_stats(const struct vol_port *p); /* read by any thread: relaxed atomics inside */

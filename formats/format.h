@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * format.h - what an image format can be asked.
+ *
+ * Formats compute, blkq executes. While a disk is served a driver does no I/O, never waits and starts no thread: it says
+ * where bytes live (fmt_map), what a write needs (fmt_plan_write) and which table writes make it durable (fmt_flush).
+ * I/O that a driver needs for itself (load a table page, write tables) is a *batch*: steps for somebody else to run.
+ *
+ * Threads. An image has one *home* thread. Every function here is home only, except fmt_map(), which any thread may call
+ * inside rcu_read_lock(): tables are published with RCU and their entries are 64-bit atomics, so a lookup takes no lock.
+ * Only home changes tables and the cache, so there is one writer and nothing to race with. Work on an image at rest
+ * (open, create, check, snapshot, resize) is plain synchronous code over the file seam, on the caller's thread.
+ *
+ * Units are bytes everywhere unless a name says otherwise. Errors are negative errno; where the driver knows the story a
+ * sentence is noted (err.h).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <jansson.h>
+
+#include "common/file.h"
+#include "common/list.h"
+
+struct fmt_image;
+struct fmt_batch;
+struct fmt_plan;
+
+/* --- where bytes live ----------------------------------------------------------------------------------------- */
+
+enum extent_kind {
+        EXT_DATA,       /* at [host, host + len) of img->file */
+        EXT_ZERO,       /* reads as zeros */
+        EXT_COMPRESSED, /* packed in [host, host + packed_len) of img->file; see fmt_unpack() */
+        EXT_ABSENT,     /* not in this image: ask the backing image; never returned by chain_map() */
+        EXT_NOWHERE,    /* the null format: reads leave the buffer as it is, writes vanish */
+};
+
+struct extent {
+        enum extent_kind kind;
+        bool writable;          /* DATA: may be overwritten in place (ours alone, and the image is open for writing) */
+        bool allocated;         /* ZERO: host space is kept for it (map shows it) */
+        uint32_t packed_len;    /* COMPRESSED: bytes to read at host */
+        uint32_t skip;          /* COMPRESSED: the range starts this far into the unpacked cluster */
+        uint64_t off, len;      /* guest bytes */
+        uint64_t host;          /* bytes in img->file */
+        struct fmt_image *img;  /* whose file (a chain has several) */
+        unsigned depth;         /* 0: the top image, 1: its backing image, ... */
+};
+
+/**
+ * fmt_map - where do the bytes of a guest range live, in this image alone?
+ * @off, @len: any alignment, len > 0, inside the image (the caller checked).
+ * @ext: the caller's array; filled in guest order without gaps, at most @max entries; neighbours that can be one are one.
+ *
+ * Returns how many extents (>= 1; they may end before off + len when @max is reached), -EAGAIN when a table page is not
+ * cached (home: run fmt_want(img), call again; other threads: hand the request to home), or -EIO when the image
+ * contradicts itself (it is then marked corrupt in memory and refuses writes).
+ * Any thread, inside rcu_read_lock(). No I/O, no allocation, never blocks.
+ */
+int fmt_map(struct fmt_image *img, uint64_t off, uint64_t len, struct extent *ext, unsigned max);
+
+/**
+ * chain_map - the same through the whole chain: EXT_ABSENT becomes what the backing images say, zeros beyond their end.
+ * -EAGAIN: *missing is the image of the chain whose page is wanted. Same rules and threads as fmt_map().
+ */
+int chain_map(struct fmt_image *top, uint64_t off, uint64_t len, struct extent *ext, unsigned max,
+              struct fmt_image **missing);
+
+/**
+ * fmt_unpack - decompress one cluster.
+ * @packed: ext->packed_len bytes as they lie in the file. @out: exactly img->cluster_size bytes.
+ * Returns 0 or -EIO (not exactly one cluster of output). Pure: any thread, a worker by preference.
+ */
+int fmt_unpack(struct fmt_image *img, const void *packed, size_t packed_len, void *out);
+
+/* --- batches: I/O a driver needs for itself ------------------------------------------------------------------- */
+
+enum fmt_op {
+        FMT_READ,
+        FMT_WRITE,
+        FMT_ZERO,     /* the range reads as zeros afterwards and its space is given back (punch hole) */
+        FMT_TRUNCATE, /* off is the new file size */
+        FMT_SYNC,     /* barrier: all earlier steps have completed and are durable before any later step starts */
+};
+struct fmt_step {
+        enum fmt_op op;
+        uint64_t off, len;
+        void *buf; /* READ, WRITE: page-aligned, the driver's, untouched by others until done() */
+};
+
+/*
+ * Steps between two FMT_SYNCs may run in any order and at once. The first error stops the batch: no later SYNC group is
+ * started, done() gets the errno. done() runs on home, exactly once per batch that was started, and frees the batch; it
+ * may leave the driver with further work (fmt_housekeep).
+ */
+struct fmt_batch {
+        struct fmt_image *img; /* whose file */
+        struct fmt_step *step;
+        unsigned nsteps;
+        void (*done)(struct fmt_batch *b, int err);
+
+        /* The executor's: */
+        bool started;
+        struct list waiters; /* list_init()ed by fmt_batch_new */
+};
+struct fmt_batch *fmt_batch_new(struct fmt_image *img, unsigned max_steps, size_t struct_size); /* NULL: ENOMEM */
+void fmt_batch_free(struct fmt_batch *b); /* the steps array and @b; buffers are the driver's business */
+
+/* Runs a batch to its end on this thread through the file seam, calls done(). For images at rest, tools and tests. */
+int fmt_batch_run_sync(struct fmt_batch *b);
+
+/**
+ * fmt_want - the batch that the last -EAGAIN of this image waits for.
+ * Several callers that want the same page get the same batch (started tells whether it runs already). NULL after an
+ * -EAGAIN means: the cache is full of dirty pages, flush first.
+ */
+struct fmt_batch *fmt_want(struct fmt_image *img);
+
+/* --- changing an image: home only ----------------------------------------------------------------------------- */
+
+enum plan_kind {
+        PLAN_IN_PLACE, /* write [off, off+len) at host. Nothing to commit */
+        PLAN_ALLOCATE, /* write head + data + tail as one write at host - head; then commit */
+        PLAN_TABLES,   /* only tables change (discard, zeroes); commit publishes it */
+        PLAN_PUNCH,    /* FMT_ZERO (or zero range, see keep) of [host, host+len) of the file does it. Nothing to commit */
+        PLAN_WRITE_ZEROES, /* zeros must be written as data: use fmt_plan_write for [off, off+len) */
+        PLAN_NOTHING,  /* reads as asked already, or the hint cannot be followed: succeed */
+};
+
+/*
+ * What to do about the first [off, off + len) of the range that was asked; call again for the rest. Zero-initialise.
+ * From a successful fmt_plan_write() to fmt_commit() or fmt_abort() the clusters that the range touches are the plan's:
+ * the caller keeps any other write, discard or zeroing of the same clusters away (blkq/overlap.c does). Reads go on.
+ */
+struct fmt_plan {
+        enum plan_kind kind;
+        uint64_t off, len; /* guest bytes done by this plan */
+        uint64_t host;     /* where byte @off goes in the file */
+        /*
+         * ALLOCATE: copy-up. The clusters' other bytes, [off - head, off) and [off + len, off + len + tail), must go into
+         * the same write, read through chain_map() before commit. Both 0 when nothing is needed (the write fills its
+         * clusters, or the rest reads as zeros and the new clusters do too).
+         */
+        uint64_t head, tail;
+        bool fresh; /* ALLOCATE: the new clusters read as zeros; head and tail that are all zeros need not be written */
+        bool keep;  /* PUNCH: keep the space allocated */
+        uint64_t tag[4]; /* the driver's */
+};
+
+/**
+ * fmt_plan_write - make [off, off+len) writable: in place, or in new clusters (contiguous in the file, as many as fit).
+ * Reserves everything (data, table, refcounts) before it changes anything. Returns 0, -EAGAIN (see fmt_want),
+ * -ENOSPC / -EFBIG (the format's limits), -EROFS, -EIO (corrupt), -ENOMEM. Failure changes nothing.
+ */
+int fmt_plan_write(struct fmt_image *img, uint64_t off, uint64_t len, struct fmt_plan *plan);
+
+enum { ZERO_MAY_UNMAP = 1 << 0, ZERO_DISCARD = 1 << 1 };
+/**
+ * fmt_plan_zero - make [off, off+len) read as zeros (0 or ZERO_MAY_UNMAP), or drop it (ZERO_DISCARD: contents no longer
+ * matter, but never what lay there before in a backing image or another place).
+ * Sub-cluster edges come back as PLAN_WRITE_ZEROES (zeroing) or PLAN_NOTHING (discard). Same errors as fmt_plan_write().
+ */
+int fmt_plan_zero(struct fmt_image *img, uint64_t off, uint64_t len, unsigned flags, struct fmt_plan *plan);
+
+/* The data of an ALLOCATE plan is in the file (not yet durable), or a TABLES plan shall happen: publish. Cannot fail. */
+void fmt_commit(struct fmt_image *img, struct fmt_plan *plan);
+
+/* The data could not be written: give the clusters back. Its bytes may be half written; nobody will see them. */
+void fmt_abort(struct fmt_image *img, struct fmt_plan *plan);
+
+/*
+ * Host clusters that a commit unlinked are *dying*: requests that looked the old mapping up may still have I/O in flight
+ * there, on any thread. When fmt_dying() is not 0 the executor lets every thread finish the requests it has in flight
+ * now and then calls fmt_dying_release() with the number it was given.
+ */
+uint64_t fmt_dying(struct fmt_image *img);                    /* 0: nothing; else a ticket covering all so far */
+void fmt_dying_release(struct fmt_image *img, uint64_t ticket);
+
+/**
+ * fmt_flush - the batch that makes everything committed so far durable; its last step is FMT_SYNC.
+ * Never NULL on success: *ret is just a sync when no table is dirty. It is a snapshot: later commits do not slip in.
+ * One flush batch at a time per image (the executor waits). -ENOMEM. After a failed batch the pages are dirty again.
+ */
+int fmt_flush(struct fmt_image *img, struct fmt_batch **ret);
+
+/* Are there table changes that only a flush will make durable? (Write-back by timer, and before close.) */
+bool fmt_is_dirty(const struct fmt_image *img);
+
+/**
+ * fmt_housekeep - the next batch of work that waits for no guest: load refcounts of freed clusters, punch them, ...
+ * Asked after each done() and flush. *ret is NULL when there is nothing to do now. -ENOMEM.
+ */
+int fmt_housekeep(struct fmt_image *img, struct fmt_batch **ret);
+
+/*
+ * No more writes will come: give reservations back, so that flush and housekeep, repeated until fmt_is_dirty() is false
+ * and housekeep is NULL, leave a tidy image (no leaks, exact file size). Then fmt_close().
+ */
+void fmt_wind_down(struct fmt_image *img);
+
+/* --- images at rest ------------------------------------------------------------------------------------------- */
+
+enum fmt_open_flags {
+        FMT_RDONLY = 1 << 0,
+        FMT_DIRECT = 1 << 1,     /* O_DIRECT for all files of the chain */
+        FMT_NO_BACKING = 1 << 2, /* do not open the backing chain; absent ranges read as zeros */
+        FMT_NO_LOCK = 1 << 3,
+        FMT_REPAIRING = 1 << 4,  /* accept dirty and corrupt images for writing (check -r) */
+        FMT_INFO_ONLY = 1 << 5,  /* header only: tables are not loaded, nothing may be mapped */
+};
+struct fmt_open_opts {
+        const char *format;  /* NULL: probe. Whoever serves guests must name it; see fmt_probe() */
+        unsigned flags;
+        size_t cache_bytes;  /* table cache per image; 0: default (FMT_CACHE_DEFAULT) */
+};
+#define FMT_CACHE_DEFAULT (32u << 20)
+#define FMT_MAX_CHAIN 64u
+
+/**
+ * chain_open - open an image and, unless FMT_NO_BACKING, its backing files (read-only, formats as named in the images;
+ * a backing file whose format is not named is refused, except that FMT_RDONLY tools may probe it).
+ * Relative backing names are relative to the directory of the image that names them; names with a protocol ("nbd:",
+ * "json:") are refused; loops and chains longer than FMT_MAX_CHAIN are refused.
+ * Returns 0 and *ret (chain_close() it) or -errno with a sentence. Work and memory are bounded by the files' real sizes
+ * (64 MiB, 2 s), not by what headers claim.
+ */
+int chain_open(const char *path, const struct fmt_open_opts *opts, struct fmt_image **ret);
+
+/* One image on a file of the caller's (taken, also on failure), without backing chain. Fuzzers and tests use this. */
+int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret);
+
+/* NULL is fine. Does not write: wind down and flush first (fmt_settle_sync() for images at rest). */
+void chain_close(struct fmt_image *top);
+
+/* fmt_wind_down, then flush and housekeep until clean, on this thread. For tools and tests that wrote through plans. */
+int fmt_settle_sync(struct fmt_image *img);
+
+/**
+ * fmt_probe - which format do the first bytes of the file look like? NULL: none known (it could be raw).
+ * Never returns "raw": a guest can write any header into a raw disk, so raw must be said by the operator.
+ */
+const char *fmt_probe(const void *head, size_t len);
+
+/* --- the image and its driver --------------------------------------------------------------------------------- */
+
+struct fmt_image {
+        const struct fmt_driver *drv;
+        struct file *file;         /* owned */
+        struct fmt_image *backing; /* owned; NULL: none */
+        uint64_t size;             /* virtual size; served rounded up to 512 */
+        uint32_t cluster_size;     /* unit of allocation; 1 for raw and null */
+        bool read_only;
+        bool corrupt;              /* contradicts itself: no more writes */
+        char *backing_name;        /* as written in the image; NULL: none */
+        char *backing_format;      /* likewise; NULL: not named */
+        struct fmt_batch *want;    /* see fmt_want() */
+};
+
+/* One finding of a check; the driver calls it for each. @repaired: check -r fixed it. */
+struct fmt_finding {
+        enum { FINDING_CORRUPTION, FINDING_LEAK } kind;
+        bool repaired;
+        const char *text; /* one sentence; valid during the call */
+};
+struct fmt_check {
+        bool fix_leaks, fix_all;
+        void (*finding)(struct fmt_check *chk, const struct fmt_finding *f); /* may be NULL */
+        void (*progress)(struct fmt_check *chk, double done);                /* 0..1; may be NULL */
+        void *opaque;
+        /* Results, as in qemu-img check --output=json: */
+        uint64_t corruptions, leaks, check_errors, corruptions_fixed, leaks_fixed;
+        uint64_t image_end_offset, total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
+};
+
+/* Options of create, as "name=value" text like qemu-img's -o; the driver knows its own names. */
+struct fmt_option {
+        const char *name, *value;
+};
+struct fmt_option_doc {
+        const char *name, *type, *help; /* for "-o help" */
+};
+struct fmt_create {
+        uint64_t size;
+        const char *backing_name, *backing_format; /* NULL: none. Stored as given */
+        const struct fmt_option *opts;
+        size_t nopts;
+};
+
+struct fmt_snapshot {
+        char *id, *name;               /* owned */
+        uint64_t vm_state_size, disk_size, vm_clock_ns, icount;
+        uint32_t date_sec, date_nsec;
+};
+
+enum fmt_caps { FMT_CAN_WRITE = 1 << 0, FMT_HAS_BACKING = 1 << 1, FMT_HAS_SNAPSHOTS = 1 << 2, FMT_NO_FILE = 1 << 3 };
+
+/* A format. A reader sees at once what it can do and what it leaves out; NULL: it cannot. Contracts as above. */
+struct fmt_driver {
+        const char *name;
+        unsigned caps;
+        bool (*probe)(const void *head, size_t len);
+        /* Believe nothing yet: check header and table sizes. Takes @file in any case. Allocates its own image struct. */
+        int (*open)(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret);
+        void (*close)(struct fmt_image *img); /* takes half-open images; frees the struct, not file and backing */
+
+        int (*map)(struct fmt_image *img, uint64_t off, uint64_t len, struct extent *ext, unsigned max);
+        int (*unpack)(struct fmt_image *img, const void *packed, size_t packed_len, void *out);
+
+        int (*plan_write)(struct fmt_image *img, uint64_t off, uint64_t len, struct fmt_plan *plan);
+        int (*plan_zero)(struct fmt_image *img, uint64_t off, uint64_t len, unsigned flags, struct fmt_plan *plan);
+        void (*commit)(struct fmt_image *img, struct fmt_plan *plan);
+        void (*abort)(struct fmt_image *img, struct fmt_plan *plan);
+        uint64_t (*dying)(struct fmt_image *img);
+        void (*dying_release)(struct fmt_image *img, uint64_t ticket);
+        int (*flush)(struct fmt_image *img, struct fmt_batch **ret);
+        bool (*is_dirty)(const struct fmt_image *img);
+        int (*housekeep)(struct fmt_image *img, struct fmt_batch **ret);
+        void (*wind_down)(struct fmt_image *img);
+
+        /* At rest; @file is empty (create) or the image is open and nothing is in flight. */
+        int (*create)(struct file *file, const struct fmt_create *req);
+        const struct fmt_option_doc *create_options; /* ends with a NULL name */
+        int (*check)(struct fmt_image *img, struct fmt_check *chk);
+        int (*resize)(struct fmt_image *img, uint64_t size, bool shrink_ok);
+        int (*info)(struct fmt_image *img, json_t *into); /* qemu-img's "format-specific" object: {"type":..,"data":..} */
+        int (*snapshot_list)(struct fmt_image *img, struct fmt_snapshot **ret, size_t *n);
+        int (*snapshot_create)(struct fmt_image *img, const char *name);
+        int (*snapshot_apply)(struct fmt_image *img, const char *name_or_id);
+        int (*snapshot_delete)(struct fmt_image *img, const char *name_or_id);
+};
+
+const struct fmt_driver *fmt_driver_find(const char *name);  /* NULL: unknown */
+const struct fmt_driver *const *fmt_drivers(void);           /* NULL-terminated */
+
+/* qemu-img create: makes the file, writes an empty image, removes the file again on failure (unless it was there). */
+int fmt_create_path(const char *path, const struct fmt_driver *drv, const struct fmt_create *req);
+
+void fmt_snapshots_free(struct fmt_snapshot *s, size_t n);

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * export.h - one disk offered on one vhost-user socket. The face of vhost_user_blk to the daemon.
+ *
+ * The export listens, takes one front end at a time (a second one is accepted, told nothing and closed, with a log line),
+ * and when the front end goes away it drains the rings and waits for the next. Control thread only.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "blkq/qthread.h"
+#include "blkq/vol.h"
+#include "common/loop.h"
+
+struct export;
+
+struct export_opts {
+        const char *name;       /* for log lines: the disk's path or name */
+        const char *serial;     /* GET_ID, at most 20 bytes; NULL: "" */
+        unsigned num_queues;    /* offered to the front end, 1..256; 0: 64 */
+        uint32_t block_size;    /* logical block size, 512 or 4096; 0: 512 */
+        struct qthread **threads; /* queues are dealt out over these, round robin from home on */
+        unsigned nthreads;
+        unsigned start_thread;  /* index of the volume's home in threads[] */
+};
+
+/**
+ * export_new - serve @v on @listen_fd (a listening Unix stream socket; taken, also on failure).
+ * Returns 0 or -errno with a sentence.
+ */
+int export_new(struct loop *l, struct vol *v, int listen_fd, const struct export_opts *opts, struct export **ret);
+
+/* Stop popping, finish what is in flight, close the session and the sockets, then call @stopped (control thread) and free. */
+void export_stop(struct export *x, void (*stopped)(void *opaque), void *opaque);
