@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "back_end.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/err.h"
+
+#define START_TIMEOUT_MS 20000
+#define ARGS_MAX 32
+
+struct args {
+        char *v[ARGS_MAX + 1];
+        unsigned n;
+};
+
+static void args_add(struct args *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void args_add(struct args *a, const char *fmt, ...)
+{
+        va_list ap;
+
+        va_start(ap, fmt);
+        if (a->n == ARGS_MAX || vasprintf(&a->v[a->n], fmt, ap) < 0)
+                abort();
+        va_end(ap);
+        a->v[++a->n] = NULL;
+}
+
+static void args_finish(struct args *a)
+{
+        for (unsigned i = 0; i < a->n; i++)
+                free(a->v[i]);
+}
+
+static const char *daemon_path(void)
+{
+        const char *p = getenv("E2E_BACK_END");
+
+        return p ? p : "qemu-storage-daemon";
+}
+
+bool be_is_vdiskd(void)
+{
+        return !strstr(daemon_path(), "qemu-storage-daemon");
+}
+
+static pid_t spawn(const struct args *a, int out_fd)
+{
+        pid_t parent = getpid(), pid = fork();
+
+        if (pid != 0)
+                return pid < 0 ? -errno : pid;
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that dies takes its daemon with it */
+        if (getppid() != parent)
+                _exit(127);
+        if (out_fd >= 0)
+                dup2(out_fd, STDOUT_FILENO);
+        execvp(a->v[0], a->v);
+        fprintf(stderr, "%s: %s\n", a->v[0], strerror(errno));
+        _exit(127);
+}
+
+/* Exit status of a program that ran to its end. */
+static int run(const struct args *a)
+{
+        AUTO(closep) int quiet = open("/dev/null", O_WRONLY | O_CLOEXEC);
+        pid_t pid = spawn(a, quiet);
+        int st;
+
+        if (pid < 0)
+                return pid;
+        while (waitpid(pid, &st, 0) < 0)
+                if (errno != EINTR)
+                        return -errno;
+        return WIFEXITED(st) ? WEXITSTATUS(st) : -EINTR;
+}
+
+static int make_image(const struct be_disk *d)
+{
+        AUTO(args_finish) struct args a = { 0 };
+        int r;
+
+        args_add(&a, "qemu-img");
+        args_add(&a, "create");
+        args_add(&a, "-f");
+        args_add(&a, "%s", d->format);
+        args_add(&a, "%s", d->path);
+        args_add(&a, "%llu", (unsigned long long)d->size);
+        r = run(&a);
+        return r ? err_note(-EIO, "qemu-img create %s failed with %d", d->path, r) : 0;
+}
+
+static void qsd_args(const struct back_end *b, struct args *a)
+{
+        for (unsigned i = 0; i < b->ndisks; i++) {
+                const struct be_disk *d = &b->disks[i];
+
+                args_add(a, "--blockdev");
+                args_add(a, "file,node-name=f%u,filename=%s,discard=unmap%s", i, d->path,
+                         d->read_only ? ",read-only=on" : "");
+                args_add(a, "--blockdev");
+                args_add(a, "%s,node-name=d%u,file=f%u,discard=unmap%s", d->format, i, i,
+                         d->read_only ? ",read-only=on" : "");
+                args_add(a, "--export");
+                args_add(a, "vhost-user-blk,id=e%u,node-name=d%u,addr.type=unix,addr.path=%s,num-queues=%u%s", i, i,
+                         d->socket, d->num_queues, d->read_only ? "" : ",writable=on");
+        }
+}
+
+static void vdiskd_args(const struct back_end *b, struct args *a)
+{
+        for (unsigned i = 0; i < b->ndisks; i++) {
+                const struct be_disk *d = &b->disks[i];
+
+                args_add(a, "--disk");
+                args_add(a, "path=%s,format=%s,socket=%s,num-queues=%u%s", d->path, d->format, d->socket,
+                         d->num_queues, d->read_only ? ",read-only=on" : "");
+        }
+}
+
+/* A socket that listens shows 00010000 (__SO_ACCEPTCON) in the flags column. */
+static bool listens(const char *path)
+{
+        FILE *f = fopen("/proc/net/unix", "re");
+        char line[256], name[128];
+        unsigned flags;
+        bool found = false;
+
+        if (!f)
+                return false;
+        while (!found && fgets(line, sizeof(line), f))
+                found = sscanf(line, "%*s %*x %*x %x %*x %*x %*u %127s", &flags, name) == 2 && flags & 0x10000 &&
+                        strcmp(name, path) == 0;
+        fclose(f);
+        return found;
+}
+
+static int wait_listening(struct back_end *b, const char *socket)
+{
+        uint64_t deadline = clock_ns() + START_TIMEOUT_MS * NS_PER_MS;
+
+        while (!listens(socket)) {
+                if (!be_running(b))
+                        return err_note(-ECHILD, "%s ended before it listened on %s", daemon_path(), socket);
+                if (clock_ns() > deadline)
+                        return err_note(-ETIMEDOUT, "%s does not listen on %s", daemon_path(), socket);
+                usleep(2000);
+        }
+        return 0;
+}
+
+int be_start(struct back_end *b)
+{
+        AUTO(args_finish) struct args a = { 0 };
+        int r = 0;
+
+        args_add(&a, "%s", daemon_path());
+        if (be_is_vdiskd())
+                vdiskd_args(b, &a);
+        else
+                qsd_args(b, &a);
+        for (unsigned i = 0; i < b->ndisks; i++)
+                unlink(b->disks[i].socket);
+        r = spawn(&a, -1);
+        if (r < 0)
+                return r;
+        b->pid = r;
+        r = 0;
+        for (unsigned i = 0; r == 0 && i < b->ndisks; i++)
+                r = wait_listening(b, b->disks[i].socket);
+        return r;
+}
+
+int be_new(struct back_end *b, const struct be_disk *disks, unsigned n)
+{
+        int r = 0;
+
+        *b = (struct back_end){ .ndisks = n };
+        snprintf(b->dir, sizeof(b->dir), "%s/vdiskd-e2e-XXXXXX", "/tmp");
+        if (!mkdtemp(b->dir))
+                return -errno;
+        for (unsigned i = 0; r == 0 && i < n; i++) {
+                struct be_disk *d = &b->disks[i];
+
+                *d = disks[i];
+                d->num_queues = d->num_queues ? d->num_queues : 4;
+                snprintf(d->path, sizeof(d->path), "%s/disk%u.img", b->dir, i);
+                snprintf(d->socket, sizeof(d->socket), "%s/disk%u.sock", b->dir, i);
+                r = make_image(d);
+        }
+        if (r == 0)
+                r = be_start(b);
+        if (r < 0)
+                be_free(b);
+        return r;
+}
+
+static int be_wait(struct back_end *b, int *st)
+{
+        pid_t pid = TAKE(b->pid, 0);
+
+        while (waitpid(pid, st, 0) < 0)
+                if (errno != EINTR)
+                        return -errno;
+        return 0;
+}
+
+int be_stop(struct back_end *b)
+{
+        int st, r;
+
+        if (!b->pid)
+                return 0;
+        kill(b->pid, SIGTERM);
+        r = be_wait(b, &st);
+        if (r == 0 && !(WIFEXITED(st) && WEXITSTATUS(st) == 0))
+                r = err_note(-EPROTO, "after SIGTERM the daemon ended with wait status 0x%x, not exit 0", st);
+        return r;
+}
+
+int be_kill(struct back_end *b)
+{
+        int st;
+
+        if (!b->pid)
+                return 0;
+        kill(b->pid, SIGKILL);
+        return be_wait(b, &st);
+}
+
+bool be_running(struct back_end *b)
+{
+        siginfo_t si = { 0 };
+
+        /* WNOWAIT: leave the status for be_stop() */
+        return b->pid && waitid(P_PID, (id_t)b->pid, &si, WEXITED | WNOHANG | WNOWAIT) == 0 && si.si_pid == 0;
+}
+
+int be_check(const struct back_end *b, unsigned disk)
+{
+        AUTO(args_finish) struct args a = { 0 };
+        const struct be_disk *d = &b->disks[disk];
+        int r;
+
+        if (strcmp(d->format, "raw") == 0)
+                return 0; /* a raw image has nothing that could be wrong */
+        args_add(&a, "qemu-img");
+        args_add(&a, "check");
+        args_add(&a, "-f");
+        args_add(&a, "%s", d->format);
+        args_add(&a, "%s", d->path);
+        r = run(&a);
+        if (r == 0 || r == 3) /* 3: leaked clusters only */
+                return 0;
+        return err_note(-EPROTO, "qemu-img check %s ended with %d", d->path, r);
+}
+
+int be_count_fds(const struct back_end *b)
+{
+        char path[64];
+        DIR *dir;
+        int n = 0;
+
+        snprintf(path, sizeof(path), "/proc/%d/fd", b->pid);
+        dir = opendir(path);
+        if (!dir)
+                return -errno;
+        while (readdir(dir))
+                n++;
+        closedir(dir);
+        return n - 2;
+}
+
+void be_free(struct back_end *b)
+{
+        be_kill(b);
+        for (unsigned i = 0; i < b->ndisks; i++) {
+                unlink(b->disks[i].path);
+                unlink(b->disks[i].socket);
+        }
+        rmdir(b->dir);
+}
+
+int be_open(const struct back_end *b, unsigned disk, struct fe_opts opts, struct front_end **ret)
+{
+        opts.path = b->disks[disk].socket;
+        return fe_open(&opts, ret);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * back_end.h - a vhost-user-blk daemon as a child process, with disks in a temporary directory of its own.
+ *
+ * Which daemon: the environment variable E2E_BACK_END is the path of a vdiskd, or of a qemu-storage-daemon (the tests
+ * were grown on it, and it tells a broken test from a broken daemon). One thread. 0 or negative errno with a sentence.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "tests/lib/front_end.h"
+
+#define BE_DISKS_MAX 4
+
+struct be_disk {
+        const char *format;  /* "raw" or "qcow2" */
+        uint64_t size;       /* bytes */
+        bool read_only;
+        unsigned num_queues; /* 0: 4 */
+        char path[96], socket[96]; /* made by be_new() */
+};
+
+struct back_end {
+        char dir[64];
+        pid_t pid; /* 0: not running */
+        struct be_disk disks[BE_DISKS_MAX];
+        unsigned ndisks;
+};
+
+/* Is it vdiskd (not qemu-storage-daemon)? Some things only we promise. */
+bool be_is_vdiskd(void);
+
+/* Makes the directory and fresh images, starts the daemon, waits until its sockets listen. */
+int be_new(struct back_end *b, const struct be_disk *disks, unsigned n);
+int be_start(struct back_end *b);
+
+/* SIGTERM and wait; -EPROTO unless it exits with status 0. */
+int be_stop(struct back_end *b);
+int be_kill(struct back_end *b); /* SIGKILL and wait */
+
+/* Is the process there? */
+bool be_running(struct back_end *b);
+
+/* qemu-img check of a disk that is not in use: 0; -EPROTO with a sentence when it has errors (leaks are allowed). */
+int be_check(const struct back_end *b, unsigned disk);
+
+/* Open file descriptors of the daemon. */
+int be_count_fds(const struct back_end *b);
+
+/* Kills what runs, removes directory and images. */
+void be_free(struct back_end *b);
+
+/* fe_open() on a disk of it. */
+int be_open(const struct back_end *b, unsigned disk, struct fe_opts opts, struct front_end **ret);
