@@ -56,9 +56,10 @@ struct extent {
  * @off, @len: any alignment, len > 0, inside the image (the caller checked).
  * @ext: the caller's array; filled in guest order without gaps, at most @max entries; neighbours that can be one are one.
  *
- * Returns how many extents (>= 1; they may end before off + len when @max is reached), -EAGAIN when a table page is not
- * cached (home: run fmt_want(img), call again; other threads: hand the request to home), or -EIO when the image
- * contradicts itself (it is then marked corrupt in memory and refuses writes).
+ * Returns how many extents (>= 1; they may end before off + len: @max is reached, or something stands in the way further
+ * on, so go on asking from there), -EAGAIN when the table page for @off is not cached (home: run fmt_want(img), call
+ * again; other threads: hand the request to home), or -EIO when the image contradicts itself at @off (it is then marked
+ * corrupt in memory and refuses writes).
  * Any thread, inside rcu_read_lock(). No I/O, no allocation, never blocks.
  */
 int fmt_map(struct fmt_image *img, uint64_t off, uint64_t len, struct extent *ext, unsigned max);
@@ -114,9 +115,9 @@ void fmt_batch_free(struct fmt_batch *b); /* the steps array and @b; buffers are
 int fmt_batch_run_sync(struct fmt_batch *b);
 
 /**
- * fmt_want - the batch that the last -EAGAIN of this image waits for.
+ * fmt_want - the batch that the last -EAGAIN of this image on this thread (home) waits for. Ask at once after it.
  * Several callers that want the same page get the same batch (started tells whether it runs already). NULL after an
- * -EAGAIN means: the cache is full of dirty pages, flush first.
+ * -EAGAIN means: the cache is full of dirty pages (or there is no memory), flush first.
  */
 struct fmt_batch *fmt_want(struct fmt_image *img);
 
@@ -257,7 +258,6 @@ struct fmt_image {
         bool corrupt;              /* contradicts itself: no more writes */
         char *backing_name;        /* as written in the image; NULL: none */
         char *backing_format;      /* likewise; NULL: not named */
-        struct fmt_batch *want;    /* see fmt_want() */
 };
 
 /* One finding of a check; the driver calls it for each. @repaired: check -r fixed it. */
@@ -308,6 +308,7 @@ struct fmt_driver {
         void (*close)(struct fmt_image *img); /* takes half-open images; frees the struct, not file and backing */
 
         int (*map)(struct fmt_image *img, uint64_t off, uint64_t len, struct extent *ext, unsigned max);
+        struct fmt_batch *(*want)(struct fmt_image *img);
         int (*unpack)(struct fmt_image *img, const void *packed, size_t packed_len, void *out);
 
         int (*plan_write)(struct fmt_image *img, uint64_t off, uint64_t len, struct fmt_plan *plan);
