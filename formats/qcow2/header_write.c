@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* header_write.c - the header on its way to the file, and the names of feature bits. What we do not know stays as it was. */
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/bytes.h"
+#include "common/err.h"
+#include "common/range.h"
+#include "header.h"
+
+static const struct feature {
+        uint8_t type, bit;
+        const char *name;
+} features[] = {
+        { 0, 0, "dirty bit" },
+        { 0, 1, "corrupt bit" },
+        { 0, 2, "external data file" },
+        { 0, 3, "compression type" },
+        { 0, 4, "extended L2 entries" },
+        { 1, 0, "lazy refcounts" },
+        { 2, 0, "bitmaps" },
+        { 2, 1, "raw external data" },
+};
+
+void qcow2_header_init(struct qcow2_header *h, uint32_t version, uint32_t cluster_bits)
+{
+        memset(h, 0, sizeof(*h));
+        h->version = version;
+        h->cluster_bits = cluster_bits;
+        h->cluster_size = 1u << cluster_bits;
+        h->refcount_order = 4;
+        h->length = version >= 3 ? QH_V3_LENGTH : QH_V2_LENGTH;
+}
+
+size_t qcow2_header_encode(const struct qcow2_header *h, uint8_t buf[QH_V3_LENGTH])
+{
+        memset(buf, 0, QH_V3_LENGTH);
+        if (h->raw)
+                memcpy(buf, h->raw, min_u64(h->length, QH_V3_LENGTH));
+        be32_put(buf + QH_MAGIC, QCOW2_MAGIC);
+        be32_put(buf + QH_VERSION, h->version);
+        be32_put(buf + QH_CLUSTER_BITS, h->cluster_bits);
+        be64_put(buf + QH_SIZE, h->size);
+        be32_put(buf + QH_CRYPT_METHOD, h->crypt_method);
+        be32_put(buf + QH_L1_ENTRIES, h->l1_entries);
+        be64_put(buf + QH_L1_OFFSET, h->l1_offset);
+        be64_put(buf + QH_REFTABLE_OFFSET, h->reftable_offset);
+        be32_put(buf + QH_REFTABLE_CLUSTERS, h->reftable_clusters);
+        be32_put(buf + QH_SNAPSHOTS, h->nb_snapshots);
+        be64_put(buf + QH_SNAPSHOTS_OFFSET, h->snapshots_offset);
+        if (h->version < 3)
+                return QH_V2_LENGTH;
+        be64_put(buf + QH_INCOMPATIBLE, h->incompatible);
+        be64_put(buf + QH_COMPATIBLE, h->compatible);
+        be64_put(buf + QH_AUTOCLEAR, h->autoclear);
+        be32_put(buf + QH_REFCOUNT_ORDER, h->refcount_order);
+        be32_put(buf + QH_LENGTH, h->length);
+        if (h->length > QH_COMPRESSION)
+                buf[QH_COMPRESSION] = h->compression;
+        return min_u64(h->length, QH_V3_LENGTH);
+}
+
+int qcow2_header_switch(struct file *file, const struct qcow2_header *h)
+{
+        uint8_t buf[QH_V3_LENGTH];
+        size_t len = qcow2_header_encode(h, buf);
+
+        return file_pwrite(file, buf, len, 0);
+}
+
+/* --- cluster 0 anew ------------------------------------------------------------------------------------------- */
+
+/* The cluster being filled. */
+struct filler {
+        uint8_t *buf;
+        uint64_t at, end;
+};
+
+static int fill_bytes(struct filler *f, const void *bytes, uint64_t len, uint64_t pad)
+{
+        uint64_t whole = round_up(len, pad);
+
+        if (whole > f->end - f->at)
+                return err_note(-ENOSPC, "the header, its extensions and the backing file's name do not fit into one "
+                                "cluster of %" PRIu64 " bytes", f->end);
+        memcpy(f->buf + f->at, bytes, len);
+        f->at += whole;
+        return 0;
+}
+
+static int fill_ext(struct filler *f, uint32_t type, const void *data, uint32_t len)
+{
+        uint8_t head[QCOW2_EXT_HEADER];
+        int r;
+
+        be32_put(head, type);
+        be32_put(head + 4, len);
+        r = fill_bytes(f, head, sizeof(head), 1);
+        return r < 0 ? r : fill_bytes(f, data, len, 8);
+}
+
+/* The extensions as they were read, but for those that we make ourselves and bitmaps that are not valid any more. */
+static int fill_old_exts(struct filler *f, const struct qcow2_header *h, bool *have_names)
+{
+        for (uint64_t at = 0; h->ext_len - at >= QCOW2_EXT_HEADER;) {
+                uint32_t type = be32_get(h->ext + at), len = be32_get(h->ext + at + 4);
+                bool stale = type == QCOW2_EXT_BITMAPS && !(h->autoclear & QCOW2_AUTOCLEAR_BITMAPS);
+                int r = 0;
+
+                if (type != QCOW2_EXT_BACKING_FORMAT && !stale)
+                        r = fill_ext(f, type, h->ext + at + QCOW2_EXT_HEADER, len);
+                if (r < 0)
+                        return r;
+                *have_names |= type == QCOW2_EXT_FEATURE_NAMES;
+                at = min_u64(at + QCOW2_EXT_HEADER + round_up(len, 8), h->ext_len);
+        }
+        return 0;
+}
+
+/* Only a help for older readers, so it may stay away when clusters are small. */
+static void fill_feature_names(struct filler *f, uint64_t keep_free)
+{
+        uint8_t names[ARRAY_SIZE(features) * QFN_RECORD] = { 0 };
+
+        if (f->end - f->at < QCOW2_EXT_HEADER + sizeof(names) + keep_free)
+                return;
+        for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
+                uint8_t *rec = names + i * QFN_RECORD;
+
+                rec[QFN_TYPE] = features[i].type;
+                rec[QFN_BIT] = features[i].bit;
+                memcpy(rec + QFN_NAME, features[i].name, strlen(features[i].name));
+        }
+        (void)fill_ext(f, QCOW2_EXT_FEATURE_NAMES, names, sizeof(names)); /* it fits: asked above */
+}
+
+int qcow2_header_build(const struct qcow2_header *h, uint8_t *buf)
+{
+        size_t name_len = h->backing_name ? strlen(h->backing_name) : 0;
+        struct filler f = { buf, h->length, h->cluster_size };
+        static const uint8_t end_mark[QCOW2_EXT_HEADER];
+        uint8_t numbers[QH_V3_LENGTH];
+        bool have_names = false;
+        int r = 0;
+
+        if (name_len > QCOW2_MAX_BACKING_NAME)
+                return err_note(-ENAMETOOLONG, "the backing file's name has %zu bytes, the limit is %u", name_len,
+                                QCOW2_MAX_BACKING_NAME);
+        memset(buf, 0, h->cluster_size);
+        if (h->raw)
+                memcpy(buf, h->raw, h->length);
+        memcpy(buf, numbers, qcow2_header_encode(h, numbers));
+        if (h->backing_format)
+                r = fill_ext(&f, QCOW2_EXT_BACKING_FORMAT, h->backing_format, (uint32_t)strlen(h->backing_format));
+        if (r == 0)
+                r = fill_old_exts(&f, h, &have_names);
+        if (r == 0 && !have_names && h->version >= 3)
+                fill_feature_names(&f, sizeof(end_mark) + name_len);
+        if (r == 0)
+                r = fill_bytes(&f, end_mark, sizeof(end_mark), 1);
+        if (r < 0)
+                return r;
+        be64_put(buf + QH_BACKING_OFFSET, name_len ? f.at : 0);
+        be32_put(buf + QH_BACKING_SIZE, (uint32_t)name_len);
+        return name_len ? fill_bytes(&f, h->backing_name, name_len, 1) : 0;
+}
+
+int qcow2_header_write(struct file *file, const struct qcow2_header *h)
+{
+        AUTO(freep) uint8_t *buf = malloc(h->cluster_size);
+        int r = buf ? qcow2_header_build(h, buf) : -ENOMEM;
+
+        return r < 0 ? r : file_pwrite(file, buf, h->cluster_size, 0);
+}
+
+/* --- feature names -------------------------------------------------------------------------------------------- */
+
+/* The image's own word for the bit, or NULL. */
+static const uint8_t *own_name(const struct qcow2_header *h, unsigned type, unsigned bit)
+{
+        for (uint64_t at = 0; h->ext_len - at >= QCOW2_EXT_HEADER;) {
+                uint32_t ext = be32_get(h->ext + at), len = be32_get(h->ext + at + 4);
+                const uint8_t *data = h->ext + at + QCOW2_EXT_HEADER;
+
+                for (uint32_t i = 0; ext == QCOW2_EXT_FEATURE_NAMES && len - i >= QFN_RECORD; i += QFN_RECORD)
+                        if (data[i + QFN_TYPE] == type && data[i + QFN_BIT] == bit)
+                                return data + i + QFN_NAME;
+                at = min_u64(at + QCOW2_EXT_HEADER + round_up(len, 8), h->ext_len);
+        }
+        return NULL;
+}
+
+const char *qcow2_feature_name(const struct qcow2_header *h, unsigned type, unsigned bit, char *buf, size_t buflen)
+{
+        const uint8_t *own = own_name(h, type, bit);
+
+        snprintf(buf, buflen, "bit %u", bit);
+        for (size_t i = 0; i < ARRAY_SIZE(features); i++)
+                if (features[i].type == type && features[i].bit == bit)
+                        snprintf(buf, buflen, "%s", features[i].name);
+        if (own && own[0])
+                snprintf(buf, buflen, "%.*s", QFN_RECORD - QFN_NAME, (const char *)own);
+        for (char *c = buf; *c; c++)
+                if (!isprint((unsigned char)*c))
+                        *c = '?';
+        return buf;
+}
