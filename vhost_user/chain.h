@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * chain.h - one request as the guest laid it out: a list of descriptors, made into host memory.
+ * Every descriptor is copied once and checked; what comes out is bounded and names guest memory only.
+ */
+#pragma once
+
+#include <linux/virtio_ring.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vhost_user/guest_mem.h"
+
+#define CHAIN_MAX_IOV 192 /* 128 descriptors (seg_max 126, header, status), and room for odd framing and region borders */
+#define CHAIN_MIN_TABLE 128 /* an indirect table may have so many whatever the queue size: drivers go by seg_max */
+
+/* First the nread pieces that the device may read, then nwrite that it may write, in guest order. */
+struct chain {
+        uint16_t head;
+        bool indirect_ok;    /* in: INDIRECT_DESC was negotiated */
+        unsigned nread, nwrite;
+        uint64_t read_len, write_len; /* bytes */
+        struct iovec iov[CHAIN_MAX_IOV];
+};
+
+/**
+ * chain_read - follow the chain that starts at @head.
+ * @desc, @num: the descriptor table in host memory. @mt: the guest's memory.
+ * Returns 0; -EINVAL with *why set: the guest broke the rules and its queue cannot go on.
+ */
+int chain_read(struct chain *c, const struct mem_table *mt, const struct vring_desc *desc, unsigned num, uint16_t head,
+               const char **why);

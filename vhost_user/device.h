@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * device.h - what the transport asks of a device (vhost_user_blk), so that this floor knows nothing of disks.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "blkq/qthread.h"
+#include "vhost_user/chain.h"
+
+struct ring;
+struct mem_view;
+struct vu_device;
+
+/* A request in the device's hands, from get() to put() or ring_complete(). The device embeds it. */
+struct ring_req {
+        struct ring *ring;
+        struct mem_view *view; /* keeps the guest memory that the chain names */
+        struct chain chain;
+};
+
+struct vu_device_ops {
+        /* Control thread. 0 or -errno (sentence noted); ranges are the peer's, nobody checked them. */
+        int (*get_config)(struct vu_device *dev, uint32_t off, void *buf, uint32_t len);
+        int (*set_config)(struct vu_device *dev, uint32_t off, const void *buf, uint32_t len);
+
+        /* On the ring's queue thread: before the first take() and after the last complete(). May set ring_priv(). */
+        int (*ring_start)(struct vu_device *dev, struct ring *r);
+        void (*ring_stop)(struct vu_device *dev, struct ring *r);
+        struct ring_req *(*get)(struct ring *r);         /* memory for a request; NULL: not now, ask after a completion */
+        void (*put)(struct ring *r, struct ring_req *q); /* not needed after all */
+        void (*take)(struct ring *r, struct ring_req *q); /* chain is filled in: do it, then ring_complete() */
+};
+
+struct vu_device {
+        const struct vu_device_ops *ops;
+        const char *name;           /* for log lines */
+        uint64_t features;          /* offered, without VU_F_PROTOCOL_FEATURES */
+        unsigned num_queues;        /* 1..256 */
+        struct qthread **threads;   /* queue i lives on threads[(first + i) % nthreads] */
+        unsigned nthreads, first_thread;
+};

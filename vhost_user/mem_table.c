@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Invariants:
+ *   - A region that made it into a table is backed by its file to its last byte at that moment, and nothing in it wraps.
+ *   - map->refs counts the regions (of all tables) that point at it. Counters are plain: control thread only.
+ */
+#include "mem_table.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "common/fault.h"
+#include "common/range.h"
+#include "vhost_user/mem_guard.h"
+
+struct mem_map {
+        unsigned refs;
+        int guard;
+        void *addr;
+        size_t len;
+};
+
+static void map_put(struct mem_map *m)
+{
+        if (!m || --m->refs)
+                return;
+        guard_del(m->guard);
+        munmap(m->addr, m->len);
+        free(m);
+}
+
+static int check_region(const struct vu_region *r)
+{
+        if (!r->size)
+                return err_note(-EINVAL, "memory region at guest address 0x%llx has no bytes",
+                                (unsigned long long)r->guest_addr);
+        if (!range_fits(r->guest_addr, r->size, UINT64_MAX) || !range_fits(r->user_addr, r->size, UINT64_MAX) ||
+            !range_fits(r->mmap_offset, r->size, INT64_MAX))
+                return err_note(-EINVAL, "memory region 0x%llx+0x%llx (user 0x%llx, file 0x%llx) wraps around",
+                                (unsigned long long)r->guest_addr, (unsigned long long)r->size,
+                                (unsigned long long)r->user_addr, (unsigned long long)r->mmap_offset);
+        return 0;
+}
+
+/* Only what has a size that cannot change under our check without the guard noticing. */
+static int check_file(int fd, const struct vu_region *r)
+{
+        struct stat st;
+
+        if (fstat(fd, &st) < 0)
+                return err_note(-errno, "memory region: cannot look at its file: %m");
+        if (!S_ISREG(st.st_mode))
+                return err_note(-EINVAL, "memory region 0x%llx: its fd is no memory file (mode 0%o)",
+                                (unsigned long long)r->guest_addr, st.st_mode);
+        if (!range_fits(r->mmap_offset, r->size, (uint64_t)st.st_size))
+                return err_note(-EFBIG, "memory region 0x%llx needs bytes 0x%llx+0x%llx of a file of 0x%llx",
+                                (unsigned long long)r->guest_addr, (unsigned long long)r->mmap_offset,
+                                (unsigned long long)r->size, (unsigned long long)st.st_size);
+        return 0;
+}
+
+static size_t page_size_of(int fd)
+{
+        struct statfs fs;
+
+        if (fstatfs(fd, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC && is_pow2((uint64_t)fs.f_bsize))
+                return (size_t)fs.f_bsize;
+        return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static int map_region(const struct vu_region *want, int fd, struct mem_region *ret)
+{
+        size_t page = page_size_of(fd);
+        uint64_t start = round_down(want->mmap_offset, page);
+        uint64_t skip = want->mmap_offset - start, len = round_up(skip + want->size, page);
+        AUTO(freep) struct mem_map *m = calloc(1, sizeof(*m));
+        int r = FAULT("mem.map");
+
+        if (!m)
+                return -ENOMEM;
+        /* Ask that the file cannot be cut short any more. Some front ends do not allow it: then mem_guard.c is the net. */
+        (void)fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK);
+        m->addr = r < 0 ? MAP_FAILED
+                        : mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, (off_t)start);
+        if (m->addr == MAP_FAILED)
+                return err_note(r < 0 ? r : -errno, "cannot map memory region 0x%llx+0x%llx",
+                                (unsigned long long)want->guest_addr, (unsigned long long)want->size);
+        m->len = len;
+        m->refs = 1;
+        madvise(m->addr, m->len, MADV_DONTDUMP); /* a tenant's secrets stay out of our core files */
+        m->guard = guard_add(m->addr, m->len, page);
+        if (m->guard < 0) {
+                munmap(m->addr, m->len);
+                return m->guard;
+        }
+        *ret = (struct mem_region){
+                .guest_addr = want->guest_addr, .size = want->size, .user_addr = want->user_addr,
+                .host = (char *)m->addr + skip, .map = m,
+        };
+        TAKE(m, NULL);
+        return 0;
+}
+
+static struct mem_table *table_alloc(unsigned room)
+{
+        struct mem_table *mt = calloc(1, sizeof(*mt) + room * sizeof(mt->region[0]));
+
+        if (mt)
+                mt->refs = 1;
+        return mt;
+}
+
+static int check_overlap(const struct mem_table *mt, const struct vu_region *r)
+{
+        for (unsigned i = 0; i < mt->n; i++) {
+                const struct mem_region *o = &mt->region[i];
+
+                if (range_overlaps(o->guest_addr, o->size, r->guest_addr, r->size) ||
+                    range_overlaps(o->user_addr, o->size, r->user_addr, r->size))
+                        return err_note(-EINVAL, "memory regions at guest addresses 0x%llx and 0x%llx overlap",
+                                        (unsigned long long)o->guest_addr, (unsigned long long)r->guest_addr);
+        }
+        return 0;
+}
+
+/* @mt has room for one more. */
+static int table_insert(struct mem_table *mt, const struct vu_region *want, int fd)
+{
+        struct mem_region region;
+        unsigned at = mt->n;
+        int r = check_region(want);
+
+        if (r == 0)
+                r = check_overlap(mt, want);
+        if (r == 0)
+                r = check_file(fd, want);
+        if (r == 0)
+                r = map_region(want, fd, &region);
+        if (r < 0)
+                return r;
+        while (at > 0 && mt->region[at - 1].guest_addr > want->guest_addr)
+                at--;
+        memmove(&mt->region[at + 1], &mt->region[at], (mt->n - at) * sizeof(mt->region[0]));
+        mt->region[at] = region;
+        mt->n++;
+        return 0;
+}
+
+int mem_table_new(const struct vu_region *region, const int *fds, unsigned n, struct mem_table **ret)
+{
+        struct mem_table *mt;
+        int r = 0;
+
+        if (n > MEM_MAX_REGIONS)
+                return err_note(-EINVAL, "%u memory regions; at most %d", n, MEM_MAX_REGIONS);
+        mt = table_alloc(n);
+        if (!mt)
+                return -ENOMEM;
+        for (unsigned i = 0; i < n && r == 0; i++)
+                r = table_insert(mt, &region[i], fds[i]);
+        if (r < 0)
+                mem_table_put(mt);
+        else
+                *ret = mt;
+        return r;
+}
+
+/* All regions of @old but number @except; room for one more. */
+static struct mem_table *table_copy(const struct mem_table *old, unsigned except)
+{
+        unsigned n = old ? old->n : 0;
+        struct mem_table *mt = table_alloc(n + 1);
+
+        for (unsigned i = 0; mt && i < n; i++) {
+                if (i == except)
+                        continue;
+                mt->region[mt->n] = old->region[i];
+                mt->region[mt->n++].map->refs++;
+        }
+        return mt;
+}
+
+int mem_table_add(const struct mem_table *old, const struct vu_region *region, int fd, struct mem_table **ret)
+{
+        struct mem_table *mt;
+        int r;
+
+        if (old && old->n >= MEM_MAX_REGIONS)
+                return err_note(-ENOSPC, "a memory region too many; at most %d", MEM_MAX_REGIONS);
+        mt = table_copy(old, UINT32_MAX);
+        if (!mt)
+                return -ENOMEM;
+        r = table_insert(mt, region, fd);
+        if (r < 0)
+                mem_table_put(mt);
+        else
+                *ret = mt;
+        return r;
+}
+
+int mem_table_remove(const struct mem_table *old, const struct vu_region *region, struct mem_table **ret)
+{
+        for (unsigned i = 0; old && i < old->n; i++) {
+                const struct mem_region *r = &old->region[i];
+
+                if (r->guest_addr != region->guest_addr || r->user_addr != region->user_addr ||
+                    r->size != region->size)
+                        continue;
+                *ret = table_copy(old, i);
+                return *ret ? 0 : -ENOMEM;
+        }
+        return err_note(-ENOENT, "no memory region 0x%llx+0x%llx to remove", (unsigned long long)region->guest_addr,
+                        (unsigned long long)region->size);
+}
+
+struct mem_table *mem_table_get(struct mem_table *mt)
+{
+        if (mt)
+                mt->refs++;
+        return mt;
+}
+
+void mem_table_put(struct mem_table *mt)
+{
+        if (!mt || --mt->refs)
+                return;
+        for (unsigned i = 0; i < mt->n; i++)
+                map_put(mt->region[i].map);
+        free(mt);
+}
+
+bool mem_broken(const struct mem_table *mt)
+{
+        for (unsigned i = 0; i < mt->n; i++)
+                if (guard_was_hit(mt->region[i].map->guard))
+                        return true;
+        return false;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * mem_table.h - where a guest's memory is in our address space. Immutable: a change makes a new table, which shares the
+ * mappings that stay. Everything here runs on the control thread, except mem_broken(); lookups are in guest_mem.h.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vhost_user/messages.h"
+
+#define MEM_MAX_REGIONS 509 /* as other back ends offer; QEMU stops at 512 */
+
+struct mem_map; /* one mmap(), counted by the tables that show it */
+struct mem_region {
+        uint64_t guest_addr, size; /* bytes; neither end wraps */
+        uint64_t user_addr;        /* where the front end has it: ring addresses are given so */
+        char *host;                /* where we have it */
+        struct mem_map *map;
+};
+struct mem_table {
+        unsigned refs;
+        unsigned n;
+        struct mem_region region[]; /* by guest address; no two overlap, in either address space */
+};
+
+/**
+ * mem_table_new - map @n regions, fds[i] holds region i (borrowed: mmap keeps what it needs).
+ * Returns 0 and *ret with one reference; or -errno with a sentence: -EINVAL (a region makes no sense), -EFBIG (its file
+ * is too short), -ENOMEM, -ENOSPC, or what mmap() said.
+ */
+int mem_table_new(const struct vu_region *region, const int *fds, unsigned n, struct mem_table **ret);
+
+/* The same regions as @old (NULL: none) and one more, or one less; @old stays as it is. -ENOENT: no such region. */
+int mem_table_add(const struct mem_table *old, const struct vu_region *region, int fd, struct mem_table **ret);
+int mem_table_remove(const struct mem_table *old, const struct vu_region *region, struct mem_table **ret);
+
+struct mem_table *mem_table_get(struct mem_table *mt);
+void mem_table_put(struct mem_table *mt); /* the last one unmaps what no other table shows. NULL is fine */
+
+/* Has the front end pulled memory away from under us (mem_guard.h)? Any thread that has the table. */
+bool mem_broken(const struct mem_table *mt);

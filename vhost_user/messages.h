@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * messages.h - the vhost-user protocol as it lies on the socket (QEMU docs/interop/vhost-user). Native endian.
+ * Only what this back end answers; anything else is an unknown message and ends the session.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum vu_request {
+        VU_GET_FEATURES = 1,
+        VU_SET_FEATURES = 2,
+        VU_SET_OWNER = 3,
+        VU_RESET_OWNER = 4,
+        VU_SET_MEM_TABLE = 5,
+        VU_SET_VRING_NUM = 8,
+        VU_SET_VRING_ADDR = 9,
+        VU_SET_VRING_BASE = 10,
+        VU_GET_VRING_BASE = 11,
+        VU_SET_VRING_KICK = 12,
+        VU_SET_VRING_CALL = 13,
+        VU_SET_VRING_ERR = 14,
+        VU_GET_PROTOCOL_FEATURES = 15,
+        VU_SET_PROTOCOL_FEATURES = 16,
+        VU_GET_QUEUE_NUM = 17,
+        VU_SET_VRING_ENABLE = 18,
+        VU_SET_BACKEND_REQ_FD = 21,
+        VU_GET_CONFIG = 24,
+        VU_SET_CONFIG = 25,
+        VU_GET_MAX_MEM_SLOTS = 36,
+        VU_ADD_MEM_REG = 37,
+        VU_REM_MEM_REG = 38,
+        VU_REQUEST_MAX,
+};
+
+enum vu_protocol_feature {
+        VU_PF_MQ = 0,
+        VU_PF_REPLY_ACK = 3,
+        VU_PF_BACKEND_REQ = 5,
+        VU_PF_CONFIG = 9,
+        VU_PF_CONFIGURE_MEM_SLOTS = 15,
+};
+
+#define VU_F_PROTOCOL_FEATURES 30 /* the virtio feature bit that stands for "protocol features exist" */
+
+/* header.flags */
+#define VU_VERSION 1u
+#define VU_VERSION_MASK 3u
+#define VU_REPLY (1u << 2)
+#define VU_NEED_REPLY (1u << 3)
+
+/* payload u64 of SET_VRING_KICK, _CALL, _ERR */
+#define VU_VRING_INDEX_MASK 0xffu
+#define VU_VRING_NO_FD (1u << 8)
+
+#define VU_MAX_FDS 8      /* SET_MEM_TABLE brings one for each region */
+#define VU_TABLE_REGIONS 8 /* in one SET_MEM_TABLE */
+#define VU_CONFIG_MAX 256 /* bytes of config space one message can carry */
+
+struct vu_header {
+        uint32_t request, flags, size; /* size: bytes of payload that follow */
+};
+struct vu_region {
+        uint64_t guest_addr, size, user_addr, mmap_offset;
+};
+struct vu_mem_table {
+        uint32_t nregions, padding;
+        struct vu_region region[VU_TABLE_REGIONS];
+};
+struct vu_mem_reg {
+        uint64_t padding;
+        struct vu_region region;
+};
+struct vu_vring_state {
+        uint32_t index, num;
+};
+struct vu_vring_addr {
+        uint32_t index, flags;
+        uint64_t desc, used, avail, log; /* addresses of the front end's process */
+};
+struct vu_config {
+        uint32_t offset, size, flags;
+        uint8_t region[VU_CONFIG_MAX];
+};
+#define VU_CONFIG_HEADER offsetof(struct vu_config, region)
+
+union vu_payload {
+        uint64_t u64;
+        struct vu_mem_table mem_table;
+        struct vu_mem_reg mem_reg;
+        struct vu_vring_state state;
+        struct vu_vring_addr addr;
+        struct vu_config config;
+};

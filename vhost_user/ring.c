@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Invariants:
+ *   - Control and the queue thread meet in order_task, done_task and trouble_task only. One order is out at a time, so its
+ *     answer needs no queue.
+ *   - Every request holds its view; a view goes home to control when it is not the ring's any more and has no users. The
+ *     views of a ring are home before the answer to its STOP, since the loop keeps order.
+ *   - What is pushed is published, and the guest notified, once a round of the thread (round_end).
+ */
+#include "ring.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/err.h"
+#include "vhost_user/mem_guard.h"
+
+#define POLL_PERIOD_NS NS_PER_MS /* a ring without a kick fd is looked at so often while the thread has nothing else */
+
+/* --- views ------------------------------------------------------------------------------------------------------ */
+
+void mem_view_free(struct mem_view *v)
+{
+        if (!v)
+                return;
+        mem_table_put(v->mt);
+        free(v);
+}
+
+static void view_is_home(struct loop_task *t)
+{
+        mem_view_free(container_of(t, struct mem_view, home));
+}
+
+struct mem_view *mem_view_new(struct loop *l, struct mem_table *mt)
+{
+        struct mem_view *v = calloc(1, sizeof(*v));
+
+        if (!v)
+                return NULL;
+        v->mt = mem_table_get(mt);
+        v->loop = l;
+        v->home.run = view_is_home;
+        return v;
+}
+
+static void view_send_home(struct mem_view *v)
+{
+        loop_post(v->loop, &v->home);
+}
+
+/* --- bells ------------------------------------------------------------------------------------------------------ */
+
+static void bell_ring(struct ring *r, struct ring_bell *b)
+{
+        if (b->fd < 0)
+                return;
+        if (b->busy) {
+                b->again = true;
+                return;
+        }
+        b->busy = true;
+        b->io.op = IO_NOTIFY;
+        b->io.fd = b->fd;
+        engine_submit(qthread_engine(r->thread), &b->io);
+}
+
+static void bell_close(struct ring_bell *b)
+{
+        assert(!b->busy);
+        closep(&b->fd);
+        b->fd = -1;
+}
+
+static void settle(struct ring *r);
+
+static void bell_done(struct ring *r, struct ring_bell *b)
+{
+        b->busy = false;
+        if (TAKE(b->again, false))
+                bell_ring(r, b);
+        settle(r);
+}
+
+static void call_done(struct io *io, int res)
+{
+        struct ring *r = container_of(io, struct ring, call.io);
+
+        (void)res; /* a dead eventfd is the front end's loss */
+        bell_done(r, &r->call);
+}
+
+static void err_done(struct io *io, int res)
+{
+        struct ring *r = container_of(io, struct ring, err.io);
+
+        (void)res;
+        bell_done(r, &r->err);
+}
+
+/* --- trouble ---------------------------------------------------------------------------------------------------- */
+
+static void trouble_arrived(struct loop_task *t)
+{
+        struct ring *r = container_of(t, struct ring, trouble_task);
+
+        r->trouble(r, r->trouble_why, r->trouble_memory);
+}
+
+static void report(struct ring *r, const char *why, bool memory)
+{
+        r->popping = false;
+        if (r->told)
+                return;
+        r->told = true;
+        r->trouble_why = why;
+        r->trouble_memory = memory;
+        bell_ring(r, &r->err);
+        loop_post(r->loop, &r->trouble_task);
+}
+
+/* One load while nothing is wrong. */
+static void check_memory(struct ring *r)
+{
+        unsigned hits = atomic_load_explicit(&guard_hits, memory_order_relaxed);
+
+        if (hits == r->guard_seen)
+                return;
+        r->guard_seen = hits;
+        if (mem_broken(r->view->mt))
+                report(r, "the front end truncated its guest's memory", true);
+}
+
+/* --- the common road -------------------------------------------------------------------------------------------- */
+
+static void at_round_end(struct ring *r)
+{
+        if (TAKE(r->hook_set, true))
+                return;
+        qthread_at_round_end(r->thread, &r->round_end);
+}
+
+static void on_round_end(struct qhook *h)
+{
+        struct ring *r = container_of(h, struct ring, round_end);
+
+        r->hook_set = false;
+        if (vq_publish(&r->vq))
+                bell_ring(r, &r->call);
+        check_memory(r);
+        settle(r);
+}
+
+static void view_unuse(struct ring *r, struct mem_view *v)
+{
+        if (!--v->users && v != r->view)
+                view_send_home(v);
+}
+
+void ring_complete(struct ring_req *q, uint32_t written)
+{
+        struct ring *r = q->ring;
+
+        vq_push(&r->vq, q->chain.head, written);
+        view_unuse(r, q->view);
+        at_round_end(r);
+}
+
+void ring_break(struct ring_req *q, const char *why)
+{
+        struct ring *r = q->ring;
+
+        vq_drop(&r->vq, q->chain.head);
+        view_unuse(r, q->view);
+        r->vq.broken = why;
+        r->dev->ops->put(r, q);
+        report(r, why, false);
+        at_round_end(r);
+}
+
+/* Up to @n requests go to the device. Returns how many did. */
+static unsigned take_batch(struct ring *r, unsigned n)
+{
+        const struct vu_device_ops *ops = r->dev->ops;
+        unsigned taken = 0;
+
+        while (taken < n && r->popping) {
+                struct ring_req *q = ops->get(r);
+
+                if (!q)
+                        break; /* it pops again when something completes */
+                if (vq_pop(&r->vq, r->view->mt, &q->chain) < 0) {
+                        ops->put(r, q);
+                        report(r, r->vq.broken, false);
+                        break;
+                }
+                q->ring = r;
+                q->view = r->view;
+                q->view->users++;
+                taken++;
+                ops->take(r, q);
+        }
+        return taken;
+}
+
+static bool ring_poll(struct qpoller *p)
+{
+        struct ring *r = container_of(p, struct ring, poller);
+        unsigned taken;
+        int n;
+
+        if (!r->popping)
+                return false;
+        n = vq_waiting(&r->vq);
+        if (n <= 0) {
+                if (n < 0)
+                        report(r, r->vq.broken, false);
+                return false;
+        }
+        taken = take_batch(r, (unsigned)n);
+        if (r->kicks_on && taken)
+                vq_want_kicks(&r->vq, true); /* what came before this is found next round: we say that we found work */
+        check_memory(r);
+        return taken;
+}
+
+static void ring_quiet(struct qpoller *p, bool quiet)
+{
+        struct ring *r = container_of(p, struct ring, poller);
+
+        r->kicks_on = !quiet;
+        vq_want_kicks(&r->vq, r->kicks_on);
+}
+
+/* The thread is awake, so it polls this round: there is nothing else to do. The eventfd is never read, its counter does not
+ * matter (every write wakes the watch), and so a kick costs us no system call. */
+static void on_kick(struct engine_watch *w)
+{
+        (void)w;
+}
+
+static void on_poll_timer(struct qtimer *t)
+{
+        struct ring *r = container_of(t, struct ring, poll_timer);
+
+        qthread_timer_set(r->thread, t, POLL_PERIOD_NS);
+}
+
+/* --- orders ----------------------------------------------------------------------------------------------------- */
+
+static void answer_arrived(struct loop_task *t)
+{
+        struct ring *r = container_of(t, struct ring, done_task);
+
+        r->ordered = false;
+        if (r->order.kind == RING_START)
+                r->running = r->order.result == 0;
+        if (r->order.kind == RING_STOP) {
+                r->running = r->has_kick = r->has_bell = false;
+                closep(&r->kick_fd);
+                r->kick_fd = -1;
+        }
+        r->done(r, &r->order);
+}
+
+static void answer(struct ring *r, int result)
+{
+        r->order.result = result;
+        if (result < 0)
+                snprintf(r->order.why, sizeof(r->order.why), "%s", err_text(result));
+        err_clear();
+        loop_post(r->loop, &r->done_task);
+}
+
+static void on_kick_gone(struct engine_watch *w)
+{
+        struct ring *r = container_of(w, struct ring, kick);
+
+        r->watching = false;
+        settle(r);
+}
+
+static void stop_now(struct ring *r)
+{
+        r->stopping = false;
+        if (r->started) {
+                r->started = false;
+                r->dev->ops->ring_stop(r->dev, r);
+                qthread_del_poller(r->thread, &r->poller);
+                r->next_avail = r->vq.last_avail;
+                view_send_home(TAKE(r->view, NULL));
+        }
+        bell_close(&r->call);
+        bell_close(&r->err);
+        answer(r, 0);
+}
+
+/* The write of the old eventfd is over, so its number may be given back. */
+static void change_bell_now(struct ring *r, struct ring_bell *b)
+{
+        bell_close(b);
+        b->fd = r->order.fd;
+        if (b == &r->call)
+                bell_ring(r, b);
+        answer(r, 0);
+}
+
+/* Something ended: is it what an order waits for? */
+static void settle(struct ring *r)
+{
+        if (r->bell_waits && !r->bell_waits->busy)
+                change_bell_now(r, TAKE(r->bell_waits, NULL));
+        if (r->stopping && !(r->started && r->vq.in_flight) && !r->watching && !r->hook_set && !r->call.busy &&
+            !r->err.busy)
+                stop_now(r);
+}
+
+static int start(struct ring *r)
+{
+        struct engine *e = qthread_engine(r->thread);
+        int res;
+
+        r->view = r->order.view;
+        r->vq.event_idx = r->features >> VIRTIO_RING_F_EVENT_IDX & 1;
+        r->vq.indirect = r->features >> VIRTIO_RING_F_INDIRECT_DESC & 1;
+        res = vq_start(&r->vq, r->view->mt, &r->layout, r->next_avail);
+        if (res == 0)
+                res = r->dev->ops->ring_start(r->dev, r);
+        if (res < 0) {
+                view_send_home(TAKE(r->view, NULL));
+                return res;
+        }
+        r->started = r->popping = r->kicks_on = true;
+        r->told = false;
+        vq_want_kicks(&r->vq, true);
+        qthread_add_poller(r->thread, &r->poller);
+        if (r->kick_fd >= 0) {
+                r->kick.fd = r->kick_fd;
+                r->watching = true;
+                engine_watch(e, &r->kick);
+        } else {
+                qthread_timer_set(r->thread, &r->poll_timer, POLL_PERIOD_NS);
+        }
+        return 0;
+}
+
+static void stop(struct ring *r)
+{
+        r->popping = false;
+        r->stopping = true;
+        qthread_timer_cancel(r->thread, &r->poll_timer);
+        if (r->watching)
+                engine_unwatch(qthread_engine(r->thread), &r->kick);
+        settle(r);
+}
+
+static int change_memory(struct ring *r)
+{
+        struct mem_view *old = r->view;
+        int res = vq_remap(&r->vq, r->order.view->mt, &r->layout);
+
+        if (res < 0) { /* go on seeing the old memory, it is still there; but take nothing more */
+                view_send_home(r->order.view);
+                report(r, r->vq.broken, false);
+                return res;
+        }
+        r->view = r->order.view;
+        if (!old->users)
+                view_send_home(old);
+        return 0;
+}
+
+static void carry_out(struct qtask *t)
+{
+        struct ring *r = container_of(t, struct ring, order_task);
+
+        switch (r->order.kind) {
+        case RING_START:
+                answer(r, start(r));
+                break;
+        case RING_STOP:
+                stop(r);
+                break;
+        case RING_ENABLE:
+                r->popping = r->order.enable && !r->vq.broken && !r->told;
+                answer(r, 0);
+                break;
+        case RING_MEMORY:
+                answer(r, change_memory(r));
+                break;
+        case RING_CALL:
+        case RING_ERR:
+                r->bell_waits = r->order.kind == RING_CALL ? &r->call : &r->err;
+                r->bell_waits->again = false;
+                settle(r);
+                break;
+        }
+}
+
+void ring_order(struct ring *r, const struct ring_order *o)
+{
+        assert(!r->ordered);
+        r->ordered = true;
+        r->order = *o;
+        if (o->kind == RING_CALL || o->kind == RING_ERR)
+                r->has_bell = true;
+        qthread_post(r->thread, &r->order_task);
+}
+
+bool ring_ready(const struct ring *r)
+{
+        return r->layout.num && r->has_addr && r->has_kick && r->enabled && !r->running;
+}
+
+void ring_init(struct ring *r, struct vu_device *dev, struct loop *l, unsigned index)
+{
+        memset(r, 0, sizeof(*r));
+        r->dev = dev;
+        r->loop = l;
+        r->index = index;
+        r->thread = dev->threads[(dev->first_thread + index) % dev->nthreads];
+        r->kick_fd = r->call.fd = r->err.fd = -1;
+        r->call.io.done = call_done;
+        r->err.io.done = err_done;
+        r->kick.ready = on_kick;
+        r->kick.gone = on_kick_gone;
+        list_init(&r->kick.link);
+        r->poller = (struct qpoller){ .poll = ring_poll, .quiet = ring_quiet };
+        list_init(&r->poller.link);
+        r->round_end.run = on_round_end;
+        list_init(&r->round_end.link);
+        r->poll_timer.fire = on_poll_timer;
+        list_init(&r->poll_timer.link);
+        r->order_task.run = carry_out;
+        r->done_task.run = answer_arrived;
+        r->trouble_task.run = trouble_arrived;
+}
+
+void ring_finish(struct ring *r)
+{
+        assert(!r->running && !r->has_bell && !r->ordered);
+        closep(&r->kick_fd);
+        r->kick_fd = -1;
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * ring.h - a vring at work: a virtqueue on its queue thread, with kick, call and err eventfds.
+ *
+ * The control thread owns it while it is not running; while it runs, control changes it by ring_order() only, one order at
+ * a time, each answered by done() on the control thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "blkq/qthread.h"
+#include "common/loop.h"
+#include "vhost_user/device.h"
+#include "vhost_user/virtqueue.h"
+
+/* A memory table as one ring uses it. Made and unmade by control; in between the ring's thread counts its users. */
+struct mem_view {
+        struct mem_table *mt;
+        unsigned users; /* requests that name memory of it */
+        struct loop *loop;
+        struct loop_task home; /* sends it back to control */
+};
+struct mem_view *mem_view_new(struct loop *l, struct mem_table *mt); /* NULL: ENOMEM */
+void mem_view_free(struct mem_view *v);                              /* control; NULL is fine */
+
+enum ring_order_kind {
+        RING_START,  /* not running yet; with a view. Answered when it runs, or failed */
+        RING_STOP,   /* answered when nothing is in flight and no fd of it is used; next_avail is valid then. Running or not */
+        RING_ENABLE, /* running: take requests, or leave them in the ring */
+        RING_MEMORY, /* running: change over to another view. Failure breaks the queue */
+        RING_CALL,   /* another call eventfd; it is written once, since front ends count on that. Running or not */
+        RING_ERR,    /* another err eventfd, written when the queue breaks. Running or not */
+};
+struct ring_order {
+        enum ring_order_kind kind;
+        bool enable;
+        int fd;                /* CALL, ERR: becomes the ring's; -1: none */
+        struct mem_view *view; /* START, MEMORY: becomes the ring's, also on failure */
+        int result;            /* 0 or -errno */
+        char why[160];         /* the sentence for a failure */
+};
+
+/* An eventfd that is written through the engine: no system call of its own, never two writes at once. */
+struct ring_bell {
+        struct io io;
+        int fd;
+        bool busy, again;
+};
+
+struct ring {
+        /* Control's; not changed while the ring runs, except has_bell and enabled: */
+        struct vu_device *dev;
+        struct loop *loop;
+        struct qthread *thread;
+        unsigned index;
+        uint64_t features;        /* negotiated */
+        struct vq_layout layout;
+        bool has_addr, has_kick;
+        int kick_fd;              /* -1: the front end asks us to poll */
+        uint16_t next_avail;      /* where to start; where it stopped */
+        bool enabled;             /* as the front end said */
+        bool running;             /* START was answered with 0, STOP was not yet */
+        bool has_bell;            /* a CALL or ERR order was given since the last STOP */
+        bool ordered;             /* an order is out */
+        void (*done)(struct ring *r, struct ring_order *o);                /* control: the order is carried out */
+        void (*trouble)(struct ring *r, const char *why, bool memory_gone); /* control: it takes no more requests */
+        void *owner;
+
+        /* The queue thread's: */
+        struct virtqueue vq;
+        struct mem_view *view;
+        void *priv;               /* the device's */
+        struct ring_bell call, err;
+        struct engine_watch kick;
+        struct qpoller poller;
+        struct qhook round_end;
+        struct qtimer poll_timer; /* without a kick fd */
+        bool started;             /* START succeeded, not yet stopped */
+        bool popping;             /* enabled */
+        bool watching;            /* the engine has our kick fd */
+        bool kicks_on;            /* the guest is asked to kick */
+        bool hook_set;            /* round_end is to come */
+        bool stopping;            /* a STOP order waits for the drain */
+        struct ring_bell *bell_waits; /* a CALL or ERR order waits until this one is not being rung */
+        bool told;                /* trouble was reported */
+        unsigned guard_seen;      /* guard_hits when we last looked */
+
+        /* In transit between the two: */
+        struct ring_order order;
+        struct qtask order_task;
+        struct loop_task done_task, trouble_task;
+        const char *trouble_why;
+        bool trouble_memory;
+};
+
+void ring_init(struct ring *r, struct vu_device *dev, struct loop *l, unsigned index);
+void ring_finish(struct ring *r); /* not running, no bells: a STOP was answered, or nothing was ever ordered */
+
+/* Control, no other order being out. */
+void ring_order(struct ring *r, const struct ring_order *o);
+
+/* Has everything that START needs but a view? */
+bool ring_ready(const struct ring *r);
+
+/* Queue thread: @q is done; @written bytes went to the guest, from the first writable byte on. @q is the device's again. */
+void ring_complete(struct ring_req *q, uint32_t written);
+
+/* Queue thread: the guest's request was beyond answering. The request goes to put(); nothing more is taken. */
+void ring_break(struct ring_req *q, const char *why);
+
+static inline void *ring_priv(const struct ring *r)
+{
+        return r->priv;
+}

@@ -1,0 +1,621 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A message is answered before the next one is read. A handler that must wait for queue threads gives them orders and
+ * returns; the wire is held, and the answer goes out when the last order came back:
+ *
+ *   READY -> handler -> (orders out: WAITING) -> answer -> READY
+ *     any of them -> CLOSING: wire closed, rings are stopped and drained -> ended
+ *
+ * Invariants:
+ *   - pending is the number of orders out; while it is not 0 no message is handled and nothing is freed.
+ *   - Only rings that answered START run; the rings of a session are its own, so no ring outlives it.
+ */
+#include "session.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/virtio_config.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "common/log.h"
+#include "vhost_user/mem_guard.h"
+#include "vhost_user/ring.h"
+#include "vhost_user/wire.h"
+
+#define PROTOCOL_FEATURES                                                                        \
+        (1ull << VU_PF_MQ | 1ull << VU_PF_REPLY_ACK | 1ull << VU_PF_BACKEND_REQ | 1ull << VU_PF_CONFIG | \
+         1ull << VU_PF_CONFIGURE_MEM_SLOTS)
+#define EVENTFD_LINK "anon_inode:[eventfd]"
+
+struct session {
+        struct wire wire;
+        struct loop *loop;
+        struct vu_device *dev;
+        uint64_t features, protocol_features; /* negotiated */
+        bool owned;                           /* SET_OWNER came */
+        bool closing, stops_sent;
+        struct mem_table *mem;
+        int backend_fd; /* our way to say something unasked; -1: none */
+        unsigned pending;
+        struct log_limit limit;
+
+        /* The message in hand: */
+        uint32_t request;
+        bool need_reply;
+        int result;
+        union vu_payload answer;
+        uint32_t answer_len; /* 0: the message has no answer of its own */
+
+        void (*ended)(void *opaque);
+        void *opaque;
+        struct loop_task end_task;
+        struct ring ring[];
+};
+
+/* --- orders ----------------------------------------------------------------------------------------------------- */
+
+static void order(struct session *s, struct ring *r, const struct ring_order *o)
+{
+        s->pending++;
+        ring_order(r, o);
+}
+
+static int order_with_view(struct session *s, struct ring *r, enum ring_order_kind kind)
+{
+        struct mem_view *v = mem_view_new(s->loop, s->mem);
+
+        if (!v)
+                return -ENOMEM;
+        order(s, r, &(struct ring_order){ .kind = kind, .view = v });
+        return 0;
+}
+
+/*
+ * A ring starts when its last piece is here. The protocol says "at the first kick"; we count SET_VRING_KICK as one, as
+ * others do: after a reconnect requests wait in the ring and the guest has no reason to kick again.
+ */
+static int start_if_ready(struct session *s, struct ring *r)
+{
+        if (!s->mem || !ring_ready(r))
+                return 0;
+        if (s->features >> VIRTIO_F_RING_PACKED & 1)
+                return err_note(-ENOTSUP, "queue %u: packed rings were never offered", r->index);
+        r->features = s->features;
+        return order_with_view(s, r, RING_START);
+}
+
+static int set_enabled(struct session *s, struct ring *r, bool on)
+{
+        if (r->enabled == on)
+                return 0;
+        r->enabled = on;
+        if (!r->running)
+                return start_if_ready(s, r);
+        order(s, r, &(struct ring_order){ .kind = RING_ENABLE, .enable = on });
+        return 0;
+}
+
+/* --- handlers: features ----------------------------------------------------------------------------------------- */
+
+static int answer_u64(struct session *s, uint64_t v)
+{
+        s->answer.u64 = v;
+        s->answer_len = sizeof(v);
+        return 0;
+}
+
+static int get_features(struct session *s, struct wire_msg *m)
+{
+        return answer_u64(s, s->dev->features | 1ull << VU_F_PROTOCOL_FEATURES);
+}
+
+/* Bits we did not offer may come back set (front ends pass some of their own): they are no reason to refuse. */
+static int set_features(struct session *s, struct wire_msg *m)
+{
+        int r = 0;
+
+        s->features = m->p.u64;
+        if (s->features >> VU_F_PROTOCOL_FEATURES & 1)
+                return 0;
+        for (unsigned i = 0; i < s->dev->num_queues && r == 0; i++) /* nobody will say SET_VRING_ENABLE */
+                r = set_enabled(s, &s->ring[i], true);
+        return r;
+}
+
+static int get_protocol_features(struct session *s, struct wire_msg *m)
+{
+        return answer_u64(s, PROTOCOL_FEATURES);
+}
+
+static int set_protocol_features(struct session *s, struct wire_msg *m)
+{
+        if (m->p.u64 & ~PROTOCOL_FEATURES)
+                return err_note(-EINVAL, "protocol features 0x%" PRIx64 " were not all offered (0x%llx were)", m->p.u64,
+                                PROTOCOL_FEATURES);
+        s->protocol_features = m->p.u64;
+        return 0;
+}
+
+static int set_owner(struct session *s, struct wire_msg *m)
+{
+        s->owned = true;
+        return 0;
+}
+
+/* Deprecated; the specification recommends to ignore it. */
+static int reset_owner(struct session *s, struct wire_msg *m)
+{
+        return 0;
+}
+
+static int get_queue_num(struct session *s, struct wire_msg *m)
+{
+        return answer_u64(s, s->dev->num_queues);
+}
+
+static int set_backend_req_fd(struct session *s, struct wire_msg *m)
+{
+        closep(&s->backend_fd);
+        s->backend_fd = wire_take_fd(m, 0);
+        return 0;
+}
+
+/* --- handlers: config space ------------------------------------------------------------------------------------- */
+
+static int get_config(struct session *s, struct wire_msg *m)
+{
+        const struct vu_config *c = &m->p.config;
+
+        if (c->size > VU_CONFIG_MAX)
+                return err_note(-EINVAL, "GET_CONFIG of %u bytes; at most %d", c->size, VU_CONFIG_MAX);
+        s->answer.config = (struct vu_config){ .offset = c->offset, .size = c->size, .flags = c->flags };
+        s->answer_len = (uint32_t)VU_CONFIG_HEADER + c->size;
+        return s->dev->ops->get_config(s->dev, c->offset, s->answer.config.region, c->size);
+}
+
+static int set_config(struct session *s, struct wire_msg *m)
+{
+        const struct vu_config *c = &m->p.config;
+
+        if (c->size > VU_CONFIG_MAX || m->hdr.size < VU_CONFIG_HEADER + c->size)
+                return err_note(-EINVAL, "SET_CONFIG of %u bytes in a message of %u", c->size, m->hdr.size);
+        return s->dev->ops->set_config(s->dev, c->offset, c->region, c->size);
+}
+
+/* --- handlers: memory ------------------------------------------------------------------------------------------- */
+
+/* Takes @mt. Running rings change over before the answer; rings that waited for memory start. */
+static int adopt_memory(struct session *s, struct mem_table *mt)
+{
+        int r = 0;
+
+        mem_table_put(s->mem);
+        s->mem = mt;
+        for (unsigned i = 0; i < s->dev->num_queues && r == 0; i++)
+                r = s->ring[i].running ? order_with_view(s, &s->ring[i], RING_MEMORY)
+                                       : start_if_ready(s, &s->ring[i]);
+        return r;
+}
+
+static int set_mem_table(struct session *s, struct wire_msg *m)
+{
+        const struct vu_mem_table *t = &m->p.mem_table;
+        struct mem_table *mt;
+        int r;
+
+        if (t->nregions > VU_TABLE_REGIONS || t->nregions != m->nfds ||
+            m->hdr.size < offsetof(struct vu_mem_table, region) + t->nregions * sizeof(t->region[0]))
+                return err_note(-EINVAL, "SET_MEM_TABLE with %u regions, %u fds and %u bytes does not add up",
+                                t->nregions, m->nfds, m->hdr.size);
+        r = mem_table_new(t->region, m->fd, t->nregions, &mt);
+        return r < 0 ? r : adopt_memory(s, mt);
+}
+
+static int get_max_mem_slots(struct session *s, struct wire_msg *m)
+{
+        return answer_u64(s, MEM_MAX_REGIONS);
+}
+
+static int add_mem_reg(struct session *s, struct wire_msg *m)
+{
+        struct mem_table *mt;
+        int r = mem_table_add(s->mem, &m->p.mem_reg.region, m->fd[0], &mt);
+
+        return r < 0 ? r : adopt_memory(s, mt);
+}
+
+/* May bring an fd for old times' sake; the wire closes it. */
+static int rem_mem_reg(struct session *s, struct wire_msg *m)
+{
+        struct mem_table *mt;
+        int r = mem_table_remove(s->mem, &m->p.mem_reg.region, &mt);
+
+        return r < 0 ? r : adopt_memory(s, mt);
+}
+
+/* --- handlers: rings -------------------------------------------------------------------------------------------- */
+
+/* The ring that a message means; NULL with a sentence. The index is decoded here and nowhere else. */
+static struct ring *ring_of(struct session *s, uint32_t index)
+{
+        if (index < s->dev->num_queues)
+                return &s->ring[index];
+        err_note(-EINVAL, "queue %u does not exist; there are %u", index, s->dev->num_queues);
+        return NULL;
+}
+
+static struct ring *idle_ring_of(struct session *s, uint32_t index)
+{
+        struct ring *r = ring_of(s, index);
+
+        if (r && r->running) {
+                err_note(-EINVAL, "queue %u is running; GET_VRING_BASE stops it", index);
+                return NULL;
+        }
+        return r;
+}
+
+static int set_vring_num(struct session *s, struct wire_msg *m)
+{
+        struct ring *r = idle_ring_of(s, m->p.state.index);
+
+        if (!r)
+                return -EINVAL;
+        if (!vq_size_ok(m->p.state.num))
+                return err_note(-EINVAL, "queue %u: a size of %u; it must be a power of two up to %d", r->index,
+                                m->p.state.num, VQ_MAX_SIZE);
+        r->layout.num = m->p.state.num;
+        return 0;
+}
+
+static int set_vring_addr(struct session *s, struct wire_msg *m)
+{
+        const struct vu_vring_addr *a = &m->p.addr;
+        struct ring *r = idle_ring_of(s, a->index);
+
+        if (!r)
+                return -EINVAL;
+        r->layout.desc = a->desc;
+        r->layout.avail = a->avail;
+        r->layout.used = a->used;
+        r->has_addr = true;
+        return 0;
+}
+
+static int set_vring_base(struct session *s, struct wire_msg *m)
+{
+        struct ring *r = idle_ring_of(s, m->p.state.index);
+
+        if (!r)
+                return -EINVAL;
+        if (m->p.state.num > UINT16_MAX)
+                return err_note(-EINVAL, "queue %u: base %u is no 16-bit index", r->index, m->p.state.num);
+        r->next_avail = (uint16_t)m->p.state.num;
+        return 0;
+}
+
+static void answer_vring_base(struct session *s, const struct ring *r)
+{
+        s->answer.state = (struct vu_vring_state){ r->index, r->next_avail };
+        s->answer_len = sizeof(s->answer.state);
+}
+
+/* Stops the ring. The answer is filled in when it has drained (order_done). */
+static int get_vring_base(struct session *s, struct wire_msg *m)
+{
+        struct ring *r = ring_of(s, m->p.state.index);
+
+        if (!r)
+                return -EINVAL;
+        answer_vring_base(s, r);
+        order(s, r, &(struct ring_order){ .kind = RING_STOP });
+        return 0;
+}
+
+/* Writing to whatever a stranger sends could block or worse: only an eventfd will do. */
+static bool is_eventfd(int fd)
+{
+        char path[32], link[sizeof(EVENTFD_LINK)];
+        struct stat st;
+        ssize_t n;
+
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        n = readlink(path, link, sizeof(link));
+        if (n < 0) /* no /proc in this sandbox: at least something without a file type */
+                return fstat(fd, &st) == 0 && !(st.st_mode & S_IFMT);
+        return (size_t)n == strlen(EVENTFD_LINK) && !memcmp(link, EVENTFD_LINK, (size_t)n);
+}
+
+/* KICK, CALL, ERR: which ring, and the fd (now the caller's; -1: the message says there is none). */
+static struct ring *ring_with_fd(struct session *s, struct wire_msg *m, int *fd)
+{
+        struct ring *r = ring_of(s, (uint32_t)(m->p.u64 & VU_VRING_INDEX_MASK));
+        bool none = m->p.u64 & VU_VRING_NO_FD;
+
+        if (!r)
+                return NULL;
+        if (m->p.u64 & ~(uint64_t)(VU_VRING_INDEX_MASK | VU_VRING_NO_FD) || none == (m->nfds == 1)) {
+                err_note(-EINVAL, "queue %u: 0x%" PRIx64 " with %u fds does not add up", r->index, m->p.u64, m->nfds);
+                return NULL;
+        }
+        if (!none && !is_eventfd(m->fd[0])) {
+                err_note(-EINVAL, "queue %u: its fd is no eventfd", r->index);
+                return NULL;
+        }
+        *fd = wire_take_fd(m, 0);
+        return r;
+}
+
+static int set_vring_kick(struct session *s, struct wire_msg *m)
+{
+        AUTO(closep) int fd = -1;
+        struct ring *r = ring_with_fd(s, m, &fd);
+
+        if (!r || !idle_ring_of(s, r->index))
+                return -EINVAL;
+        closep(&r->kick_fd);
+        r->kick_fd = TAKE(fd, -1);
+        r->has_kick = true;
+        return start_if_ready(s, r);
+}
+
+static int change_bell(struct session *s, struct wire_msg *m, enum ring_order_kind kind)
+{
+        int fd = -1;
+        struct ring *r = ring_with_fd(s, m, &fd);
+
+        if (!r)
+                return -EINVAL;
+        order(s, r, &(struct ring_order){ .kind = kind, .fd = fd });
+        return 0;
+}
+
+static int set_vring_call(struct session *s, struct wire_msg *m)
+{
+        return change_bell(s, m, RING_CALL);
+}
+
+static int set_vring_err(struct session *s, struct wire_msg *m)
+{
+        return change_bell(s, m, RING_ERR);
+}
+
+static int set_vring_enable(struct session *s, struct wire_msg *m)
+{
+        struct ring *r = ring_of(s, m->p.state.index);
+
+        if (!r)
+                return -EINVAL;
+        if (m->p.state.num > 1)
+                return err_note(-EINVAL, "queue %u: enable is 0 or 1, not %u", r->index, m->p.state.num);
+        return set_enabled(s, r, m->p.state.num);
+}
+
+/* --- the table -------------------------------------------------------------------------------------------------- */
+
+enum state { ANY, OWNED }; /* OWNED: only after SET_OWNER */
+#define NO_PF (-1)
+
+static const struct handler {
+        const char *name;
+        int (*handle)(struct session *s, struct wire_msg *m);
+        uint32_t min, max; /* bytes of payload */
+        unsigned min_fds, max_fds;
+        enum state state;
+        int pf; /* the protocol feature that must be negotiated */
+} handlers[VU_REQUEST_MAX] = {
+#define U64 sizeof(uint64_t), sizeof(uint64_t)
+#define STATE sizeof(struct vu_vring_state), sizeof(struct vu_vring_state)
+#define MEM_REG sizeof(struct vu_mem_reg), sizeof(struct vu_mem_reg)
+        [VU_GET_FEATURES] = { "GET_FEATURES", get_features, 0, 0, 0, 0, ANY, NO_PF },
+        [VU_SET_FEATURES] = { "SET_FEATURES", set_features, U64, 0, 0, ANY, NO_PF },
+        [VU_SET_OWNER] = { "SET_OWNER", set_owner, 0, 0, 0, 0, ANY, NO_PF },
+        [VU_RESET_OWNER] = { "RESET_OWNER", reset_owner, 0, 0, 0, 0, ANY, NO_PF },
+        [VU_SET_MEM_TABLE] = { "SET_MEM_TABLE", set_mem_table, offsetof(struct vu_mem_table, region),
+                               sizeof(struct vu_mem_table), 0, VU_TABLE_REGIONS, OWNED, NO_PF },
+        [VU_SET_VRING_NUM] = { "SET_VRING_NUM", set_vring_num, STATE, 0, 0, OWNED, NO_PF },
+        [VU_SET_VRING_ADDR] = { "SET_VRING_ADDR", set_vring_addr, sizeof(struct vu_vring_addr),
+                                sizeof(struct vu_vring_addr), 0, 0, OWNED, NO_PF },
+        [VU_SET_VRING_BASE] = { "SET_VRING_BASE", set_vring_base, STATE, 0, 0, OWNED, NO_PF },
+        [VU_GET_VRING_BASE] = { "GET_VRING_BASE", get_vring_base, STATE, 0, 0, OWNED, NO_PF },
+        [VU_SET_VRING_KICK] = { "SET_VRING_KICK", set_vring_kick, U64, 0, 1, OWNED, NO_PF },
+        [VU_SET_VRING_CALL] = { "SET_VRING_CALL", set_vring_call, U64, 0, 1, OWNED, NO_PF },
+        [VU_SET_VRING_ERR] = { "SET_VRING_ERR", set_vring_err, U64, 0, 1, OWNED, NO_PF },
+        [VU_GET_PROTOCOL_FEATURES] = { "GET_PROTOCOL_FEATURES", get_protocol_features, 0, 0, 0, 0, ANY, NO_PF },
+        [VU_SET_PROTOCOL_FEATURES] = { "SET_PROTOCOL_FEATURES", set_protocol_features, U64, 0, 0, ANY, NO_PF },
+        [VU_GET_QUEUE_NUM] = { "GET_QUEUE_NUM", get_queue_num, 0, 0, 0, 0, ANY, VU_PF_MQ },
+        [VU_SET_VRING_ENABLE] = { "SET_VRING_ENABLE", set_vring_enable, STATE, 0, 0, OWNED, NO_PF },
+        [VU_SET_BACKEND_REQ_FD] = { "SET_BACKEND_REQ_FD", set_backend_req_fd, 0, sizeof(uint64_t), 1, 1, ANY,
+                                    VU_PF_BACKEND_REQ },
+        [VU_GET_CONFIG] = { "GET_CONFIG", get_config, VU_CONFIG_HEADER, sizeof(struct vu_config), 0, 0, ANY,
+                            VU_PF_CONFIG },
+        [VU_SET_CONFIG] = { "SET_CONFIG", set_config, VU_CONFIG_HEADER, sizeof(struct vu_config), 0, 0, ANY,
+                            VU_PF_CONFIG },
+        [VU_GET_MAX_MEM_SLOTS] = { "GET_MAX_MEM_SLOTS", get_max_mem_slots, 0, 0, 0, 0, ANY, VU_PF_CONFIGURE_MEM_SLOTS },
+        [VU_ADD_MEM_REG] = { "ADD_MEM_REG", add_mem_reg, MEM_REG, 1, 1, OWNED, VU_PF_CONFIGURE_MEM_SLOTS },
+        [VU_REM_MEM_REG] = { "REM_MEM_REG", rem_mem_reg, MEM_REG, 0, 1, OWNED, VU_PF_CONFIGURE_MEM_SLOTS },
+};
+
+/* May this message come now and look like this? Returns its row, or NULL with a sentence. */
+static const struct handler *handler_of(const struct session *s, const struct wire_msg *m)
+{
+        const struct handler *h = m->hdr.request < VU_REQUEST_MAX ? &handlers[m->hdr.request] : NULL;
+
+        if (!h || !h->handle)
+                err_note(-EPROTO, "message %u is not one we know", m->hdr.request);
+        else if (m->hdr.size < h->min || m->hdr.size > h->max)
+                err_note(-EPROTO, "%s with %u bytes; it has %u to %u", h->name, m->hdr.size, h->min, h->max);
+        else if (m->nfds < h->min_fds || m->nfds > h->max_fds)
+                err_note(-EPROTO, "%s with %u file descriptors; it has %u to %u", h->name, m->nfds, h->min_fds,
+                         h->max_fds);
+        else if (h->state == OWNED && !s->owned)
+                err_note(-EPROTO, "%s before SET_OWNER", h->name);
+        else if (h->pf != NO_PF && !(s->protocol_features >> h->pf & 1))
+                err_note(-EPROTO, "%s, but protocol feature %d was not negotiated", h->name, h->pf);
+        else
+                return h;
+        return NULL;
+}
+
+/* --- one message ------------------------------------------------------------------------------------------------ */
+
+static void close_because(struct session *s, int r)
+{
+        log_limited(&s->limit, LOG_LVL_WARN, "%s: front end closed: %s", s->dev->name, err_text(r));
+        err_clear();
+        session_close(s);
+}
+
+/* The handler and its orders are done. */
+static void finish_message(struct session *s)
+{
+        bool ack = s->need_reply && s->protocol_features >> VU_PF_REPLY_ACK & 1;
+
+        if (s->result < 0 && (s->answer_len || !ack)) { /* there is no way to say no: hang up, so that it is noticed */
+                close_because(s, s->result);
+                return;
+        }
+        if (s->result < 0)
+                log_limited(&s->limit, LOG_LVL_WARN, "%s: %s refused: %s", s->dev->name, handlers[s->request].name,
+                            err_text(s->result));
+        err_clear();
+        if (s->answer_len)
+                wire_reply(&s->wire, s->request, &s->answer, s->answer_len);
+        else if (ack)
+                wire_reply(&s->wire, s->request, &(uint64_t){ s->result < 0 }, sizeof(uint64_t));
+        wire_resume(&s->wire);
+}
+
+static void on_message(struct wire *w, struct wire_msg *m)
+{
+        struct session *s = container_of(w, struct session, wire);
+        const struct handler *h = handler_of(s, m);
+
+        if (!h) {
+                close_because(s, -EPROTO);
+                return;
+        }
+        s->request = m->hdr.request;
+        s->need_reply = m->hdr.flags & VU_NEED_REPLY;
+        s->answer_len = 0;
+        s->result = h->handle(s, m);
+        if (s->pending)
+                wire_hold(w);
+        else
+                finish_message(s);
+}
+
+static void on_gone(struct wire *w, int reason)
+{
+        struct session *s = container_of(w, struct session, wire);
+
+        if (reason < 0) {
+                close_because(s, reason);
+                return;
+        }
+        log_info("%s: front end disconnected", s->dev->name);
+        session_close(s);
+}
+
+/* --- the end ---------------------------------------------------------------------------------------------------- */
+
+static void on_end(struct loop_task *t)
+{
+        struct session *s = container_of(t, struct session, end_task);
+        void (*ended)(void *opaque) = s->ended;
+        void *opaque = s->opaque;
+
+        for (unsigned i = 0; i < s->dev->num_queues; i++)
+                ring_finish(&s->ring[i]);
+        mem_table_put(s->mem);
+        closep(&s->backend_fd);
+        free(s);
+        ended(opaque);
+}
+
+/* The wire is closed and no order is out: stop what runs, then end. */
+static void close_rings(struct session *s)
+{
+        for (unsigned i = 0; i < s->dev->num_queues && !s->stops_sent; i++)
+                if (s->ring[i].running || s->ring[i].has_bell)
+                        order(s, &s->ring[i], &(struct ring_order){ .kind = RING_STOP });
+        s->stops_sent = true;
+        if (!s->pending)
+                loop_post(s->loop, &s->end_task); /* not at once: the wire may be on the stack */
+}
+
+void session_close(struct session *s)
+{
+        if (s->closing)
+                return;
+        s->closing = true;
+        wire_close(&s->wire);
+        if (!s->pending)
+                close_rings(s);
+}
+
+bool session_is_over(const struct session *s)
+{
+        return s->closing || wire_hung_up(&s->wire);
+}
+
+static void order_done(struct ring *r, struct ring_order *o)
+{
+        struct session *s = r->owner;
+
+        if (o->result < 0 && s->result == 0)
+                s->result = err_note(o->result, "queue %u: %s", r->index, o->why);
+        if (o->kind == RING_STOP)
+                answer_vring_base(s, r);
+        if (--s->pending)
+                return;
+        if (s->closing)
+                close_rings(s);
+        else
+                finish_message(s);
+}
+
+static void ring_trouble(struct ring *r, const char *why, bool memory_gone)
+{
+        struct session *s = r->owner;
+
+        log_limited(&s->limit, LOG_LVL_WARN, "%s: queue %u is broken: %s", s->dev->name, r->index, why);
+        if (memory_gone)
+                session_close(s);
+}
+
+int session_new(struct loop *l, struct vu_device *dev, int fd, void (*ended)(void *opaque), void *opaque,
+                struct session **ret)
+{
+        AUTO(freep) struct session *s = calloc(1, sizeof(*s) + dev->num_queues * sizeof(s->ring[0]));
+        int r = guard_install();
+
+        if (!s || r < 0) {
+                close(fd);
+                return r < 0 ? r : -ENOMEM;
+        }
+        s->loop = l;
+        s->dev = dev;
+        s->backend_fd = -1;
+        s->ended = ended;
+        s->opaque = opaque;
+        s->end_task.run = on_end;
+        for (unsigned i = 0; i < dev->num_queues; i++) {
+                ring_init(&s->ring[i], dev, l, i);
+                s->ring[i].done = order_done;
+                s->ring[i].trouble = ring_trouble;
+                s->ring[i].owner = s;
+        }
+        s->wire.message = on_message;
+        s->wire.gone = on_gone;
+        r = wire_open(&s->wire, l, fd);
+        if (r < 0)
+                return r;
+        *ret = TAKE(s, NULL);
+        return 0;
+}

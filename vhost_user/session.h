@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * session.h - one front end on one socket, from accept() until its last request is done and its memory is unmapped.
+ * Control thread only.
+ */
+#pragma once
+
+#include "common/loop.h"
+#include "vhost_user/device.h"
+
+struct session;
+
+/**
+ * session_new - speak vhost-user on @fd (connected; taken, also on failure) for @dev.
+ * @ended: called once, from the loop, when nothing of the session is left but the struct; it is freed right after.
+ * Returns 0 or -errno.
+ */
+int session_new(struct loop *l, struct vu_device *dev, int fd, void (*ended)(void *opaque), void *opaque,
+                struct session **ret);
+
+/* Hang up, let the rings finish what they have, then ended(). Once or more often. */
+void session_close(struct session *s);
+
+/* Is it closing, or has its peer hung up (which we may not have read yet)? */
+bool session_is_over(const struct session *s);

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Invariants:
+ *   - msg.fd[0..nfds) are open and ours until wire_take_fd(); nobody else in this program calls recvmsg().
+ *   - One direction at a time: while a reply is unsent, or the wire is held, nothing is received.
+ *   - The patience timer runs exactly while half a message is here or half a reply is not sent.
+ */
+#include "wire.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "common/fault.h"
+
+#define HEADER sizeof(struct vu_header)
+#define MESSAGES_A_TURN 16 /* then others of the loop get their turn */
+
+_Static_assert(sizeof(struct vu_header) == 12, "no padding between header and payload on the socket");
+_Static_assert(offsetof(struct wire_msg, p) >= HEADER, "the payload is kept apart from the header");
+
+int wire_take_fd(struct wire_msg *m, unsigned i)
+{
+        return i < m->nfds ? TAKE(m->fd[i], -1) : -1;
+}
+
+static void forget_message(struct wire *w)
+{
+        for (unsigned i = 0; i < w->msg.nfds; i++)
+                closep(&w->msg.fd[i]);
+        memset(&w->msg, 0, sizeof(w->msg));
+        w->have = 0;
+}
+
+void wire_close(struct wire *w)
+{
+        if (w->fd < 0)
+                return;
+        loop_timer_cancel(w->loop, &w->patience);
+        loop_unwatch(w->loop, &w->watch);
+        forget_message(w);
+        close(TAKE(w->fd, -1));
+}
+
+static void wire_fail(struct wire *w, int reason)
+{
+        wire_close(w);
+        w->gone(w, reason);
+}
+
+/* Ask epoll for what we can use now. Hang-ups are always told. */
+static void wire_listen(struct wire *w)
+{
+        uint32_t events = w->reply_len ? EPOLLOUT : w->held ? 0 : EPOLLIN;
+
+        if (w->fd >= 0 && w->watch.events != events)
+                loop_rewatch(w->loop, &w->watch, events);
+}
+
+static void patience_over(struct loop_timer *t)
+{
+        struct wire *w = list_entry(t, struct wire, patience);
+
+        wire_fail(w, err_note(-ETIMEDOUT, "the front end left a message half sent or a reply unread for %llu s",
+                              WIRE_PATIENCE_NS / NS_PER_SEC));
+}
+
+/* All fds of one recvmsg() become the message's; too many is an error, and then also the others are closed. */
+static int collect_fds(struct wire_msg *m, struct msghdr *mh)
+{
+        int r = 0;
+
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
+                if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+                        continue;
+                for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+                        int fd;
+
+                        memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+                        if (m->nfds < VU_MAX_FDS) {
+                                m->fd[m->nfds++] = fd;
+                        } else {
+                                close(fd);
+                                r = -EPROTO;
+                        }
+                }
+        }
+        if (r < 0 || mh->msg_flags & MSG_CTRUNC)
+                return err_note(-EPROTO, "more than %d file descriptors with one message", VU_MAX_FDS);
+        return 0;
+}
+
+/* Where the next byte goes, and how many belong to this piece (header or payload). */
+static size_t next_piece(struct wire *w, char **at)
+{
+        if (w->have < HEADER) {
+                *at = (char *)&w->msg.hdr + w->have;
+                return HEADER - w->have;
+        }
+        *at = (char *)&w->msg.p + (w->have - HEADER);
+        return HEADER + w->msg.hdr.size - w->have;
+}
+
+static int check_header(const struct vu_header *h)
+{
+        if ((h->flags & VU_VERSION_MASK) != VU_VERSION || h->flags & VU_REPLY)
+                return err_note(-EPROTO, "message %u with flags 0x%x: not a request of protocol version %u", h->request,
+                                h->flags, VU_VERSION);
+        if (h->size > sizeof(union vu_payload))
+                return err_note(-EPROTO, "message %u announces %u bytes; the largest has %zu", h->request, h->size,
+                                sizeof(union vu_payload));
+        return 0;
+}
+
+/* One recvmsg(). 1: something arrived, 0: nothing now, -errno; -ECONNRESET is the peer's good-bye. */
+static int receive_piece(struct wire *w)
+{
+        union {
+                char buf[CMSG_SPACE(VU_MAX_FDS * sizeof(int))];
+                struct cmsghdr align;
+        } control;
+        struct iovec iov;
+        struct msghdr mh = {
+                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control),
+        };
+        char *at;
+        ssize_t n = FAULT("wire.receive");
+        int r;
+
+        iov.iov_len = next_piece(w, &at);
+        iov.iov_base = at;
+        if (n == 0) {
+                n = recvmsg(w->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+                n = n < 0 ? -errno : n;
+        }
+        if (n < 0)
+                return n == -EAGAIN || n == -EINTR ? 0 : (int)n;
+        r = collect_fds(&w->msg, &mh);
+        if (r < 0)
+                return r;
+        if (n == 0)
+                return w->have ? err_note(-EPROTO, "the front end closed in the middle of a message") : -ECONNRESET;
+        w->have += (size_t)n;
+        r = w->have == HEADER ? check_header(&w->msg.hdr) : 0;
+        return r < 0 ? r : 1;
+}
+
+static void deliver(struct wire *w)
+{
+        loop_timer_cancel(w->loop, &w->patience);
+        w->message(w, &w->msg);
+        forget_message(w);
+}
+
+static void receive(struct wire *w)
+{
+        for (int i = 0; i < MESSAGES_A_TURN && w->fd >= 0 && !w->held && !w->reply_len;) {
+                bool fresh = !w->have;
+                int r = receive_piece(w);
+
+                if (r < 0) {
+                        wire_fail(w, r == -ECONNRESET ? 0 : r);
+                        return;
+                }
+                if (r == 0)
+                        return;
+                if (w->have >= HEADER && w->have == HEADER + w->msg.hdr.size) {
+                        deliver(w);
+                        i++;
+                } else if (fresh) {
+                        loop_timer_set(w->loop, &w->patience, WIRE_PATIENCE_NS);
+                }
+        }
+}
+
+static ssize_t send_bytes(struct wire *w, const void *p, size_t len)
+{
+        ssize_t n = FAULT("wire.send");
+
+        if (n == 0)
+                n = send(w->fd, p, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        else
+                errno = (int)-n, n = -1;
+        return n >= 0 ? n : errno == EAGAIN || errno == EINTR ? 0 : -errno;
+}
+
+/* Push out what is left of the reply. Returns 0 or -errno. */
+static int send_reply(struct wire *w)
+{
+        while (w->reply_sent < w->reply_len) {
+                bool header = w->reply_sent < HEADER;
+                size_t at = header ? w->reply_sent : w->reply_sent - HEADER;
+                const char *from = header ? (const char *)&w->reply.hdr : (const char *)&w->reply.p;
+                ssize_t n = send_bytes(w, from + at, header ? HEADER - at : w->reply_len - w->reply_sent);
+
+                if (n < 0)
+                        return (int)n;
+                if (n == 0) {
+                        if (list_empty(&w->patience.link))
+                                loop_timer_set(w->loop, &w->patience, WIRE_PATIENCE_NS);
+                        return 0;
+                }
+                w->reply_sent += (size_t)n;
+        }
+        loop_timer_cancel(w->loop, &w->patience);
+        w->reply_len = 0;
+        return 0;
+}
+
+void wire_reply(struct wire *w, uint32_t request, const void *payload, uint32_t len)
+{
+        assert(!w->reply_len && len <= sizeof(union vu_payload));
+        if (w->fd < 0)
+                return;
+        w->reply.hdr = (struct vu_header){ request, VU_VERSION | VU_REPLY, len };
+        memcpy(&w->reply.p, payload, len);
+        w->reply_len = HEADER + len;
+        w->reply_sent = 0;
+        /* An error shows again as a hang-up of the socket, at a place where the session can bear to hear it. */
+        if (send_reply(w) < 0)
+                shutdown(w->fd, SHUT_RDWR);
+        wire_listen(w);
+}
+
+static void wire_ready(struct loop_watch *watch, uint32_t events)
+{
+        struct wire *w = container_of(watch, struct wire, watch);
+        bool hung_up = events & (EPOLLHUP | EPOLLERR);
+        int r = 0;
+
+        if (w->reply_len && (events & EPOLLOUT || hung_up))
+                r = send_reply(w);
+        if (r < 0 || (hung_up && w->held)) {
+                wire_fail(w, 0); /* nobody is left to hear the rest */
+                return;
+        }
+        receive(w);
+        wire_listen(w);
+}
+
+bool wire_hung_up(const struct wire *w)
+{
+        struct pollfd p = { .fd = w->fd, .events = POLLRDHUP };
+
+        return w->fd < 0 || (poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
+
+void wire_hold(struct wire *w)
+{
+        w->held = true;
+        wire_listen(w);
+}
+
+void wire_resume(struct wire *w)
+{
+        w->held = false;
+        wire_listen(w);
+}
+
+int wire_open(struct wire *w, struct loop *l, int fd)
+{
+        int r;
+
+        w->loop = l;
+        w->fd = fd;
+        w->held = false;
+        w->have = w->reply_len = w->reply_sent = 0;
+        memset(&w->msg, 0, sizeof(w->msg));
+        list_init(&w->patience.link);
+        w->patience.fire = patience_over;
+        w->watch = (struct loop_watch){ .fd = fd, .ready = wire_ready, .events = EPOLLIN };
+        r = loop_watch(l, &w->watch);
+        if (r < 0) {
+                close(fd);
+                w->fd = -1;
+        }
+        return r;
+}

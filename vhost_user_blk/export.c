@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ *   LISTENING <-> one session -> (export_stop) -> STOPPING: the session drains, the ports leave their threads -> freed
+ *
+ * A front end that comes while the last one is still draining waits in the socket's backlog.
+ */
+#include "export.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/err.h"
+#include "common/log.h"
+#include "vhost_user/session.h"
+#include "vhost_user_blk/blk_device.h"
+
+#define DEFAULT_QUEUES 64 /* QEMU asks for one a vCPU and gives up when there are fewer */
+#define MAX_QUEUES 256    /* the index in SET_VRING_KICK has eight bits */
+#define ACCEPT_PAUSE_NS NS_PER_SEC
+
+struct leave {
+        struct export *x;
+        struct qtask task;      /* on the thread: detach */
+        struct loop_task back;  /* on control: it is done */
+        unsigned thread;
+};
+struct export {
+        struct loop *loop;
+        int fd; /* -1 when stopping */
+        struct loop_watch watch;
+        struct loop_timer pause; /* out of file descriptors: accept again later */
+        struct log_limit limit;
+        struct blk_device dev;
+        struct session *session; /* NULL: nobody is connected */
+        char *name;
+        struct leave *leave;     /* one a thread */
+        unsigned leaving;
+        void (*stopped)(void *opaque); /* NULL: not stopping */
+        void *opaque;
+};
+
+static const struct vu_device_ops blk_ops = {
+        .get_config = blk_get_config,
+        .set_config = blk_set_config,
+        .ring_start = blk_ring_start,
+        .ring_stop = blk_ring_stop,
+        .get = blk_get,
+        .put = blk_put,
+        .take = blk_take,
+};
+
+static void export_free(struct export *x)
+{
+        if (!x)
+                return;
+        closep(&x->fd);
+        free(x->leave);
+        free(x->dev.port);
+        free(x->dev.vu.threads);
+        free(x->name);
+        free(x);
+}
+
+static void export_freep(struct export **x)
+{
+        export_free(*x);
+}
+
+/* --- stopping ----------------------------------------------------------------------------------------------------- */
+
+static void on_left(struct loop_task *t)
+{
+        struct export *x = container_of(t, struct leave, back)->x;
+        void (*stopped)(void *opaque) = x->stopped;
+        void *opaque = x->opaque;
+
+        if (--x->leaving)
+                return;
+        export_free(x);
+        stopped(opaque);
+}
+
+static void leave_thread(struct qtask *t)
+{
+        struct leave *l = container_of(t, struct leave, task);
+        struct vol_port *p = TAKE(l->x->dev.port[l->thread], NULL);
+
+        if (p)
+                port_detach(p);
+        loop_post(l->x->loop, &l->back);
+}
+
+static void leave_all(struct export *x)
+{
+        x->leaving = x->dev.vu.nthreads;
+        for (unsigned i = 0; i < x->dev.vu.nthreads; i++) {
+                x->leave[i] = (struct leave){
+                        .x = x, .task.run = leave_thread, .back.run = on_left, .thread = i,
+                };
+                qthread_post(x->dev.vu.threads[i], &x->leave[i].task);
+        }
+}
+
+void export_stop(struct export *x, void (*stopped)(void *opaque), void *opaque)
+{
+        x->stopped = stopped;
+        x->opaque = opaque;
+        loop_timer_cancel(x->loop, &x->pause);
+        loop_unwatch(x->loop, &x->watch);
+        closep(&x->fd);
+        x->fd = -1;
+        if (x->session)
+                session_close(x->session);
+        else
+                leave_all(x);
+}
+
+/* --- front ends come and go --------------------------------------------------------------------------------------- */
+
+static void listen_again(struct export *x)
+{
+        int r = x->watch.on ? 0 : loop_watch(x->loop, &x->watch);
+
+        if (r < 0)
+                log_err("%s: cannot listen for front ends any more: %s", x->name, strerror(-r));
+}
+
+static void pause_over(struct loop_timer *t)
+{
+        listen_again(list_entry(t, struct export, pause));
+}
+
+static void on_ended(void *opaque)
+{
+        struct export *x = opaque;
+
+        x->session = NULL;
+        if (x->stopped)
+                leave_all(x);
+        else
+                listen_again(x);
+}
+
+static void welcome(struct export *x, int fd)
+{
+        int r = session_new(x->loop, &x->dev.vu, fd, on_ended, x, &x->session);
+
+        if (r < 0)
+                log_warn("%s: cannot serve a front end: %s", x->name, err_text(r));
+        else
+                log_info("%s: front end connected", x->name);
+        err_clear();
+}
+
+static void on_connect(struct loop_watch *w, uint32_t events)
+{
+        struct export *x = container_of(w, struct export, watch);
+        int fd;
+
+        if (x->session && session_is_over(x->session)) {
+                loop_unwatch(x->loop, &x->watch); /* on_ended() listens again */
+                session_close(x->session);
+                return;
+        }
+        fd = accept4(x->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0) {
+                if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS)
+                        return; /* the peer is gone again */
+                log_limited(&x->limit, LOG_LVL_WARN, "%s: cannot accept a front end: %m", x->name);
+                loop_unwatch(x->loop, &x->watch);
+                loop_timer_set(x->loop, &x->pause, ACCEPT_PAUSE_NS);
+                return;
+        }
+        if (x->session) {
+                log_limited(&x->limit, LOG_LVL_WARN, "%s: a second front end was turned away; the disk is in use",
+                            x->name);
+                close(fd);
+                return;
+        }
+        welcome(x, fd);
+}
+
+/* --- a new export ------------------------------------------------------------------------------------------------- */
+
+static int check_opts(const struct export_opts *o, struct vol *v)
+{
+        if (o->num_queues > MAX_QUEUES)
+                return err_note(-EINVAL, "%s: %u queues; at most %d", o->name, o->num_queues, MAX_QUEUES);
+        if (o->block_size && o->block_size != 512 && o->block_size != 4096)
+                return err_note(-EINVAL, "%s: a block size of %u; it is 512 or 4096", o->name, o->block_size);
+        if (o->serial && strlen(o->serial) > BLK_ID_LEN)
+                return err_note(-EINVAL, "%s: serial '%s' is longer than %d bytes", o->name, o->serial, BLK_ID_LEN);
+        if (!o->nthreads || o->start_thread >= o->nthreads)
+                return err_note(-EINVAL, "%s: thread %u of %u", o->name, o->start_thread, o->nthreads);
+        return 0;
+}
+
+static int fill_device(struct blk_device *d, struct vol *v, const struct export_opts *o, const char *name)
+{
+        d->vol = v;
+        d->block_size = o->block_size ? o->block_size : 512;
+        d->capacity = vol_size(v) / d->block_size * (d->block_size / SECTOR_SIZE);
+        d->cluster_size = vol_cluster_size(v);
+        d->read_only = vol_read_only(v);
+        if (o->serial)
+                memcpy(d->serial, o->serial, strnlen(o->serial, BLK_ID_LEN)); /* padded with zeros, perhaps with none */
+        atomic_init(&d->wce, true);
+        d->vu = (struct vu_device){
+                .ops = &blk_ops,
+                .name = name,
+                .features = blk_features(d),
+                .num_queues = o->num_queues ? o->num_queues : DEFAULT_QUEUES,
+                .threads = calloc(o->nthreads, sizeof(*o->threads)),
+                .nthreads = o->nthreads,
+                .first_thread = o->start_thread,
+        };
+        d->port = calloc(o->nthreads, sizeof(struct vol_port *));
+        if (!d->vu.threads || !d->port)
+                return -ENOMEM;
+        memcpy(d->vu.threads, o->threads, o->nthreads * sizeof(*o->threads));
+        return 0;
+}
+
+int export_new(struct loop *l, struct vol *v, int listen_fd, const struct export_opts *o, struct export **ret)
+{
+        AUTO(closep) int fd = listen_fd;
+        AUTO(export_freep) struct export *x = NULL;
+        int r = check_opts(o, v);
+
+        if (r < 0)
+                return r;
+        x = calloc(1, sizeof(*x));
+        if (!x)
+                return -ENOMEM;
+        x->fd = TAKE(fd, -1);
+        x->loop = l;
+        x->name = strdup(o->name);
+        x->leave = calloc(o->nthreads, sizeof(*x->leave));
+        if (!x->name || !x->leave)
+                return -ENOMEM;
+        r = fill_device(&x->dev, v, o, x->name);
+        if (r < 0)
+                return r;
+        list_init(&x->pause.link);
+        x->pause.fire = pause_over;
+        x->watch = (struct loop_watch){ .fd = x->fd, .ready = on_connect, .events = EPOLLIN };
+        r = loop_watch(l, &x->watch);
+        if (r < 0)
+                return err_note(r, "%s: cannot listen on its socket", o->name);
+        *ret = TAKE(x, NULL);
+        return 0;
+}
