@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include <errno.h>
+
+#include "common/cleanup.h"
+#include "tests/unit/guest_fixture.h"
+#include "vhost_user/guest_mem.h"
+
+/* Every (address, length) near every border, against a look at each byte. */
+static void test_translate(void **state)
+{
+        static const uint64_t edges[] = { 0, 0x1000, 0x2000, 0x4000, 0x10000, 0x14000, UINT64_MAX };
+        static const uint64_t lens[] = { 1, 2, 3, 4, 0xfff, 0x1000, 0x1001, 0x2fff, 0x3000, 0x3001, UINT32_MAX };
+        struct mem_table *mt = guest_new(NULL);
+
+        for (size_t e = 0; e < ARRAY_SIZE(edges); e++)
+                for (uint64_t addr = edges[e] - 4; addr != edges[e] + 4; addr++)
+                        for (size_t l = 0; l < ARRAY_SIZE(lens); l++) {
+                                struct iovec iov[4];
+                                int n = gm_translate(mt, addr, lens[l], iov, 4);
+                                uint64_t at = addr;
+                                bool inside = guest_at(mt, addr) && guest_at(mt, addr + lens[l] - 1) &&
+                                              lens[l] <= 0x4000 && (addr < 0x4000) == (addr + lens[l] - 1 < 0x4000);
+
+                                if ((n > 0) != inside)
+                                        fail_msg("0x%lx+0x%lx: %d", addr, lens[l], n);
+                                for (int i = 0; i < n; i++) {
+                                        assert_ptr_equal(iov[i].iov_base, guest_at(mt, at));
+                                        assert_ptr_equal((char *)iov[i].iov_base + iov[i].iov_len - 1,
+                                                         guest_at(mt, at + iov[i].iov_len - 1));
+                                        at += iov[i].iov_len;
+                                }
+                                assert_true(n < 0 || at == addr + lens[l]);
+                        }
+        mem_table_put(mt);
+}
+
+static void test_translate_limits(void **state)
+{
+        struct mem_table *mt = guest_new(NULL);
+        struct iovec iov[2];
+
+        assert_int_equal(gm_translate(mt, 0x1800, 0x1000, iov, 2), 2);
+        assert_int_equal(gm_translate(mt, 0x1800, 0x1000, iov, 1), -E2BIG);
+        assert_int_equal(gm_translate(mt, 0x1800, 1, iov, 0), -E2BIG);
+        assert_int_equal(gm_translate(mt, 0x1800, 0, iov, 0), 0);
+        assert_int_equal(gm_translate(mt, 0x3fff, 2, iov, 2), -EFAULT);
+        mem_table_put(mt);
+}
+
+static const struct {
+        const char *what;
+        uint64_t user;
+        size_t len, align;
+        uint64_t want; /* guest address; 0: refused */
+} parts[] = {
+        { "start of a region", 0x1000, 16, 16, 0x1000 },
+        { "a whole region", 0x10000, 0x4000, 16, 0x10000 },
+        { "one byte too many", 0x10000, 0x4001, 16, 0 },
+        { "last bytes", 0x13ff0, 16, 16, 0x13ff0 },
+        { "over the end", 0x13ff8, 16, 2, 0 },
+        { "over two regions that meet", 0x1ff8, 16, 2, 0 },
+        { "not aligned", 0x1002, 16, 4, 0 },
+        { "aligned enough", 0x1002, 16, 2, 0x1002 },
+        { "in a hole", 0x5000, 16, 2, 0 },
+        { "length wraps", 0x1000, SIZE_MAX, 2, 0 },
+};
+
+static void test_ring_part(void **state)
+{
+        struct mem_table *mt = guest_new(NULL);
+
+        for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
+                if (gm_ring_part(mt, GUEST_USER + parts[i].user, parts[i].len, parts[i].align) !=
+                    (parts[i].want ? guest_at(mt, parts[i].want) : NULL))
+                        fail_msg("%s", parts[i].what);
+        assert_null(gm_ring_part(mt, 0x1000, 16, 16)); /* a guest address is no user address */
+        mem_table_put(mt);
+}
+
+/* All ways to cut 6 bytes into pieces, copied with every length, both ways; what is left is what was not copied. */
+static void test_copies(void **state)
+{
+        for (unsigned cuts = 0; cuts < 32; cuts++)
+                for (size_t want = 0; want <= 8; want++) {
+                        char host[6] = "abcdef", out[8] = { 0 };
+                        struct iovec iov[6] = { { host, 0 } }, *at = iov, *at2;
+                        unsigned n = 1, n2;
+                        size_t done = want < 6 ? want : 6, left = 0;
+
+                        for (unsigned i = 0; i < 6; i++) {
+                                iov[n - 1].iov_len++;
+                                if (i < 5 && cuts & 1u << i)
+                                        iov[n++] = (struct iovec){ host + i + 1, 0 };
+                        }
+                        assert_int_equal(gm_copy_in(out, want, &at, &n), done);
+                        assert_memory_equal(out, "abcdef", done);
+                        for (unsigned i = 0; i < n; i++)
+                                left += at[i].iov_len;
+                        assert_int_equal(left, 6 - done);
+                        assert_true(!n || at->iov_base == host + done);
+                        at2 = at;
+                        n2 = n;
+                        assert_int_equal(gm_copy_out("XXXXXXXX", want, &at2, &n2), left < want ? left : want);
+                        for (size_t i = 0; i < 6; i++)
+                                assert_int_equal(host[i], i >= done && i < done + want ? 'X' : "abcdef"[i]);
+                }
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_translate), cmocka_unit_test(test_translate_limits),
+                cmocka_unit_test(test_ring_part), cmocka_unit_test(test_copies),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "common/fault.h"
+#include "tests/unit/guest_fixture.h"
+#include "vhost_user/mem_guard.h"
+
+static const struct {
+        const char *what;
+        struct vu_region r;
+        int want;
+} one_region[] = {
+        { "one page", { 0, 4096, 0, 0 }, 0 },
+        { "the whole file", { 0, 0x7000, 0, 0 }, 0 },
+        { "a size that is no multiple of a page", { 0x1000, 0x6fff, 0x5000, 0 }, 0 },
+        { "an offset inside a page", { 0x1000, 0x1000, 0x5000, 0x10 }, 0 },
+        { "the last byte of the file", { 0x1000, 1, 0x5000, 0x6fff }, 0 },
+        { "no bytes", { 0x1000, 0, 0x5000, 0 }, -EINVAL },
+        { "a byte more than the file", { 0, 0x7001, 0, 0 }, -EFBIG },
+        { "behind the file", { 0, 1, 0, 0x7000 }, -EFBIG },
+        { "guest address wraps", { UINT64_MAX - 0xfff, 0x1001, 0, 0 }, -EINVAL },
+        { "guest address ends at 2^64", { UINT64_MAX - 0xfff, 0x1000, 0, 0 }, -EINVAL },
+        { "user address wraps", { 0, 0x1000, UINT64_MAX - 0xff, 0 }, -EINVAL },
+        { "file offset wraps", { 0, 0x1000, 0, UINT64_MAX - 0xfff }, -EINVAL },
+        { "file offset + size above 2^63", { 0, 0x1000, 0, INT64_MAX - 0xff }, -EINVAL },
+        { "the largest size", { 0, UINT64_MAX, 0, 0 }, -EINVAL },
+};
+
+static void test_one_region(void **state)
+{
+        AUTO(closep) int fd = guest_memfd(GUEST_FILE);
+
+        for (size_t i = 0; i < ARRAY_SIZE(one_region); i++) {
+                struct mem_table *mt = NULL;
+                int r = mem_table_new(&one_region[i].r, &fd, 1, &mt);
+
+                if (r != one_region[i].want)
+                        fail_msg("%s: %d (%s), not %d", one_region[i].what, r, err_text(r), one_region[i].want);
+                err_clear();
+                if (r == 0)
+                        mem_table_put(mt);
+        }
+}
+
+static bool overlap(unsigned a, unsigned alen, unsigned b, unsigned blen)
+{
+        for (unsigned i = a; i < a + alen; i++)
+                if (i >= b && i < b + blen)
+                        return true;
+        return false;
+}
+
+/* Every layout of three regions of 1 or 2 pages at pages 0..4, guest and user addresses apart: 10^3 x a few user layouts. */
+static void test_all_small_layouts(void **state)
+{
+        AUTO(closep) int fd = guest_memfd(2 * GUEST_PAGE);
+        int fds[3] = { fd, fd, fd };
+
+        for (unsigned n = 0; n < 10 * 10 * 10 * 8; n++) {
+                struct vu_region r[3];
+                unsigned g[3], u[3], len[3], code = n / 8;
+                bool bad = false;
+                struct mem_table *mt;
+                int res;
+
+                for (int i = 0; i < 3; i++, code /= 10) {
+                        g[i] = code % 5;
+                        len[i] = 1 + code / 5 % 2;
+                        u[i] = n & 1u << i ? g[i] : 10 + 2 * (unsigned)i; /* like the guest's, or out of the way */
+                        r[i] = (struct vu_region){ g[i] * GUEST_PAGE, len[i] * GUEST_PAGE, u[i] * GUEST_PAGE, 0 };
+                        for (int j = 0; j < i; j++)
+                                bad |= overlap(g[i], len[i], g[j], len[j]) || overlap(u[i], len[i], u[j], len[j]);
+                }
+                res = mem_table_new(r, fds, 3, &mt);
+                if (res != (bad ? -EINVAL : 0))
+                        fail_msg("layout %u: %d, overlap %d", n, res, bad);
+                err_clear();
+                if (res < 0)
+                        continue;
+                assert_int_equal(mt->n, 3);
+                assert_true(mt->region[0].guest_addr < mt->region[1].guest_addr);
+                assert_true(mt->region[1].guest_addr < mt->region[2].guest_addr);
+                mem_table_put(mt);
+        }
+}
+
+/* The mapping that stays is the same mapping: what one table writes the other reads, and it outlives either. */
+static void test_add_and_remove(void **state)
+{
+        AUTO(closep) int fd = guest_memfd(2 * GUEST_PAGE);
+        struct vu_region a = { 0x1000, 0x1000, 0x1000, 0 }, b = { 0x0, 0x1000, 0x5000, 0x1000 };
+        struct mem_table *one, *two, *rest;
+
+        assert_int_equal(mem_table_add(NULL, &a, fd, &one), 0);
+        assert_int_equal(mem_table_add(one, &b, fd, &two), 0);
+        assert_int_equal(mem_table_add(two, &b, fd, &rest), -EINVAL);
+        assert_int_equal(two->n, 2);
+        assert_ptr_equal(two->region[1].host, one->region[0].host);
+        mem_table_put(one);
+        two->region[1].host[7] = 42;
+        assert_int_equal(mem_table_remove(two, &b, &rest), 0);
+        mem_table_put(two);
+        assert_int_equal(rest->n, 1);
+        assert_int_equal(rest->region[0].host[7], 42);
+        assert_int_equal(mem_table_remove(rest, &b, &two), -ENOENT);
+        b = a;
+        b.size--;
+        assert_int_equal(mem_table_remove(rest, &b, &two), -ENOENT);
+        assert_int_equal(mem_table_remove(rest, &a, &two), 0);
+        assert_int_equal(two->n, 0);
+        mem_table_put(two);
+        mem_table_put(rest);
+        err_clear();
+}
+
+static void test_slots_run_out(void **state)
+{
+        AUTO(closep) int fd = guest_memfd(GUEST_PAGE);
+        struct mem_table *mt = NULL, *next;
+
+        for (uint64_t i = 0; i < MEM_MAX_REGIONS; i++) {
+                struct vu_region r = { i * 0x2000, 0x1000, i * 0x2000, 0 };
+
+                assert_int_equal(mem_table_add(mt, &r, fd, &next), 0);
+                mem_table_put(mt);
+                mt = next;
+        }
+        assert_int_equal(mem_table_add(mt, &(struct vu_region){ 1ull << 40, 1, 1ull << 40, 0 }, fd, &next), -ENOSPC);
+        err_clear();
+        mem_table_put(mt);
+}
+
+/* Pipes, sockets, read-only files, directories: no memory. A failing mmap() undoes the regions before it. */
+static void test_strange_files(void **state)
+{
+        struct vu_region r[2] = { { 0, 1, 0, 0 }, { 0x1000, 1, 0x1000, 0 } };
+        AUTO(closep) int mem = guest_memfd(GUEST_PAGE), dir = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        AUTO(closep) int ro = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+        int p[2], fds[2] = { mem, mem };
+        struct mem_table *mt;
+
+        assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+        assert_int_equal(mem_table_new(r, &p[0], 1, &mt), -EINVAL);
+        assert_int_equal(mem_table_new(r, &dir, 1, &mt), -EINVAL);
+        assert_int_equal(mem_table_new(r, &ro, 1, &mt), -EACCES);
+        assert_int_equal(mem_table_new(r, &(int){ -1 }, 1, &mt), -EBADF);
+        fault_arm("mem.map=2:ENOMEM");
+        assert_int_equal(mem_table_new(r, fds, 2, &mt), -ENOMEM);
+        fault_arm(NULL);
+        close(p[0]);
+        close(p[1]);
+        err_clear();
+}
+
+/* Where the front end lets us, its file cannot shrink any more. Where not, a touch of the lost page does not kill us. */
+static void test_truncated(void **state)
+{
+        AUTO(closep) int sealable = memfd_create("sealable", MFD_ALLOW_SEALING | MFD_CLOEXEC);
+        AUTO(closep) int fd = guest_memfd(2 * GUEST_PAGE);
+        struct vu_region r = { 0, 2 * GUEST_PAGE, 0, 0 };
+        struct mem_table *mt, *other;
+        unsigned hits = atomic_load(&guard_hits);
+
+        assert_int_equal(guard_install(), 0);
+        assert_int_equal(ftruncate(sealable, 2 * GUEST_PAGE), 0);
+        assert_int_equal(mem_table_new(&r, &sealable, 1, &other), 0);
+        assert_int_equal(ftruncate(sealable, 0), -1);
+
+        assert_int_equal(mem_table_new(&r, &fd, 1, &mt), 0);
+        mt->region[0].host[5000] = 1;
+        assert_int_equal(ftruncate(fd, (off_t)GUEST_PAGE), 0);
+        assert_false(mem_broken(mt));
+        *(volatile char *)&mt->region[0].host[100] = 1; /* still there */
+        assert_false(mem_broken(mt));
+        assert_int_equal(*(volatile char *)&mt->region[0].host[5000], 0);
+        assert_true(mem_broken(mt));
+        assert_false(mem_broken(other));
+        assert_int_equal(atomic_load(&guard_hits), hits + 1);
+        mem_table_put(mt);
+        mem_table_put(other);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_one_region),     cmocka_unit_test(test_all_small_layouts),
+                cmocka_unit_test(test_add_and_remove), cmocka_unit_test(test_slots_run_out),
+                cmocka_unit_test(test_strange_files),  cmocka_unit_test(test_truncated),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
