@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <stdio.h>
+
+#include "common/err.h"
+#include "common/fault.h"
+#include "config.h"
+#include "vdiskd/run.h"
+
+static int act(const struct options *o)
+{
+        switch (o->action) {
+        case OPTIONS_HELP:
+                options_print_help(stdout);
+                return 0;
+        case OPTIONS_VERSION:
+                printf("vdiskd %s\n", VDISKD_VERSION);
+                return 0;
+        case OPTIONS_CAPABILITIES:
+                options_print_capabilities(stdout);
+                return 0;
+        case OPTIONS_SERVE:
+                break;
+        }
+        log_init("vdiskd", o->log_level);
+        return daemon_run(o);
+}
+
+int main(int argc, char **argv)
+{
+        struct options o;
+        int status, r;
+
+        log_init("vdiskd", LOG_LVL_INFO);
+        r = fault_arm_from_env();
+        if (r == 0)
+                r = options_parse(&o, argc, argv);
+        else
+                o = (struct options){ 0 };
+        if (r < 0)
+                log_err("%s", err_text(r));
+        status = r < 0 ? 1 : act(&o);
+        options_finish(&o);
+        return status;
+}

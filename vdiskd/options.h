@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * options.h - the command line, checked: what to serve, where, and with how many threads.
+ * QEMU's conventions for vhost-user back ends (docs/interop/vhost-user, "Backend program conventions") come first:
+ * --socket-path, --fd, --blk-file, --read-only, --print-capabilities. --disk says the same for many disks.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "blkq/engine.h"
+#include "common/log.h"
+
+struct disk_opts {
+        char *path;   /* NULL for format=null */
+        char *format; /* a driver's name; NULL: find out, but never take it for raw */
+        char *socket; /* path to listen on; NULL: fd or a socket that systemd passed */
+        char *fdname; /* FileDescriptorName= of the socket that systemd passed; NULL: the next one */
+        char *serial;
+        int fd; /* listening socket; -1: none */
+        bool read_only, writeback;
+        unsigned num_queues; /* 0: the default */
+        uint32_t block_size; /* 0: 512 */
+        uint64_t size;       /* format=null only, bytes */
+};
+
+struct options {
+        enum options_action { OPTIONS_SERVE, OPTIONS_HELP, OPTIONS_VERSION, OPTIONS_CAPABILITIES } action;
+        struct disk_opts *disks; /* in the order given; the --blk-file disk comes first */
+        size_t ndisks;
+        unsigned iothreads;
+        unsigned poll_us;
+        size_t cache_bytes; /* table cache of each disk; 0: the default */
+        enum engine_kind engine;
+        enum log_level log_level;
+};
+
+/**
+ * options_parse - read and check the command line.
+ * Returns 0 and fills @o, or -EINVAL / -ENOMEM with a sentence that names the option, its value and what would be right.
+ * options_finish() @o in either case. Only the text is checked; whether files exist is the business of who opens them.
+ */
+int options_parse(struct options *o, int argc, char **argv);
+void options_finish(struct options *o);
+
+void options_print_help(FILE *to);
+void options_print_capabilities(FILE *to);

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "config.h"
+
+#if HAVE_SYSTEMD
+#include <systemd/sd-daemon.h>
+#endif
+
+#define BACKLOG 4 /* one front end is served; others wait for an answer, however short */
+#define FIRST_PASSED_FD 3 /* SD_LISTEN_FDS_START */
+
+/* --- passed by the service manager ----------------------------------------------------------------------------- */
+
+int passed_sockets_get(struct passed_sockets *p)
+{
+        *p = (struct passed_sockets){ 0 };
+#if HAVE_SYSTEMD
+        int n = sd_listen_fds_with_names(1, &p->names);
+
+        if (n < 0)
+                return err_note(n, "cannot take over the sockets in LISTEN_FDS: %s", strerror(-n));
+        p->used = calloc((size_t)n + 1, sizeof(*p->used));
+        if (!p->used)
+                return -ENOMEM;
+        p->n = n;
+#endif
+        return 0;
+}
+
+void passed_sockets_finish(struct passed_sockets *p)
+{
+        for (int i = 0; i < p->n; i++)
+                free(p->names[i]);
+        free(p->names);
+        free(p->used);
+        *p = (struct passed_sockets){ 0 };
+}
+
+int passed_sockets_unused(const struct passed_sockets *p)
+{
+        int n = 0;
+
+        for (int i = 0; i < p->n; i++)
+                n += !p->used[i];
+        return n;
+}
+
+/* --- checks ---------------------------------------------------------------------------------------------------- */
+
+static int socket_option(int fd, int name)
+{
+        socklen_t len = sizeof(int);
+        int value = 0;
+
+        return getsockopt(fd, SOL_SOCKET, name, &value, &len) < 0 ? -1 : value;
+}
+
+/* Does @fd listen for stream connections of our family? Then it becomes close-on-exec and non-blocking. */
+static int adopt(struct listener *l, int fd)
+{
+        if (fcntl(fd, F_GETFD) < 0)
+                return err_note(-EBADF, "file descriptor %d is not open; start vdiskd with a listening socket there", fd);
+        if (socket_option(fd, SO_DOMAIN) != AF_UNIX || socket_option(fd, SO_TYPE) != SOCK_STREAM ||
+            socket_option(fd, SO_ACCEPTCONN) != 1)
+                return err_note(-ENOTSOCK, "file descriptor %d is not a listening Unix stream socket", fd);
+        if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+                return -errno;
+        l->fd = fd;
+        return 0;
+}
+
+static int adopt_passed(struct listener *l, const struct disk_opts *d, struct passed_sockets *passed)
+{
+        for (int i = 0; i < passed->n; i++) {
+                if (passed->used[i] || (d->fdname && strcmp(d->fdname, passed->names[i])))
+                        continue;
+                passed->used[i] = true;
+                return adopt(l, FIRST_PASSED_FD + i);
+        }
+        if (d->fdname)
+                return err_note(-ENOENT, "fdname=%s: no socket of that name was passed in LISTEN_FDS", d->fdname);
+        return err_note(-EINVAL, "no socket to listen on: expected socket=PATH (or --socket-path=PATH), or fd=N");
+}
+
+/* --- made at a path -------------------------------------------------------------------------------------------- */
+
+static struct sockaddr_un address(const char *path)
+{
+        struct sockaddr_un sa = { .sun_family = AF_UNIX };
+
+        strncpy(sa.sun_path, path, sizeof(sa.sun_path) - 1); /* options.c checked the length */
+        return sa;
+}
+
+/* Something is at @path. Take it away if it is the socket of a program that is gone. */
+static int remove_stale(const char *path)
+{
+        AUTO(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        struct sockaddr_un sa = address(path);
+        struct stat st;
+
+        if (fd < 0)
+                return -errno;
+        if (lstat(path, &st) < 0)
+                return errno == ENOENT ? 0 : err_note(-errno, "socket %s: %s", path, strerror(errno));
+        if (!S_ISSOCK(st.st_mode))
+                return err_note(-EEXIST, "socket %s: a file that is no socket is there already", path);
+        if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 || errno == EAGAIN)
+                return err_note(-EADDRINUSE, "socket %s is in use: another program listens on it", path);
+        if (errno != ECONNREFUSED)
+                return err_note(-errno, "socket %s: cannot tell whether it is in use: %s", path, strerror(errno));
+        return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static int bind_path(int fd, const char *path)
+{
+        struct sockaddr_un sa = address(path);
+        int r;
+
+        if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0)
+                return 0;
+        if (errno == EADDRINUSE) {
+                r = remove_stale(path);
+                if (r < 0)
+                        return r;
+                if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0)
+                        return 0;
+        }
+        return err_note(-errno, "socket %s: cannot be made: %s", path, strerror(errno));
+}
+
+static int listen_at(struct listener *l, const char *path)
+{
+        AUTO(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        AUTO(freep) char *copy = strdup(path);
+        struct stat st;
+        int r;
+
+        if (fd < 0)
+                return -errno;
+        if (!copy)
+                return -ENOMEM;
+        r = bind_path(fd, path);
+        if (r < 0)
+                return r;
+        if (listen(fd, BACKLOG) < 0 || lstat(path, &st) < 0) {
+                r = -errno;
+                unlink(path);
+                return err_note(r, "socket %s: cannot be listened on: %s", path, strerror(-r));
+        }
+        *l = (struct listener){ .fd = TAKE(fd, -1), .path = TAKE(copy, NULL), .dev = st.st_dev, .ino = st.st_ino };
+        return 0;
+}
+
+int listener_open(struct listener *l, const struct disk_opts *d, struct passed_sockets *passed)
+{
+        *l = (struct listener){ .fd = -1 };
+        if (d->socket)
+                return listen_at(l, d->socket);
+        if (d->fd >= 0)
+                return adopt(l, d->fd);
+        return adopt_passed(l, d, passed);
+}
+
+void listener_close(struct listener *l)
+{
+        struct stat st;
+
+        if (l->path && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
+                unlink(l->path);
+        free(TAKE(l->path, NULL));
+        closep(&l->fd);
+        l->fd = -1;
+}
