@@ -190,7 +190,7 @@ int fe_queue_reset(struct fe_queue *q, bool indirect, bool event_idx)
         calls_off(q);
         r = renew_eventfd(&ring->kick_fd, EFD_NONBLOCK);
         if (r == 0)
-                r = renew_eventfd(&ring->call_fd, 0);
+                r = renew_eventfd(&ring->call_fd, EFD_NONBLOCK);
         if (r == 0)
                 r = renew_eventfd(&ring->err_fd, EFD_NONBLOCK);
         return r;
@@ -383,13 +383,12 @@ int fe_wait(struct fe_queue *q, int timeout_ms)
 
         calls_on(q);
         if (used_idx(q) == q->last_used) {
-                if (timeout_ms >= 0)
-                        r = poll(&p, 1, timeout_ms);
+                r = poll(&p, 1, timeout_ms);
                 if (r > 0 && read(q->ring.call_fd, &count, sizeof(count)) < 0)
-                        assert(errno == EINTR);
+                        assert(errno == EAGAIN); /* the back end has emptied it: then there is something to see */
         }
         calls_off(q);
-        return r > 0;
+        return r != 0;
 }
 
 void fe_wake(struct fe_queue *q)
@@ -397,7 +396,7 @@ void fe_wake(struct fe_queue *q)
         uint64_t one = 1;
 
         if (write(q->ring.call_fd, &one, sizeof(one)) < 0)
-                assert(errno == EINTR);
+                assert(errno == EAGAIN); /* full: it is awake */
 }
 
 int fe_do(struct fe_queue *q, struct fe_io *io, int timeout_ms)

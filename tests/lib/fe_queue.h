@@ -78,8 +78,8 @@ int fe_reap(struct fe_queue *q, struct fe_io **done, unsigned max);
 
 /**
  * fe_wait - sleep on the call eventfd until something was answered.
- * @timeout_ms: -1: for ever (one system call). Returns 1 when there may be something to reap (or fe_wake() was called),
- * 0 on a timeout.
+ * @timeout_ms: -1: for ever. Returns 1 when there may be something to reap (or fe_wake() was called),
+ * 0 on a timeout. At most two system calls.
  */
 int fe_wait(struct fe_queue *q, int timeout_ms);
 
