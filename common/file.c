@@ -184,6 +184,17 @@ int file_open(const char *path, unsigned flags, struct file **ret)
         return 0;
 }
 
+int file_identify(const char *path, dev_t *dev, ino_t *ino)
+{
+        struct stat st;
+
+        if (stat(path, &st) < 0)
+                return err_note(-errno, "'%s': cannot open: %s", path, strerror(errno));
+        *dev = st.st_dev;
+        *ino = st.st_ino;
+        return 0;
+}
+
 void file_close(struct file *f)
 {
         if (!f)

@@ -67,7 +67,6 @@ enum file_flags {
         FILE_CREATE = 1 << 2,    /* must not exist yet (O_EXCL) */
         FILE_OVERWRITE = 1 << 3, /* create or empty it */
         FILE_NO_LOCK = 1 << 4,   /* take no image lock (-U, --force-share) */
-        FILE_SHARE_RO = 1 << 5,  /* backing file: others may read, nobody may write */
 };
 
 /**
@@ -77,6 +76,9 @@ enum file_flags {
  * -EBUSY (locked by another program), -EEXIST, -ENOTSUP (not a regular file or block device).
  */
 int file_open(const char *path, unsigned flags, struct file **ret);
+
+/* Which file is at @path, without opening it (a lock of ours is never in the way): 0 or -errno with a sentence. */
+int file_identify(const char *path, dev_t *dev, ino_t *ino);
 
 /* A file in memory with a copy of @bytes (NULL: zeros). Sparse pieces are not kept: use it for small images. */
 int file_open_mem(const void *bytes, size_t len, struct file **ret);

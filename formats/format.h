@@ -183,7 +183,7 @@ void fmt_dying_release(struct fmt_image *img, uint64_t ticket);
 
 /**
  * fmt_flush - the batch that makes everything committed so far durable; its last step is FMT_SYNC.
- * Never NULL on success: *ret is just a sync when no table is dirty. It is a snapshot: later commits do not slip in.
+ * Never NULL on success: *ret is just a sync when no table is dirty (and has no steps when the image has no file). It is a snapshot: later commits do not slip in.
  * One flush batch at a time per image (the executor waits). -ENOMEM. After a failed batch the pages are dirty again.
  */
 int fmt_flush(struct fmt_image *img, struct fmt_batch **ret);
@@ -212,18 +212,22 @@ enum fmt_open_flags {
         FMT_NO_LOCK = 1 << 3,
         FMT_REPAIRING = 1 << 4,  /* accept dirty and corrupt images for writing (check -r) */
         FMT_INFO_ONLY = 1 << 5,  /* header only: tables are not loaded, nothing may be mapped */
+        FMT_GUESS = 1 << 6,      /* tools that only read: what looks like nothing is raw, unnamed backing formats are probed */
 };
 struct fmt_open_opts {
         const char *format;  /* NULL: probe. Whoever serves guests must name it; see fmt_probe() */
         unsigned flags;
         size_t cache_bytes;  /* table cache per image; 0: default (FMT_CACHE_DEFAULT) */
+        uint64_t null_size;  /* the null format has no file that could tell */
 };
 #define FMT_CACHE_DEFAULT (32u << 20)
 #define FMT_MAX_CHAIN 64u
 
 /**
  * chain_open - open an image and, unless FMT_NO_BACKING, its backing files (read-only, formats as named in the images;
- * a backing file whose format is not named is refused, except that FMT_RDONLY tools may probe it).
+ * a backing file whose format is not named is refused without FMT_GUESS).
+ * Without opts->format the first bytes tell it; what they do not tell is refused without FMT_GUESS: the operator has to
+ * say raw. The null format has no file: @path is only its name.
  * Relative backing names are relative to the directory of the image that names them; names with a protocol ("nbd:",
  * "json:") are refused; loops and chains longer than FMT_MAX_CHAIN are refused.
  * Returns 0 and *ret (chain_close() it) or -errno with a sentence. Work and memory are bounded by the files' real sizes
@@ -231,14 +235,29 @@ struct fmt_open_opts {
  */
 int chain_open(const char *path, const struct fmt_open_opts *opts, struct fmt_image **ret);
 
+/**
+ * chain_backing_path - where is the backing file that @img names?
+ * *ret: a path to open (free() it), or NULL when it names none. -EINVAL for a name that is not a plain path.
+ */
+int chain_backing_path(const struct fmt_image *img, char **ret);
+
 /* One image on a file of the caller's (taken, also on failure), without backing chain. Fuzzers and tests use this. */
 int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret);
 
+/*
+ * An image at rest: these run the batches they need on this thread, which is the image's home, so no RCU lock is needed.
+ *
+ * chain_map_sync: one extent that starts at @off, as chain_map() tells. With @holes, DATA that lies in a hole of its file
+ * becomes ZERO (host stays valid; allocated: the file's format gave it a place). @len > 0, inside the image.
+ * chain_read_sync: the guest's bytes, whatever kind of extent they are in. Memory: a few clusters.
+ * fmt_settle_sync: fmt_wind_down, then flush and housekeep until clean. For tools and tests that wrote through plans.
+ */
+int chain_map_sync(struct fmt_image *top, uint64_t off, uint64_t len, bool holes, struct extent *ext);
+int chain_read_sync(struct fmt_image *top, void *buf, size_t len, uint64_t off);
+int fmt_settle_sync(struct fmt_image *img);
+
 /* NULL is fine. Does not write: wind down and flush first (fmt_settle_sync() for images at rest). */
 void chain_close(struct fmt_image *top);
-
-/* fmt_wind_down, then flush and housekeep until clean, on this thread. For tools and tests that wrote through plans. */
-int fmt_settle_sync(struct fmt_image *img);
 
 /**
  * fmt_probe - which format do the first bytes of the file look like? NULL: none known (it could be raw).
@@ -250,7 +269,7 @@ const char *fmt_probe(const void *head, size_t len);
 
 struct fmt_image {
         const struct fmt_driver *drv;
-        struct file *file;         /* owned */
+        struct file *file;         /* owned; NULL: the format has none (FMT_NO_FILE) */
         struct fmt_image *backing; /* owned; NULL: none */
         uint64_t size;             /* virtual size; served rounded up to 512 */
         uint32_t cluster_size;     /* unit of allocation; 1 for raw and null */
@@ -303,7 +322,8 @@ struct fmt_driver {
         const char *name;
         unsigned caps;
         bool (*probe)(const void *head, size_t len);
-        /* Believe nothing yet: check header and table sizes. Takes @file in any case. Allocates its own image struct. */
+        /* Believe nothing yet: check header and table sizes. Takes @file in any case. Allocates its own image struct.
+         * @file is NULL with FMT_NO_FILE. Sentences need not name the path, chain_open() puts it in front. */
         int (*open)(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret);
         void (*close)(struct fmt_image *img); /* takes half-open images; frees the struct, not file and backing */
 

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * chain.c - an image and what lies behind it. A chain is opened top down: each image names the next one. What an image
+ * says about its backing file is a stranger's word: it may name plain paths only, nothing it is made of itself, and not
+ * more than FMT_MAX_CHAIN of them.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "common/range.h"
+#include "formats/format.h"
+
+#define PROBE_BYTES 4096u
+
+/* --- one image ------------------------------------------------------------------------------------------------ */
+
+static void close_one(struct fmt_image *img)
+{
+        struct file *file = img->file;
+
+        free(TAKE(img->backing_name, NULL));
+        free(TAKE(img->backing_format, NULL));
+        img->drv->close(img);
+        file_close(file);
+}
+
+static void close_onep(struct fmt_image **img)
+{
+        chain_close(*img);
+}
+
+void chain_close(struct fmt_image *top)
+{
+        while (top) {
+                struct fmt_image *backing = top->backing;
+
+                close_one(top);
+                top = backing;
+        }
+}
+
+/* The driver for @file: the one that was named, or the one its first bytes belong to. */
+static int choose_driver(struct file *file, const struct fmt_open_opts *opts, const struct fmt_driver **ret)
+{
+        const char *name = opts->format;
+        char head[PROBE_BYTES];
+        size_t len = min_u64(file->size, sizeof(head));
+        int r;
+
+        if (!name) {
+                r = file_pread(file, head, len, 0);
+                if (r < 0)
+                        return r;
+                name = fmt_probe(head, len);
+                if (!name && !(opts->flags & FMT_GUESS))
+                        return err_note(-EINVAL, "no known image format; if it is a raw disk, say so with format raw");
+                if (!name)
+                        name = "raw";
+        }
+        *ret = fmt_driver_find(name);
+        if (!*ret)
+                return err_note(-EINVAL, "unknown image format '%s'", name);
+        if ((*ret)->caps & FMT_NO_FILE)
+                return err_note(-EINVAL, "format '%s' has no file", name);
+        return 0;
+}
+
+int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret)
+{
+        const struct fmt_driver *drv;
+        int r = choose_driver(file, opts, &drv);
+
+        if (r < 0) {
+                file_close(file);
+                return r;
+        }
+        return drv->open(file, opts, ret);
+}
+
+/* Sentences about the file name it already, those of the drivers do not. */
+static int name_path(int r, const char *path)
+{
+        size_t len = strlen(path);
+        const char *text = err_text(r);
+
+        if (text[0] == '\'' && !strncmp(text + 1, path, len) && text[1 + len] == '\'')
+                return r;
+        err_note(r, "%s", strerror(-r));
+        return err_prefix(r, "'%s': ", path);
+}
+
+static int open_one(const char *path, const struct fmt_open_opts *opts, struct fmt_image **ret)
+{
+        const struct fmt_driver *drv = opts->format ? fmt_driver_find(opts->format) : NULL;
+        unsigned flags = opts->flags;
+        struct file *file;
+        int r;
+
+        if (drv && drv->caps & FMT_NO_FILE) {
+                r = drv->open(NULL, opts, ret);
+        } else {
+                r = file_open(path, (flags & FMT_RDONLY ? FILE_RDONLY : 0) | (flags & FMT_DIRECT ? FILE_DIRECT : 0) |
+                                    (flags & FMT_NO_LOCK ? FILE_NO_LOCK : 0), &file);
+                if (r == 0)
+                        r = fmt_open_file(file, opts, ret);
+        }
+        return r < 0 ? name_path(r, path) : 0;
+}
+
+/* --- the chain ------------------------------------------------------------------------------------------------ */
+
+/* "nbd://host", "json:{...}": a colon before the first slash. */
+static bool has_protocol(const char *name)
+{
+        return name[strcspn(name, ":/")] == ':';
+}
+
+int chain_backing_path(const struct fmt_image *img, char **ret)
+{
+        const char *name = img->backing_name, *slash;
+
+        *ret = NULL;
+        if (!name || !name[0])
+                return 0;
+        slash = strrchr(img->file->path, '/');
+        if (has_protocol(name))
+                return err_note(-EINVAL, "'%s': backing file name '%s' is not a plain path; protocols are not followed",
+                                img->file->path, name);
+        if (name[0] == '/' || !slash)
+                *ret = strdup(name);
+        else if (asprintf(ret, "%.*s/%s", (int)(slash - img->file->path), img->file->path, name) < 0)
+                *ret = NULL;
+        return *ret ? 0 : -ENOMEM;
+}
+
+/* Before it is opened: our own lock on the same file would hide the loop behind "in use". */
+static int refuse_loop(const struct fmt_image *top, const char *path)
+{
+        dev_t dev;
+        ino_t ino;
+        int r = file_identify(path, &dev, &ino);
+
+        if (r < 0)
+                return r;
+        for (const struct fmt_image *img = top; img; img = img->backing)
+                if (img->file->dev == dev && img->file->ino == ino)
+                        return err_note(-ELOOP, "the backing chain is a loop: it comes back to '%s'", path);
+        return 0;
+}
+
+static int open_backing(struct fmt_image *top, struct fmt_image *img, const struct fmt_open_opts *opts)
+{
+        struct fmt_open_opts how = *opts;
+        AUTO(freep) char *path = NULL;
+        int r = chain_backing_path(img, &path);
+
+        if (r < 0 || !path)
+                return r;
+        how.format = img->backing_format;
+        how.flags = FMT_RDONLY | (opts->flags & (FMT_DIRECT | FMT_NO_LOCK | FMT_GUESS));
+        if (!how.format && !(opts->flags & FMT_GUESS))
+                return err_note(-EINVAL, "'%s' does not say which format its backing file '%s' has; "
+                                "'qemu-img rebase -u -F' can write it down", img->file->path, img->backing_name);
+        r = refuse_loop(top, path);
+        if (r == 0)
+                r = open_one(path, &how, &img->backing);
+        return r < 0 ? err_prefix(r, "backing file of '%s': ", img->file->path) : 0;
+}
+
+int chain_open(const char *path, const struct fmt_open_opts *opts, struct fmt_image **ret)
+{
+        AUTO(close_onep) struct fmt_image *top = NULL;
+        unsigned images = 1;
+        int r = open_one(path, opts, &top);
+
+        if (r < 0)
+                return r;
+        for (struct fmt_image *img = top; img && !(opts->flags & FMT_NO_BACKING); img = img->backing) {
+                if (!img->backing_name)
+                        break;
+                if (++images > FMT_MAX_CHAIN)
+                        return err_note(-ELOOP, "'%s': the backing chain has more than %u images", path, FMT_MAX_CHAIN);
+                r = open_backing(top, img, opts);
+                if (r < 0)
+                        return r;
+        }
+        *ret = TAKE(top, NULL);
+        return 0;
+}
+
+/* --- lookups through the chain: any thread -------------------------------------------------------------------- */
+
+/*
+ * Walks down only for the first extent: what an image says before its first absent extent is an answer already, and the
+ * caller asks again from there. So there is no recursion, and -EAGAIN is always about @off.
+ */
+int chain_map(struct fmt_image *top, uint64_t off, uint64_t len, struct extent *ext, unsigned max,
+              struct fmt_image **missing)
+{
+        struct fmt_image *img = top;
+
+        for (unsigned depth = 0;; depth++) {
+                int n = fmt_map(img, off, len, ext, max);
+
+                if (n < 0) {
+                        *missing = img;
+                        return n;
+                }
+                for (int i = 0; i < n; i++) {
+                        if (ext[i].kind == EXT_ABSENT && i > 0)
+                                return i;
+                        if (ext[i].kind == EXT_ABSENT)
+                                break;
+                        ext[i].img = img;
+                        ext[i].depth = depth;
+                }
+                if (ext[0].kind != EXT_ABSENT)
+                        return n;
+                len = ext[0].len;
+                if (!img->backing || off >= img->backing->size) {
+                        ext[0] = (struct extent){ .kind = EXT_ZERO, .off = off, .len = len, .img = img, .depth = depth };
+                        return 1;
+                }
+                img = img->backing;
+                len = min_u64(len, img->size - off);
+        }
+}

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * format.c - the drivers there are, and the way to each of their functions. What a driver leaves out gets its natural
+ * answer here: nothing to commit, nothing dirty, nothing to clean up.
+ */
+#include "formats/format.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "formats/drivers.h"
+
+static const struct fmt_driver *const drivers[] = { &raw_driver, &null_driver, NULL };
+
+const struct fmt_driver *const *fmt_drivers(void)
+{
+        return drivers;
+}
+
+const struct fmt_driver *fmt_driver_find(const char *name)
+{
+        for (const struct fmt_driver *const *d = drivers; *d; d++)
+                if (!strcmp((*d)->name, name))
+                        return *d;
+        return NULL;
+}
+
+const char *fmt_probe(const void *head, size_t len)
+{
+        for (const struct fmt_driver *const *d = drivers; *d; d++)
+                if ((*d)->probe && (*d)->probe(head, len))
+                        return (*d)->name;
+        return NULL;
+}
+
+/* --- lookups: any thread -------------------------------------------------------------------------------------- */
+
+int fmt_map(struct fmt_image *img, uint64_t off, uint64_t len, struct extent *ext, unsigned max)
+{
+        return img->drv->map(img, off, len, ext, max);
+}
+
+int fmt_unpack(struct fmt_image *img, const void *packed, size_t packed_len, void *out)
+{
+        return img->drv->unpack ? img->drv->unpack(img, packed, packed_len, out) : -EIO;
+}
+
+/* --- home ----------------------------------------------------------------------------------------------------- */
+
+struct fmt_batch *fmt_want(struct fmt_image *img)
+{
+        return img->drv->want ? img->drv->want(img) : NULL;
+}
+
+static int may_write(const struct fmt_image *img)
+{
+        if (img->read_only)
+                return -EROFS;
+        return img->corrupt ? -EIO : 0;
+}
+
+int fmt_plan_write(struct fmt_image *img, uint64_t off, uint64_t len, struct fmt_plan *plan)
+{
+        int r = img->drv->plan_write ? may_write(img) : -EROFS;
+
+        return r < 0 ? r : img->drv->plan_write(img, off, len, plan);
+}
+
+int fmt_plan_zero(struct fmt_image *img, uint64_t off, uint64_t len, unsigned flags, struct fmt_plan *plan)
+{
+        int r = img->drv->plan_zero ? may_write(img) : -EROFS;
+
+        return r < 0 ? r : img->drv->plan_zero(img, off, len, flags, plan);
+}
+
+void fmt_commit(struct fmt_image *img, struct fmt_plan *plan)
+{
+        if (img->drv->commit)
+                img->drv->commit(img, plan);
+}
+
+void fmt_abort(struct fmt_image *img, struct fmt_plan *plan)
+{
+        if (img->drv->abort)
+                img->drv->abort(img, plan);
+}
+
+uint64_t fmt_dying(struct fmt_image *img)
+{
+        return img->drv->dying ? img->drv->dying(img) : 0;
+}
+
+void fmt_dying_release(struct fmt_image *img, uint64_t ticket)
+{
+        if (img->drv->dying_release)
+                img->drv->dying_release(img, ticket);
+}
+
+static void just_free(struct fmt_batch *b, int err)
+{
+        (void)err;
+        fmt_batch_free(b);
+}
+
+/* For drivers without tables: the data itself is all that has to be durable. */
+static int flush_file(struct fmt_image *img, struct fmt_batch **ret)
+{
+        struct fmt_batch *b = fmt_batch_new(img, 1, sizeof(*b));
+
+        if (!b)
+                return -ENOMEM;
+        if (img->file)
+                b->step[b->nsteps++] = (struct fmt_step){ .op = FMT_SYNC };
+        b->done = just_free;
+        *ret = b;
+        return 0;
+}
+
+int fmt_flush(struct fmt_image *img, struct fmt_batch **ret)
+{
+        return img->drv->flush ? img->drv->flush(img, ret) : flush_file(img, ret);
+}
+
+bool fmt_is_dirty(const struct fmt_image *img)
+{
+        return img->drv->is_dirty && img->drv->is_dirty(img);
+}
+
+int fmt_housekeep(struct fmt_image *img, struct fmt_batch **ret)
+{
+        *ret = NULL;
+        return img->drv->housekeep ? img->drv->housekeep(img, ret) : 0;
+}
+
+void fmt_wind_down(struct fmt_image *img)
+{
+        if (img->drv->wind_down)
+                img->drv->wind_down(img);
+}
+
+/* --- at rest -------------------------------------------------------------------------------------------------- */
+
+int fmt_create_path(const char *path, const struct fmt_driver *drv, const struct fmt_create *req)
+{
+        struct file *file;
+        bool ours = true;
+        int r;
+
+        if (!drv->create)
+                return err_note(-ENOTSUP, "images of format '%s' cannot be created", drv->name);
+        r = file_open(path, FILE_CREATE, &file);
+        if (r == -EEXIST) {
+                ours = false;
+                err_clear();
+                r = file_open(path, FILE_OVERWRITE, &file);
+        }
+        if (r < 0)
+                return r;
+        r = drv->create(file, req);
+        if (r < 0 && ours)
+                unlink(path);
+        file_close(file);
+        return r;
+}
+
+void fmt_snapshots_free(struct fmt_snapshot *s, size_t n)
+{
+        for (size_t i = 0; i < n; i++) {
+                free(s[i].id);
+                free(s[i].name);
+        }
+        free(s);
+}
