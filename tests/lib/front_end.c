@@ -280,6 +280,7 @@ int fe_region_remove(struct front_end *fe, unsigned region)
 int fe_ring_start(struct front_end *fe, unsigned index, uint16_t base)
 {
         struct fe_ring *ring = fe_queue_ring(fe->queues[index]);
+        uint64_t one = 1;
         struct fe_msg addr = msg(FE_SET_VRING_ADDR, sizeof(addr.addr));
         int r;
 
@@ -300,6 +301,9 @@ int fe_ring_start(struct front_end *fe, unsigned index, uint16_t base)
                 r = tell_fd(fe, FE_SET_VRING_KICK, index, ring->kick_fd);
         if (r == 0 && fe->features & FE_F_PROTOCOL_FEATURES)
                 r = fe_ring_enable(fe, index, true);
+        /* a ring starts with its first kick; entries that were shown before it stopped must not wait for the next one */
+        if (r == 0 && fe_queue_avail_idx(fe->queues[index]) != base && write(ring->kick_fd, &one, sizeof(one)) < 0)
+                r = -errno;
         return r;
 }
 

@@ -76,9 +76,9 @@ int fe_alive(struct front_end *fe, int timeout_ms);
 bool fe_ring_broken(struct front_end *fe, unsigned index);
 
 /*
- * Rings by hand. fe_ring_stop(): GET_VRING_BASE, the queue rests, in-flight requests must be answered by the time it
- * returns; @base gets the answer. fe_ring_start(): NUM, ADDR, BASE, KICK, CALL, ERR and ENABLE; the ring's contents go on
- * from @base. fe_ring_enable(): SET_VRING_ENABLE; the queue may run.
+ * Rings by hand. fe_ring_stop(): GET_VRING_BASE; the queue rests; what the back end took from the ring is answered when
+ * it returns, the rest stays on the ring; @base gets the answer. fe_ring_start(): NUM, BASE, ADDR, CALL, ERR, KICK and
+ * ENABLE; the ring goes on from @base, with a kick if something waits there. fe_ring_enable(): SET_VRING_ENABLE; the queue may run.
  */
 int fe_ring_stop(struct front_end *fe, unsigned index, uint16_t *base);
 int fe_ring_start(struct front_end *fe, unsigned index, uint16_t base);
