@@ -113,14 +113,15 @@ static void trouble_arrived(struct loop_task *t)
         r->trouble(r, r->trouble_why, r->trouble_memory);
 }
 
-static void report(struct ring *r, const char *why, bool memory)
+static void report(struct ring *r, const char *why)
 {
         r->popping = false;
         if (r->told)
                 return;
         r->told = true;
-        r->trouble_why = why;
-        r->trouble_memory = memory;
+        /* Bytes that make no sense may be the zeros that stand where memory was pulled away: then that is the news. */
+        r->trouble_memory = mem_broken(r->view->mt);
+        r->trouble_why = r->trouble_memory ? "the front end truncated its guest's memory" : why;
         bell_ring(r, &r->err);
         loop_post(r->loop, &r->trouble_task);
 }
@@ -134,7 +135,7 @@ static void check_memory(struct ring *r)
                 return;
         r->guard_seen = hits;
         if (mem_broken(r->view->mt))
-                report(r, "the front end truncated its guest's memory", true);
+                report(r, NULL);
 }
 
 /* --- the common road -------------------------------------------------------------------------------------------- */
@@ -180,7 +181,7 @@ void ring_break(struct ring_req *q, const char *why)
         view_unuse(r, q->view);
         r->vq.broken = why;
         r->dev->ops->put(r, q);
-        report(r, why, false);
+        report(r, why);
         at_round_end(r);
 }
 
@@ -197,7 +198,7 @@ static unsigned take_batch(struct ring *r, unsigned n)
                         break; /* it pops again when something completes */
                 if (vq_pop(&r->vq, r->view->mt, &q->chain) < 0) {
                         ops->put(r, q);
-                        report(r, r->vq.broken, false);
+                        report(r, r->vq.broken);
                         break;
                 }
                 q->ring = r;
@@ -218,15 +219,14 @@ static bool ring_poll(struct qpoller *p)
         if (!r->popping)
                 return false;
         n = vq_waiting(&r->vq);
-        if (n <= 0) {
-                if (n < 0)
-                        report(r, r->vq.broken, false);
+        check_memory(r);
+        if (n < 0)
+                report(r, r->vq.broken);
+        if (n <= 0)
                 return false;
-        }
         taken = take_batch(r, (unsigned)n);
         if (r->kicks_on && taken)
                 vq_want_kicks(&r->vq, true); /* what came before this is found next round: we say that we found work */
-        check_memory(r);
         return taken;
 }
 
@@ -367,7 +367,7 @@ static int change_memory(struct ring *r)
 
         if (res < 0) { /* go on seeing the old memory, it is still there; but take nothing more */
                 view_send_home(r->order.view);
-                report(r, r->vq.broken, false);
+                report(r, r->vq.broken);
                 return res;
         }
         r->view = r->order.view;
