@@ -14,7 +14,7 @@
 #include "common/err.h"
 #include "formats/drivers.h"
 
-static const struct fmt_driver *const drivers[] = { &raw_driver, &null_driver, NULL };
+static const struct fmt_driver *const drivers[] = { &raw_driver, &qcow2_driver, &null_driver, NULL };
 
 const struct fmt_driver *const *fmt_drivers(void)
 {

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * qcow2.c - QEMU's copy-on-write format, versions 2 and 3: the driver's table, and opening an image to be served.
+ *
+ * Opening believes nothing: header.c checks the numbers, here the top tables are read (as far as the file has them) and
+ * every entry that cannot be right is replaced by one that is an error for whoever looks it up. So a broken image can be
+ * opened and its good parts read; the first contradiction met stops all writing.
+ */
+#include "qcow2.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "at_rest.h"
+#include "common/err.h"
+#include "common/log.h"
+#include "formats/drivers.h"
+
+#define PAGE_MAX 4096u
+#define SPARE_PAGES 64u /* the smallest cache: these, and room for a few whole leaf tables */
+#define SECTOR 512u
+
+static bool qcow2_probe(const void *head, size_t len)
+{
+        return len >= 8 && be32_get(head) == QCOW2_MAGIC && be32_get((const char *)head + QH_VERSION) >= 2;
+}
+
+int qcow2_contradiction(struct qcow2_image *q, const char *fmt, ...)
+{
+        char text[256];
+        va_list ap;
+
+        va_start(ap, fmt);
+        vsnprintf(text, sizeof(text), fmt, ap);
+        va_end(ap);
+        if (!__atomic_exchange_n(&q->img.corrupt, true, __ATOMIC_RELAXED))
+                log_err("'%s' is corrupt, no more writes to it: %s", q->img.file->path, text);
+        return err_note(-EIO, "the image is corrupt: %s", text);
+}
+
+int qcow2_may_change(struct qcow2_image *q)
+{
+        if (q->img.read_only)
+                return -EROFS;
+        return qcow2_is_corrupt(q) ? err_note(-EIO, "the image is corrupt: no more writes") : 0;
+}
+
+/* --- opening ------------------------------------------------------------------------------------------------------- */
+
+static unsigned log2_of(uint64_t n)
+{
+        return (unsigned)__builtin_ctzll(n);
+}
+
+static void set_geometry(struct qcow2_image *q, size_t cache_bytes)
+{
+        q->cluster_bits = q->h.cluster_bits;
+        q->page_size = (uint32_t)min_u64(q->h.cluster_size, PAGE_MAX);
+        q->pages_per_leaf = q->h.cluster_size / q->page_size;
+        q->page_entries = q->page_size / QCOW2_ENTRY_SIZE;
+        q->l2_bits = q->cluster_bits - log2_of(QCOW2_ENTRY_SIZE);
+        q->rc_page_bits = log2_of(refcount_per_block(q->page_size, q->h.refcount_order));
+        q->rc_block_bits = log2_of(refcount_per_block(q->h.cluster_size, q->h.refcount_order));
+        q->cache.max_pages = (cache_bytes ? cache_bytes : FMT_CACHE_DEFAULT) / (PAGE_MAX + sizeof(struct page));
+        q->cache.max_pages = max_u64(q->cache.max_pages, 4 * q->pages_per_leaf + SPARE_PAGES);
+        q->gen = 1;
+        q->img.cluster_size = q->h.cluster_size;
+        q->img.size = round_up(q->h.size, SECTOR);
+}
+
+/* What names us to others: a copy that the chain may keep. */
+static int set_names(struct qcow2_image *q)
+{
+        const struct qcow2_header *h = &q->h;
+
+        if (h->backing_name)
+                q->img.backing_name = strdup(h->backing_name);
+        if (h->backing_format)
+                q->img.backing_format = strdup(h->backing_format);
+        return (h->backing_name && !q->img.backing_name) || (h->backing_format && !q->img.backing_format) ? -ENOMEM : 0;
+}
+
+static struct meta_range range_of(const struct qcow2_image *q, uint64_t off, uint64_t bytes)
+{
+        return (struct meta_range){ off >> q->cluster_bits, div_round_up(bytes, q->img.cluster_size) };
+}
+
+static void set_meta_ranges(struct qcow2_image *q)
+{
+        const struct qcow2_header *h = &q->h;
+
+        q->meta.range[META_HEADER] = (struct meta_range){ 0, 1 };
+        q->meta.range[META_L1] = range_of(q, h->l1_offset, (uint64_t)h->l1_entries * QCOW2_ENTRY_SIZE);
+        q->meta.range[META_REFTABLE] = range_of(q, h->reftable_offset, (uint64_t)h->reftable_clusters * h->cluster_size);
+        if (h->nb_snapshots)
+                q->meta.range[META_SNAPSHOTS] = range_of(q, h->snapshots_offset, 1);
+}
+
+/* Refcount blocks, for an image that will be changed. A bad entry stays as an entry with a reserved bit. */
+static int load_reftable(struct qcow2_image *q)
+{
+        uint64_t used = 0;
+        int r = tcache_table_init(q, &q->rc, q->h.reftable_offset, qcow2_reftable_entries(&q->h));
+
+        for (uint64_t i = 0; r == 0 && i < q->rc.ntop; i++)
+                used += table_top(&q->rc, i) != 0;
+        if (r == 0)
+                r = meta_reserve(&q->meta, used);
+        for (uint64_t i = 0; r == 0 && i < q->rc.ntop; i++) {
+                uint64_t e = table_top(&q->rc, i), end = q->space.end;
+
+                if (e && (e & QCOW2_REFTABLE_RESERVED || !is_aligned(e, q->img.cluster_size) ||
+                          e >> q->cluster_bits >= end || !meta_add(&q->meta, e >> q->cluster_bits)))
+                        q->rc.top[i] = QCOW2_REFTABLE_RESERVED;
+        }
+        return r;
+}
+
+static int load_header_page(struct qcow2_image *q)
+{
+        q->header_page = aligned_alloc(PAGE_MAX, PAGE_MAX);
+        if (!q->header_page)
+                return -ENOMEM;
+        return file_pread(q->img.file, q->header_page, q->page_size, 0);
+}
+
+static int load_tables(struct qcow2_image *q)
+{
+        int r = space_init(q);
+
+        set_meta_ranges(q);
+        if (r == 0 && !q->img.read_only)
+                r = load_header_page(q);
+        if (r == 0 && !q->img.read_only)
+                r = load_reftable(q);
+        if (r == 0)
+                r = tcache_table_init(q, &q->l2, q->h.l1_offset, q->h.l1_entries);
+        return r < 0 ? r : map_check_l1(q);
+}
+
+/* What a writer owes the image before its first write. */
+static int make_writable(struct qcow2_image *q)
+{
+        int r;
+
+        if (q->h.incompatible & QCOW2_INCOMPAT_DIRTY)
+                return err_note(-ENOTSUP, "the image was not closed cleanly: 'check -r all' puts its refcounts right");
+        if (q->h.autoclear == 0)
+                return 0;
+        q->h.autoclear = 0; /* what these stand for (bitmaps, and things we do not know) will not follow our writes */
+        r = qcow2_header_switch(q->img.file, &q->h);
+        return r < 0 ? r : file_sync(q->img.file);
+}
+
+static int open_image(struct qcow2_image *q, const struct fmt_open_opts *opts)
+{
+        bool header_only = opts->flags & (FMT_INFO_ONLY | FMT_REPAIRING);
+        int r = qcow2_header_read(q->img.file, opts->flags & FMT_REPAIRING ? QCOW2_REPAIRING : 0, &q->h);
+
+        if (r < 0)
+                return r;
+        set_geometry(q, opts->cache_bytes);
+        r = set_names(q);
+        if (r < 0 || header_only)
+                return r;
+        r = qcow2_header_usable(&q->h, !q->img.read_only);
+        if (r == 0 && !q->img.read_only)
+                r = make_writable(q);
+        return r < 0 ? r : load_tables(q);
+}
+
+static void qcow2_close(struct fmt_image *img)
+{
+        struct qcow2_image *q = qcow2_of(img);
+
+        tcache_finish(q);
+        space_finish(q);
+        meta_finish(&q->meta);
+        free(q->header_page);
+        qcow2_header_finish(&q->h);
+        free(q);
+}
+
+static int qcow2_open(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret)
+{
+        struct qcow2_image *q = calloc(1, sizeof(*q));
+        int r;
+
+        if (!q) {
+                file_close(file);
+                return -ENOMEM;
+        }
+        list_init(&q->cache.clean);
+        list_init(&q->cache.dirty);
+        list_init(&q->cache.loading);
+        q->l2.is_l2 = true;
+        q->img.drv = &qcow2_driver;
+        q->img.file = file;
+        q->img.read_only = opts->flags & FMT_RDONLY || file->read_only;
+        r = open_image(q, opts);
+        if (r < 0) {
+                free(q->img.backing_name);
+                free(q->img.backing_format);
+                qcow2_close(&q->img);
+                file_close(file);
+                return r;
+        }
+        *ret = &q->img;
+        return 0;
+}
+
+const struct fmt_driver qcow2_driver = {
+        .name = "qcow2",
+        .caps = FMT_CAN_WRITE | FMT_HAS_BACKING | FMT_HAS_SNAPSHOTS,
+        .probe = qcow2_probe,
+        .open = qcow2_open,
+        .close = qcow2_close,
+
+        .map = qcow2_map,
+        .want = qcow2_want,
+        .unpack = qcow2_unpack,
+
+        .plan_write = qcow2_plan_write,
+        .plan_zero = qcow2_plan_zero,
+        .commit = qcow2_commit,
+        .abort = qcow2_abort,
+        .dying = qcow2_dying,
+        .dying_release = qcow2_dying_release,
+        .flush = qcow2_flush,
+        .is_dirty = qcow2_is_dirty,
+        .housekeep = qcow2_housekeep,
+        .wind_down = qcow2_wind_down,
+};

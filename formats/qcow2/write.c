@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * write.c - what a write needs: nothing (in place), or clusters of its own, and then the entries that lead to them.
+ *
+ * A plan keeps to one page of one L2 table, so it has one page to pin and its entries change at once. Everything that can
+ * fail (pages, reservations, memory) is had before anything changes; commit only stores entries.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/err.h"
+#include "qcow2.h"
+
+/* --- an L2 table of our own --------------------------------------------------------------------------------------- */
+
+bool absent_is_zero(const struct qcow2_image *q, uint64_t cluster_off)
+{
+        if (!q->img.backing)
+                return !q->img.backing_name; /* named, but opened without it: its bytes must not come back later */
+        return cluster_off >= q->img.backing->size;
+}
+
+int l2_look(struct qcow2_image *q, uint64_t off, struct page **ret, bool *owned)
+{
+        uint64_t l1 = table_top(&q->l2, l1_index(q, off));
+
+        *ret = NULL;
+        *owned = l1 & QCOW2_COPIED;
+        if (l1 == 0)
+                return 0;
+        if (l1 & QCOW2_L1_RESERVED)
+                return qcow2_contradiction(q, "the L1 entry for guest offset %" PRIu64 " points to no valid L2 table", off);
+        return tcache_get(q, &q->l2, l2_page_no(q, off), ret);
+}
+
+/* A table in a fresh cluster reads as "nothing here" already: only the page that will change is made. */
+static int l2_new(struct qcow2_image *q, uint64_t off, struct page **ret)
+{
+        uint64_t no = l2_page_no(q, off), i = l1_index(q, off), got, stamp, cluster;
+        int r = meta_reserve(&q->meta, 1);
+
+        if (r == 0)
+                r = tcache_make(q, &q->l2, no, 0, ret);
+        if (r < 0)
+                return r;
+        r = tcache_make_dir(q, &q->l2, i);
+        if (r < 0) {
+                tcache_unmake(q, *ret);
+                return r;
+        }
+        cluster = space_take(q, POOL_TABLES, 1, &got, &stamp);
+        (*ret)->off = (cluster << q->cluster_bits) + no % q->pages_per_leaf * q->page_size;
+        tcache_publish(q, *ret);
+        meta_add(&q->meta, cluster);
+        q->newest_used = max_u64(q->newest_used, stamp);
+        table_set_top(q, &q->l2, i, cluster << q->cluster_bits | QCOW2_COPIED);
+        return 0;
+}
+
+static bool is_zero(const void *bytes, size_t len)
+{
+        const char *b = bytes;
+
+        return b[0] == 0 && memcmp(b, b + 1, len - 1) == 0;
+}
+
+/* A snapshot shares the table: its pages move to a new cluster. Readers go on with the same pages. */
+static int l2_copy(struct qcow2_image *q, uint64_t off, struct page **ret)
+{
+        uint64_t i = l1_index(q, off), old = l1e_offset(table_top(&q->l2, i)) >> q->cluster_bits, got, stamp, cluster;
+        struct list spare;
+        int r = tcache_get_leaf(q, &q->l2, i);
+
+        list_init(&spare);
+        if (r == 0)
+                r = meta_reserve(&q->meta, 1);
+        if (r == 0)
+                r = space_runs_new(&spare, 1);
+        if (r < 0)
+                return r;
+        cluster = space_take(q, POOL_TABLES, 1, &got, &stamp);
+        for (unsigned k = 0; k < q->pages_per_leaf; k++) {
+                struct page *p = tcache_find(q, &q->l2, i * q->pages_per_leaf + k);
+
+                assert(!p->dirty && !p->writing); /* a shared table is never changed */
+                p->off = (cluster << q->cluster_bits) + (uint64_t)k * q->page_size;
+                if (!is_zero(p->bytes, q->page_size)) {
+                        p->carries = true;
+                        page_dirty(q, p);
+                }
+        }
+        meta_remove(&q->meta, old);
+        meta_add(&q->meta, cluster);
+        q->newest_used = max_u64(q->newest_used, stamp);
+        table_set_top(q, &q->l2, i, cluster << q->cluster_bits | QCOW2_COPIED);
+        space_unlink_table(q, &spare, old, 1);
+        *ret = tcache_find(q, &q->l2, l2_page_no(q, off));
+        return 0;
+}
+
+int l2_own(struct qcow2_image *q, uint64_t off, struct page **ret)
+{
+        uint64_t l1 = table_top(&q->l2, l1_index(q, off));
+        int r;
+
+        if (l1 & QCOW2_COPIED)
+                return tcache_get(q, &q->l2, l2_page_no(q, off), ret);
+        r = space_ensure(q, POOL_TABLES, 1);
+        if (r < 0)
+                return r;
+        return l1 ? l2_copy(q, off, ret) : l2_new(q, off, ret);
+}
+
+/* --- what a plan keeps ---------------------------------------------------------------------------------------------- */
+
+/* @spare: notes for so many clusters that may be unlinked. */
+int change_new(struct qcow2_image *q, unsigned slot, unsigned n, unsigned spare, struct change **ret)
+{
+        struct change *c = calloc(1, sizeof(*c));
+        int r;
+
+        (void)q;
+        if (!c)
+                return -ENOMEM;
+        list_init(&c->spare);
+        r = space_runs_new(&c->spare, spare);
+        if (r < 0) {
+                change_free(c);
+                return r;
+        }
+        c->slot = slot;
+        c->n = n;
+        *ret = c;
+        return 0;
+}
+
+void change_pin(struct change *c, struct page *p)
+{
+        c->page = p;
+        p->pins++;
+}
+
+void change_free(struct change *c)
+{
+        if (!c)
+                return;
+        if (c->page)
+                c->page->pins--;
+        space_runs_free(&c->spare);
+        free(c);
+}
+
+/* --- planning --------------------------------------------------------------------------------------------------------- */
+
+enum way { WAY_IN_PLACE, WAY_REUSE, WAY_ALLOCATE };
+
+static struct entry look(const struct qcow2_image *q, const struct page *p, unsigned slot, bool owned)
+{
+        struct entry d = { .kind = ENTRY_ABSENT };
+
+        if (p)
+                d = entry_decode(q, page_entry(p, slot));
+        d.copied &= owned;
+        return d;
+}
+
+static enum way way_of(const struct entry *d)
+{
+        if (d->kind == ENTRY_DATA && d->copied)
+                return WAY_IN_PLACE;
+        return d->kind == ENTRY_KEPT && d->copied ? WAY_REUSE : WAY_ALLOCATE;
+}
+
+static bool reads_as_zeros(const struct qcow2_image *q, const struct entry *d, uint64_t cluster_off)
+{
+        return d->kind == ENTRY_ZERO || d->kind == ENTRY_KEPT ||
+               (d->kind == ENTRY_ABSENT && absent_is_zero(q, cluster_off));
+}
+
+/* What the clusters that a write begins with have in common. */
+struct stretch {
+        struct page *page; /* NULL: no L2 table */
+        bool owned;
+        enum way way;
+        unsigned slot, n;  /* entries of the page */
+        unsigned linked;   /* of them hold clusters that will be unlinked */
+        bool first_zero, last_zero, all_zero; /* old contents */
+        uint64_t host;     /* IN_PLACE, REUSE: of the first */
+};
+
+static int stretch_find(struct qcow2_image *q, uint64_t off, uint64_t len, struct stretch *s)
+{
+        uint64_t start = round_down(off, q->img.cluster_size);
+        uint64_t want = div_round_up(off + len - start, q->img.cluster_size);
+        int r = l2_look(q, off, &s->page, &s->owned);
+
+        if (r < 0)
+                return r;
+        s->slot = l2_slot(q, off);
+        s->all_zero = true;
+        want = min_u64(want, q->page_entries - s->slot);
+        for (s->n = 0; s->n < want; s->n++, start += q->img.cluster_size) {
+                struct entry d = look(q, s->page, s->slot + s->n, s->owned);
+
+                if (d.kind == ENTRY_BAD && s->n == 0)
+                        return qcow2_contradiction(q, "the L2 entry for guest offset %" PRIu64 " points to no valid cluster",
+                                                   off);
+                if (d.kind == ENTRY_BAD)
+                        break;
+                if (s->n == 0) {
+                        s->way = way_of(&d);
+                        s->host = d.host;
+                        s->first_zero = reads_as_zeros(q, &d, start);
+                } else if (way_of(&d) != s->way ||
+                           (s->way != WAY_ALLOCATE && d.host != s->host + ((uint64_t)s->n << q->cluster_bits))) {
+                        break;
+                }
+                s->last_zero = reads_as_zeros(q, &d, start);
+                s->all_zero &= s->last_zero;
+                s->linked += d.host != 0 && s->way == WAY_ALLOCATE;
+        }
+        return 0;
+}
+
+static void plan_edges(const struct qcow2_image *q, const struct stretch *s, struct fmt_plan *plan)
+{
+        uint64_t mask = q->img.cluster_size - 1, end = plan->off + plan->len;
+        uint64_t stop = min_u64(round_up(end, q->img.cluster_size), max_u64(end, round_up(q->img.size, 512)));
+        bool fresh = s->way == WAY_ALLOCATE;
+
+        plan->fresh = fresh;
+        plan->head = fresh && s->first_zero ? 0 : plan->off & mask;
+        plan->tail = fresh && s->last_zero ? 0 : stop - end;
+}
+
+/* Everything is there: L2 page, clusters, notes. */
+static int plan_allocate(struct qcow2_image *q, struct stretch *s, struct fmt_plan *plan)
+{
+        uint64_t got = s->n, first = s->host >> q->cluster_bits;
+        struct change *c = NULL;
+        int r = s->way == WAY_ALLOCATE ? space_ensure(q, POOL_DATA, s->n) : 0;
+
+        if (r == 0)
+                r = change_new(q, s->slot, s->n, s->linked + 1, &c); /* one for abort */
+        if (r == 0)
+                r = l2_own(q, plan->off, &s->page);
+        if (r < 0) {
+                change_free(c);
+                return r;
+        }
+        change_pin(c, s->page);
+        c->data_first = !s->all_zero || s->way == WAY_REUSE;
+        if (s->way == WAY_ALLOCATE) {
+                first = space_take(q, POOL_DATA, s->n, &got, &c->stamp);
+                c->taken = true;
+        }
+        if (got < s->n) { /* ends with a whole cluster: no tail */
+                plan->len = (got << q->cluster_bits) - (plan->off & (q->img.cluster_size - 1));
+                c->n = (unsigned)got;
+        }
+        c->first = first;
+        plan->kind = PLAN_ALLOCATE;
+        plan->host = (first << q->cluster_bits) + (plan->off & (q->img.cluster_size - 1));
+        plan->tag[0] = (uintptr_t)c;
+        plan_edges(q, s, plan);
+        return 0;
+}
+
+int qcow2_plan_write(struct fmt_image *img, uint64_t off, uint64_t len, struct fmt_plan *plan)
+{
+        struct qcow2_image *q = qcow2_of(img);
+        struct stretch s = { 0 };
+        int r = qcow2_may_change(q);
+
+        if (r == 0)
+                r = stretch_find(q, off, len, &s);
+        if (r < 0)
+                return r;
+        *plan = (struct fmt_plan){ .off = off };
+        plan->len = min_u64(len, ((uint64_t)s.n << q->cluster_bits) - (off & (img->cluster_size - 1)));
+        if (s.way == WAY_IN_PLACE) {
+                plan->kind = PLAN_IN_PLACE;
+                plan->host = s.host + (off & (img->cluster_size - 1));
+                return 0;
+        }
+        if (s.linked && space_is_crowded(q))
+                return tcache_miss(q, MISS_FLUSH, NULL, 0);
+        return plan_allocate(q, &s, plan);
+}
+
+/* --- publishing --------------------------------------------------------------------------------------------------------- */
+
+static void write_commit(struct qcow2_image *q, struct change *c)
+{
+        for (unsigned k = 0; k < c->n; k++) {
+                struct entry old = entry_decode(q, page_entry(c->page, c->slot + k));
+
+                page_set_entry(c->page, c->slot + k, (c->first + k) << q->cluster_bits | QCOW2_COPIED);
+                if (c->taken && old.host)
+                        space_unlink(q, &c->spare, old.host, old.kind == ENTRY_PACKED ? old.packed_len : q->img.cluster_size);
+        }
+        q->newest_used = max_u64(q->newest_used, c->stamp);
+        q->data_first |= c->data_first;
+}
+
+void qcow2_commit(struct fmt_image *img, struct fmt_plan *plan)
+{
+        struct qcow2_image *q = qcow2_of(img);
+        struct change *c = (void *)(uintptr_t)plan->tag[0];
+
+        if (!c)
+                return;
+        if (plan->kind == PLAN_ALLOCATE)
+                write_commit(q, c);
+        else
+                zero_commit(q, c);
+        page_dirty(q, c->page);
+        change_free(c);
+        plan->tag[0] = 0;
+}
+
+void qcow2_abort(struct fmt_image *img, struct fmt_plan *plan)
+{
+        struct qcow2_image *q = qcow2_of(img);
+        struct change *c = (void *)(uintptr_t)plan->tag[0];
+
+        if (!c)
+                return;
+        if (c->taken)
+                space_untake(q, &c->spare, c->first, c->n);
+        change_free(c);
+        plan->tag[0] = 0;
+}
