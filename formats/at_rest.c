@@ -26,7 +26,7 @@ static int load_missing(struct fmt_image *img)
         return fmt_is_dirty(img) ? run_flush(img) : -ENOMEM;
 }
 
-/* The part of a DATA extent up to where data begins or ends in its file. Past the end of the file there is none. */
+/* Cuts a DATA extent where data or a hole of its file ends. Past the end of the file all is hole. */
 static int see_hole(struct extent *ext)
 {
         uint64_t data, hole;
@@ -34,18 +34,15 @@ static int see_hole(struct extent *ext)
 
         if (r < 0)
                 return r;
-        if (data <= ext->host && ext->host < hole) {
+        ext->hole = ext->host < data || ext->host >= ext->img->file->size;
+        if (!ext->hole)
                 ext->len = min_u64(ext->len, hole - ext->host);
-                return 0;
-        }
-        if (data < ext->img->file->size)
+        else if (data < ext->img->file->size)
                 ext->len = min_u64(ext->len, data - ext->host);
-        ext->kind = EXT_ZERO;
-        ext->allocated = true;
         return 0;
 }
 
-int chain_map_sync(struct fmt_image *top, uint64_t off, uint64_t len, bool holes, struct extent *ext)
+int chain_map_sync(struct fmt_image *top, uint64_t off, uint64_t len, struct extent *ext)
 {
         struct fmt_image *missing;
         int n, r;
@@ -57,7 +54,7 @@ int chain_map_sync(struct fmt_image *top, uint64_t off, uint64_t len, bool holes
         }
         if (n < 0)
                 return n;
-        return holes && ext->kind == EXT_DATA ? see_hole(ext) : 0;
+        return ext->kind == EXT_DATA ? see_hole(ext) : 0;
 }
 
 static int read_packed(const struct extent *ext, char *buf)
@@ -81,11 +78,11 @@ int chain_read_sync(struct fmt_image *top, void *buf, size_t len, uint64_t off)
 
         while (len) {
                 struct extent ext;
-                int r = chain_map_sync(top, off, len, false, &ext);
+                int r = chain_map_sync(top, off, len, &ext);
 
                 if (r < 0)
                         return r;
-                if (ext.kind == EXT_DATA)
+                if (ext.kind == EXT_DATA && !ext.hole)
                         r = file_pread(ext.img->file, to, ext.len, ext.host);
                 else if (ext.kind == EXT_COMPRESSED)
                         r = read_packed(&ext, to);

@@ -119,20 +119,17 @@ static bool has_protocol(const char *name)
         return name[strcspn(name, ":/")] == ':';
 }
 
-int chain_backing_path(const struct fmt_image *img, char **ret)
+int chain_backing_path(const char *image_path, const char *name, char **ret)
 {
-        const char *name = img->backing_name, *slash;
+        const char *slash = strrchr(image_path, '/');
 
         *ret = NULL;
-        if (!name || !name[0])
-                return 0;
-        slash = strrchr(img->file->path, '/');
         if (has_protocol(name))
                 return err_note(-EINVAL, "'%s': backing file name '%s' is not a plain path; protocols are not followed",
-                                img->file->path, name);
+                                image_path, name);
         if (name[0] == '/' || !slash)
                 *ret = strdup(name);
-        else if (asprintf(ret, "%.*s/%s", (int)(slash - img->file->path), img->file->path, name) < 0)
+        else if (asprintf(ret, "%.*s/%s", (int)(slash - image_path), image_path, name) < 0)
                 *ret = NULL;
         return *ret ? 0 : -ENOMEM;
 }
@@ -156,9 +153,9 @@ static int open_backing(struct fmt_image *top, struct fmt_image *img, const stru
 {
         struct fmt_open_opts how = *opts;
         AUTO(freep) char *path = NULL;
-        int r = chain_backing_path(img, &path);
+        int r = chain_backing_path(img->file->path, img->backing_name, &path);
 
-        if (r < 0 || !path)
+        if (r < 0)
                 return r;
         how.format = img->backing_format;
         how.flags = FMT_RDONLY | (opts->flags & (FMT_DIRECT | FMT_NO_LOCK | FMT_GUESS));
@@ -180,7 +177,7 @@ int chain_open(const char *path, const struct fmt_open_opts *opts, struct fmt_im
         if (r < 0)
                 return r;
         for (struct fmt_image *img = top; img && !(opts->flags & FMT_NO_BACKING); img = img->backing) {
-                if (!img->backing_name)
+                if (!img->backing_name || !img->backing_name[0])
                         break;
                 if (++images > FMT_MAX_CHAIN)
                         return err_note(-ELOOP, "'%s': the backing chain has more than %u images", path, FMT_MAX_CHAIN);

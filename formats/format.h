@@ -42,7 +42,8 @@ enum extent_kind {
 struct extent {
         enum extent_kind kind;
         bool writable;          /* DATA: may be overwritten in place (ours alone, and the image is open for writing) */
-        bool allocated;         /* ZERO: host space is kept for it (map shows it) */
+        bool allocated;         /* ZERO: host space is kept for it, at host (map shows it) */
+        bool hole;              /* DATA: lies in a hole of its file, so it reads as zeros (chain_map_sync() tells) */
         uint32_t packed_len;    /* COMPRESSED: bytes to read at host */
         uint32_t skip;          /* COMPRESSED: the range starts this far into the unpacked cluster */
         uint64_t off, len;      /* guest bytes */
@@ -236,10 +237,10 @@ struct fmt_open_opts {
 int chain_open(const char *path, const struct fmt_open_opts *opts, struct fmt_image **ret);
 
 /**
- * chain_backing_path - where is the backing file that @img names?
- * *ret: a path to open (free() it), or NULL when it names none. -EINVAL for a name that is not a plain path.
+ * chain_backing_path - where is the backing file that the image at @image_path calls @name?
+ * *ret: a path to open (free() it). -EINVAL with a sentence for a name that is not a plain path.
  */
-int chain_backing_path(const struct fmt_image *img, char **ret);
+int chain_backing_path(const char *image_path, const char *name, char **ret);
 
 /* One image on a file of the caller's (taken, also on failure), without backing chain. Fuzzers and tests use this. */
 int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret);
@@ -247,12 +248,12 @@ int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fm
 /*
  * An image at rest: these run the batches they need on this thread, which is the image's home, so no RCU lock is needed.
  *
- * chain_map_sync: one extent that starts at @off, as chain_map() tells. With @holes, DATA that lies in a hole of its file
- * becomes ZERO (host stays valid; allocated: the file's format gave it a place). @len > 0, inside the image.
+ * chain_map_sync: one extent that starts at @off, as chain_map() tells. DATA comes in pieces that are
+ * wholly in a hole of their file or not at all. @len > 0, inside the image.
  * chain_read_sync: the guest's bytes, whatever kind of extent they are in. Memory: a few clusters.
  * fmt_settle_sync: fmt_wind_down, then flush and housekeep until clean. For tools and tests that wrote through plans.
  */
-int chain_map_sync(struct fmt_image *top, uint64_t off, uint64_t len, bool holes, struct extent *ext);
+int chain_map_sync(struct fmt_image *top, uint64_t off, uint64_t len, struct extent *ext);
 int chain_read_sync(struct fmt_image *top, void *buf, size_t len, uint64_t off);
 int fmt_settle_sync(struct fmt_image *img);
 
@@ -275,6 +276,7 @@ struct fmt_image {
         uint32_t cluster_size;     /* unit of allocation; 1 for raw and null */
         bool read_only;
         bool corrupt;              /* contradicts itself: no more writes */
+        bool dirty;                /* as found: it was not closed clean (qcow2's dirty bit) */
         char *backing_name;        /* as written in the image; NULL: none */
         char *backing_format;      /* likewise; NULL: not named */
 };
