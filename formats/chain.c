@@ -214,6 +214,7 @@ int chain_map(struct fmt_image *top, uint64_t off, uint64_t len, struct extent *
                                 break;
                         ext[i].img = img;
                         ext[i].depth = depth;
+                        ext[i].in_image = true;
                 }
                 if (ext[0].kind != EXT_ABSENT)
                         return n;

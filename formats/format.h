@@ -43,6 +43,7 @@ struct extent {
         enum extent_kind kind;
         bool writable;          /* DATA: may be overwritten in place (ours alone, and the image is open for writing) */
         bool allocated;         /* ZERO: host space is kept for it, at host (map shows it) */
+        bool in_image;          /* ZERO: an entry says so; else it is only that no image of the chain has anything */
         bool hole;              /* DATA: lies in a hole of its file, so it reads as zeros (chain_map_sync() tells) */
         uint32_t packed_len;    /* COMPRESSED: bytes to read at host */
         uint32_t skip;          /* COMPRESSED: the range starts this far into the unpacked cluster */

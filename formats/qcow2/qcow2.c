@@ -70,6 +70,7 @@ static void set_geometry(struct qcow2_image *q, size_t cache_bytes)
         q->gen = 1;
         q->img.cluster_size = q->h.cluster_size;
         q->img.size = round_up(q->h.size, SECTOR);
+        q->img.dirty = q->h.incompatible & QCOW2_INCOMPAT_DIRTY;
 }
 
 /* What names us to others: a copy that the chain may keep. */

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* cmd_create.c - vdisk-img create: a new, empty image. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "common/range.h"
+#include "common/size.h"
+#include "tools/vdisk-img/tool.h"
+
+#define SECTOR 512u
+
+struct job {
+        const struct fmt_driver *drv;
+        const char *path;
+        char *size, *backing, *backing_format; /* owned */
+        struct option_list opts;
+        bool unchecked, quiet;
+};
+
+static void job_finish(struct job *j)
+{
+        option_list_finish(&j->opts);
+        free(j->size);
+        free(j->backing);
+        free(j->backing_format);
+}
+
+/* -o knows size, backing_file and backing_fmt too; the options of their own win. */
+static void take_common(struct job *j)
+{
+        char *size = option_list_take(&j->opts, "size");
+        char *file = option_list_take(&j->opts, "backing_file");
+        char *format = option_list_take(&j->opts, "backing_fmt");
+
+        j->size = j->size ? (free(size), j->size) : size;
+        j->backing = j->backing ? (free(file), j->backing) : file;
+        j->backing_format = j->backing_format ? (free(format), j->backing_format) : format;
+}
+
+/* The backing file must be there and be what it is said to be; without a size of its own the image gets its size. */
+static int look_at_backing(const struct job *j, uint64_t *size)
+{
+        AUTO(tool_closep) struct fmt_image *img = NULL;
+        AUTO(freep) char *path = NULL;
+        int r;
+
+        if (!(j->drv->caps & FMT_HAS_BACKING))
+                return err_note(-EINVAL, "%s images cannot have a backing file", j->drv->name);
+        if (!j->backing_format)
+                return err_note(-EINVAL, "the backing file '%s' needs its format: -F raw, -F qcow2", j->backing);
+        if (!tool_driver(j->backing_format))
+                return -EINVAL;
+        r = chain_backing_path(j->path, j->backing, &path);
+        if (r < 0 || j->unchecked)
+                return r;
+        r = chain_open(path, &(struct fmt_open_opts){ .format = j->backing_format, .flags = FMT_RDONLY | FMT_GUESS }, &img);
+        if (r < 0)
+                return r;
+        if (!j->size)
+                *size = tool_disk_size(img);
+        return 0;
+}
+
+static void say_it(const struct job *j, uint64_t size)
+{
+        if (j->quiet)
+                return;
+        printf("Formatting '%s', fmt=%s size=%llu", j->path, j->drv->name, (unsigned long long)size);
+        if (j->backing)
+                printf(" backing_file=%s backing_fmt=%s", j->backing, j->backing_format);
+        for (size_t i = 0; i < j->opts.n; i++)
+                printf(" %s=%s", j->opts.opts[i].name, j->opts.opts[i].value);
+        printf("\n");
+        fflush(stdout);
+}
+
+static int create(struct job *j)
+{
+        struct fmt_create req = { 0 };
+        uint64_t size = 0;
+        int r = 0;
+
+        take_common(j);
+        if (!j->backing && j->backing_format)
+                return err_note(-EINVAL, "-F names the format of a backing file, and there is none (-b)");
+        if (!j->size && (!j->backing || j->unchecked))
+                return err_note(-EINVAL, "'%s' needs a size", j->path);
+        if (j->size)
+                r = size_parse(j->size, &size);
+        if (r == 0 && j->backing)
+                r = look_at_backing(j, &size);
+        if (r < 0)
+                return r;
+        if (size > INT64_MAX - SECTOR)
+                return err_note(-EFBIG, "size '%s' is too large: the limit is 8 EiB - 1 KiB", j->size);
+        req = (struct fmt_create){
+                .size = round_up(size, SECTOR), .backing_name = j->backing, .backing_format = j->backing_format,
+                .opts = j->opts.opts, .nopts = j->opts.n,
+        };
+        say_it(j, size);
+        r = fmt_create_path(j->path, j->drv, &req);
+        return r < 0 ? err_note(r, "'%s': cannot create: %s", j->path, strerror(-r)) : 0;
+}
+
+static const struct option longs[] = {
+        { "quiet", no_argument, NULL, 'q' }, { NULL, 0, NULL, 0 },
+};
+
+static void set_text(char **where, const char *text)
+{
+        free(*where);
+        *where = strdup(text);
+}
+
+static int run(int argc, char **argv)
+{
+        AUTO(job_finish) struct job j = { 0 };
+        const char *format = "raw";
+        int c, r = 0;
+
+        while (r == 0 && (c = tool_option(&cmd_create, argc, argv, "f:b:F:o:uq", longs)) != -1) {
+                if (c == 'f')
+                        format = optarg;
+                else if (c == 'b')
+                        set_text(&j.backing, optarg);
+                else if (c == 'F')
+                        set_text(&j.backing_format, optarg);
+                else if (c == 'o')
+                        r = option_list_add(&j.opts, optarg);
+                else if (c == 'u')
+                        j.unchecked = true;
+                else if (c == 'q')
+                        j.quiet = true;
+        }
+        if (r == 0)
+                r = (j.drv = tool_driver(format)) ? 0 : -EINVAL;
+        if (r < 0)
+                return tool_fail(r, 1);
+        if (j.opts.help) {
+                print_option_help(j.drv);
+                return 0;
+        }
+        tool_want_words(&cmd_create, argc, 1, 2, "a file name and a size");
+        j.path = argv[optind];
+        if (optind + 1 < argc)
+                set_text(&j.size, argv[optind + 1]);
+        r = create(&j);
+        return r < 0 ? tool_fail(r, 1) : 0;
+}
+
+const struct command cmd_create = {
+        .name = "create", .run = run,
+        .usage = "[-q] [-f FMT] [-b BACKING -F BACKING_FMT] [-u] [-o OPTIONS] FILE [SIZE]",
+        .help = "Makes a new, empty image.\n\n"
+                "  -f FMT      format of the image (raw)\n"
+                "  -b BACKING  backing file; a relative name is relative to FILE\n"
+                "  -F FMT      format of the backing file\n"
+                "  -u          do not look at the backing file\n"
+                "  -o OPTIONS  name=value,...; '-o help' lists those of the format\n"
+                "  -q          say nothing but errors\n"
+                "  SIZE        bytes, or with k, M, G, T, P, E; may be left out with -b\n",
+};

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* main.c - vdisk-img: images at rest, with qemu-img's syntax. Finds the subcommand and hands over. */
+#include <signal.h>
+#include <string.h>
+
+#include "common/err.h"
+#include "common/fault.h"
+#include "config.h"
+#include "tools/vdisk-img/tool.h"
+
+static const struct command *const commands[] = {
+        &cmd_check, &cmd_compare, &cmd_create, &cmd_info, &cmd_map, &cmd_resize, &cmd_snapshot, NULL,
+};
+
+static void print_help(void)
+{
+        printf("usage: vdisk-img COMMAND [OPTION...]\n\nDisk images at rest, with qemu-img's syntax.\n\n");
+        for (const struct command *const *c = commands; *c; c++)
+                printf("  %s %s\n", (*c)->name, (*c)->usage);
+        printf("\n'vdisk-img COMMAND --help' explains one. Formats:");
+        for (const struct fmt_driver *const *d = fmt_drivers(); *d; d++)
+                if (!((*d)->caps & FMT_NO_FILE))
+                        printf(" %s", (*d)->name);
+        printf("\n");
+}
+
+int main(int argc, char **argv)
+{
+        const char *word = argc > 1 ? argv[1] : "--help";
+        int r = fault_arm_from_env();
+
+        if (r < 0)
+                return tool_fail(r, 1);
+        signal(SIGPIPE, SIG_IGN);
+        if (!strcmp(word, "--version") || !strcmp(word, "-V")) {
+                printf("vdisk-img %s\n", VDISKD_VERSION);
+                return 0;
+        }
+        if (!strcmp(word, "--help") || !strcmp(word, "-h")) {
+                print_help();
+                return argc > 1 ? 0 : 1;
+        }
+        for (const struct command *const *c = commands; *c; c++)
+                if (!strcmp((*c)->name, word))
+                        return (*c)->run(argc - 1, argv + 1);
+        return tool_fail(err_note(-1, "there is no command '%s'; 'vdisk-img --help' lists them", word), 1);
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* tool.c - opening images by qemu-img's rules made safer, and what all subcommands print alike. */
+#include "tools/vdisk-img/tool.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "common/range.h"
+#include "common/size.h"
+
+#define SECTOR 512u
+
+int tool_fail(int r, int code)
+{
+        fflush(stdout);
+        fprintf(stderr, "vdisk-img: %s\n", err_text(r));
+        return code;
+}
+
+void tool_warn(const char *fmt, ...)
+{
+        va_list ap;
+
+        fflush(stdout);
+        fprintf(stderr, "vdisk-img: warning: ");
+        va_start(ap, fmt);
+        vfprintf(stderr, fmt, ap);
+        va_end(ap);
+        fputc('\n', stderr);
+}
+
+/* --- images ---------------------------------------------------------------------------------------------------- */
+
+const struct fmt_driver *tool_driver(const char *name)
+{
+        const struct fmt_driver *drv = fmt_driver_find(name);
+
+        if (drv && !(drv->caps & FMT_NO_FILE))
+                return drv;
+        err_note(-EINVAL, "unknown image format '%s'", name);
+        return NULL;
+}
+
+/* What format is it, and may we believe that? Looks at the header only, follows nothing. */
+static int guess_format(const char *path, unsigned flags, const struct fmt_driver **ret)
+{
+        struct fmt_open_opts look = {
+                .flags = FMT_RDONLY | FMT_NO_BACKING | FMT_INFO_ONLY | FMT_GUESS | (flags & FMT_NO_LOCK),
+        };
+        AUTO(tool_closep) struct fmt_image *img = NULL;
+        int r = chain_open(path, &look, &img);
+
+        if (r < 0)
+                return r;
+        *ret = img->drv;
+        if (img->backing_name && !(flags & FMT_NO_BACKING))
+                return err_note(-EINVAL, "'%s' looks like %s and names the backing file '%s', which is only followed when "
+                                "you say the format yourself: -f %s", path, img->drv->name, img->backing_name,
+                                img->drv->name);
+        if (!(flags & FMT_RDONLY) && !img->drv->probe)
+                tool_warn("no format was given for '%s' and it looks like none that is known, so it is taken for a %s disk; "
+                          "say -f %s to be sure", path, img->drv->name, img->drv->name);
+        return 0;
+}
+
+int tool_open(const char *path, const char *format, unsigned flags, struct fmt_image **ret)
+{
+        const struct fmt_driver *drv = NULL;
+        int r = 0;
+
+        if (format)
+                r = (drv = tool_driver(format)) ? 0 : -EINVAL;
+        else
+                r = guess_format(path, flags, &drv);
+        if (r < 0)
+                return r;
+        return chain_open(path, &(struct fmt_open_opts){
+                .format = drv->name, .flags = flags | (flags & FMT_RDONLY ? FMT_GUESS : 0) }, ret);
+}
+
+void tool_closep(struct fmt_image **img)
+{
+        chain_close(*img);
+}
+
+uint64_t tool_disk_size(const struct fmt_image *img)
+{
+        return round_up(img->size, SECTOR);
+}
+
+/* --- output ---------------------------------------------------------------------------------------------------- */
+
+int print_json(json_t *value)
+{
+        int r = value && json_dumpf(value, stdout, JSON_INDENT(4)) == 0 && putchar('\n') != EOF ? 0 : -EIO;
+
+        json_decref(value);
+        return r;
+}
+
+static void print_one_snapshot(const struct fmt_snapshot *s)
+{
+        uint64_t sec = s->vm_clock_ns / 1000000000u;
+        char size[32], date[32] = "", clock[40], icount[24] = "";
+        time_t when = s->date_sec;
+        struct tm tm;
+
+        size_format(s->vm_state_size, size, sizeof(size));
+        if (localtime_r(&when, &tm))
+                strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
+        snprintf(clock, sizeof(clock), "%02llu:%02u:%02u.%03u", (unsigned long long)(sec / 3600),
+                 (unsigned)(sec / 60 % 60), (unsigned)(sec % 60), (unsigned)(s->vm_clock_ns / 1000000u % 1000));
+        if (s->icount != UINT64_MAX)
+                snprintf(icount, sizeof(icount), "%llu", (unsigned long long)s->icount);
+        printf("%-9s %-16s %8s%20s%13s%11s\n", s->id, s->name, size, date, clock, icount);
+}
+
+void print_snapshots(const struct fmt_snapshot *s, size_t n)
+{
+        printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
+        for (size_t i = 0; i < n; i++)
+                print_one_snapshot(&s[i]);
+}
+
+void progress_show(struct progress *p, double done)
+{
+        int now = (int)(done * 10000) + 1;
+
+        if (!p->on || now == p->shown)
+                return;
+        p->shown = now;
+        printf("    (%3.2f/100%%)\r", done * 100);
+        fflush(stdout);
+}
+
+void progress_end(struct progress *p)
+{
+        if (p->on)
+                putchar('\n');
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * tool.h - what the subcommands share: options, opening images, output, progress.
+ * Errors go to stderr as one sentence; functions that return int for main() return the exit code.
+ */
+#pragma once
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "formats/format.h"
+
+struct command {
+        const char *name;
+        int (*run)(int argc, char **argv); /* argv[0] is the subcommand; returns the exit code */
+        const char *usage;                 /* what follows the name */
+        const char *help;                  /* lines about the options */
+};
+extern const struct command cmd_check, cmd_compare, cmd_convert, cmd_create, cmd_info, cmd_map, cmd_resize, cmd_snapshot;
+
+/* --- options --------------------------------------------------------------------------------------------------- */
+
+/* Values for long options without a letter. */
+enum { OPT_OUTPUT = 256, OPT_BACKING_CHAIN, OPT_SHRINK, OPT_PREALLOCATION, OPT_SIZE };
+
+/**
+ * tool_option - getopt_long() that deals with what is not a valid option (one sentence, exit 1) and with --help (exit 0).
+ * @letters, @longs: as for getopt_long, without 'h'. Call it before anything is open.
+ */
+int tool_option(const struct command *cmd, int argc, char **argv, const char *letters, const struct option *longs);
+
+/* What stays after the options must be @min..@max words; @what says them. Exits with 1 otherwise. */
+void tool_want_words(const struct command *cmd, int argc, int min, int max, const char *what);
+
+/* "human" or "json"; anything else ends the program with a sentence. */
+bool tool_output_is_json(const char *text);
+
+/* "a=b,c=d", where ",," is a comma, as in qemu-img; more text may be added. -EINVAL with a sentence. */
+struct option_list {
+        struct fmt_option *opts;
+        size_t n;
+        bool help; /* "help" or "?" was among them */
+};
+int option_list_add(struct option_list *l, const char *text);
+int option_list_set(struct option_list *l, const char *name, const char *value);
+/* Takes the option off the list; NULL: it is not there. free() the value. */
+char *option_list_take(struct option_list *l, const char *name);
+void option_list_finish(struct option_list *l);
+
+void print_option_help(const struct fmt_driver *drv);
+
+/* --- images ---------------------------------------------------------------------------------------------------- */
+
+/**
+ * tool_open - chain_open() for a tool.
+ * Without @format the image is probed: only to read, and its backing file is not followed then (a guest can write any
+ * header into a raw disk; whoever trusts it says -f); to write, a raw disk that was only guessed costs a warning.
+ */
+int tool_open(const char *path, const char *format, unsigned flags, struct fmt_image **ret);
+void tool_closep(struct fmt_image **img); /* for AUTO() */
+
+/* A driver by name, or a sentence and NULL. */
+const struct fmt_driver *tool_driver(const char *name);
+
+/* What a guest sees: rounded up to whole sectors of 512 bytes. */
+uint64_t tool_disk_size(const struct fmt_image *img);
+
+/* --- output ---------------------------------------------------------------------------------------------------- */
+
+/* Prints the sentence of @r as "vdisk-img: ..."; returns @code. */
+int tool_fail(int r, int code);
+void tool_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Prints the value with qemu-img's layout (4 blanks, keys in order) and drops the reference. 0, or -EIO. */
+int print_json(json_t *value);
+
+void print_snapshots(const struct fmt_snapshot *s, size_t n);
+
+/* "    (12.34/100%)" on one line of stdout, at most when it changes visibly. Zero-initialise; on: -p was given. */
+struct progress {
+        bool on;
+        int shown; /* hundredths of a percent, plus 1 */
+};
+void progress_show(struct progress *p, double done);
+void progress_end(struct progress *p);
