@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * session_fixture.h - for tests of sessions: a front end on a socketpair, a device that keeps requests until told, and a
+ * queue thread that is none (fake_qthread.c). One of each; setup and teardown go around every test.
+ */
+#pragma once
+
+#include <linux/virtio_config.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "tests/unit/fake_qthread.h"
+#include "tests/unit/guest_fixture.h"
+#include "vhost_user/messages.h"
+#include "vhost_user/ring.h"
+#include "vhost_user/session.h"
+
+#define QUEUES 4
+#define NUM 8u
+#define DESC 0x10000ull
+#define AVAIL 0x11000ull
+#define USED 0x12000ull
+#define FEATURES (1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VU_F_PROTOCOL_FEATURES)
+#define ALL_PF (1ull << 0 | 1ull << 3 | 1ull << 5 | 1ull << 9 | 1ull << 15)
+
+extern struct loop *loop;
+extern struct qthread *thread;
+extern struct session *session;
+extern int peer, memfd, kick, call;
+extern unsigned ended;
+extern uint8_t config[256];
+extern struct ring_req *held[16];
+extern unsigned nheld, starts, stops;
+extern bool hold, refuse_start;
+extern unsigned fds_before;
+
+struct packet {
+        struct vu_header h;
+        union vu_payload p;
+};
+
+/* Around all tests: loop and thread. Around each: the guest's memory and eventfds; teardown finds fds that leaked. */
+int fixture_begin(void **state);
+int fixture_end(void **state);
+int setup(void **state);
+int teardown(void **state);
+
+/* Everything that is ready now, and what comes of it. */
+void turn(void);
+unsigned open_fds(void);
+
+/* The connection. disconnect() hangs up and sees the session end. */
+void connect_session(void);
+void disconnect(void);
+
+/* Messages. say: with need_reply; 0 done, 1 refused, -1 the session hung up, -2 silence. */
+void send_raw(uint32_t request, uint32_t flags, const void *payload, uint32_t len, const int *fds, unsigned nfds);
+bool answered(uint32_t request, struct packet *k);
+uint64_t ask_u64(uint32_t request);
+int say(uint32_t request, const void *payload, uint32_t len, int fd);
+int say_u64(uint32_t request, uint64_t v, int fd);
+int say_state(uint32_t request, uint32_t index, uint32_t num);
+
+/* On the way to a running ring 0. */
+void handshake(uint64_t features);
+int set_memory(void);
+void *at(uint64_t addr);
+int set_addr(uint32_t q);
+void clear_ring(void);
+void start_ring(uint32_t q);
+void running_session(void);
+
+/* The guest's side of ring 0. */
+void offer(uint16_t head);
+uint16_t used_idx(void);
+void kick_it(void);
+uint64_t drain(int fd);
+
+/* Complete what the device holds. */
+void release_all(void);
