@@ -295,6 +295,14 @@ void be_free(struct back_end *b)
 
 int be_open(const struct back_end *b, unsigned disk, struct fe_opts opts, struct front_end **ret)
 {
+        uint64_t deadline = clock_ns() + START_TIMEOUT_MS * NS_PER_MS;
+        int r;
+
         opts.path = b->disks[disk].socket;
-        return fe_open(&opts, ret);
+        /* a daemon that is still busy with the front end before us hangs up at once */
+        while ((r = fe_open(&opts, ret)) == -ECONNRESET && clock_ns() < deadline) {
+                err_clear();
+                usleep(1000);
+        }
+        return r;
 }

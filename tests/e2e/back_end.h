@@ -53,5 +53,5 @@ int be_count_fds(const struct back_end *b);
 /* Kills what runs, removes directory and images. */
 void be_free(struct back_end *b);
 
-/* fe_open() on a disk of it. */
+/* fe_open() on a disk of it, tried again while the daemon still has the front end before. */
 int be_open(const struct back_end *b, unsigned disk, struct fe_opts opts, struct front_end **ret);

@@ -145,6 +145,8 @@ static void test_memory_slots_come_and_go(void **state)
 
 static void test_memory_table_is_replaced(void **state)
 {
+        if (!be_is_vdiskd())
+                skip(); /* qemu-storage-daemon 7.2 unmaps memory that requests in flight still use: they fail */
         change_memory(FE_PF_CONFIGURE_MEM_SLOTS);
 }
 
@@ -180,6 +182,20 @@ static void test_data_in_a_region_added_later(void **state)
         fe_close(fe);
 }
 
+/* A daemon that still drains the old connection hangs up at once. */
+static int connect_again(struct front_end *fe)
+{
+        int r = -ECONNRESET;
+
+        for (unsigned i = 0; r == -ECONNRESET && i < 10000; i++) {
+                err_clear();
+                r = fe_connect(fe);
+                if (r < 0)
+                        usleep(1000);
+        }
+        return r;
+}
+
 /* The front end leaves without a word, with requests in flight, and the next one finds all that was answered. */
 static void test_front_end_leaves_under_load(void **state)
 {
@@ -203,7 +219,7 @@ static void test_front_end_leaves_under_load(void **state)
                                 s->busy = false;
                         }
                 }
-                must(fe_connect(l.fe));
+                must(connect_again(l.fe));
                 for (unsigned i = 0; i < l.n; i++)
                         worker_go(&l.w[i]);
                 if (round == 2)
