@@ -262,8 +262,8 @@ static void test_second_front_end_is_sent_away(void **state)
 }
 
 /*
- * Bad chains. D: data buffer, T: a table in guest memory, H/S: a good header and a status byte. @bad: the daemon must not
- * answer it with OK.
+ * Bad chains. D: data buffer, T: a table in guest memory, H/S: a good header and a status byte. The daemon may break the
+ * ring or refuse the request, but not answer OK.
  */
 enum where { ADDR_H, ADDR_D, ADDR_S, ADDR_T, ADDR_HOLE, ADDR_WRAP, ADDR_END };
 struct bad_desc { enum where at; uint32_t len; uint16_t flags, next; };
@@ -276,6 +276,7 @@ static const struct {
         struct bad_desc d[3]; /* in the ring */
         struct bad_desc t[3]; /* in the table */
         uint16_t head, idx;   /* what the avail ring says; idx 0: 1 */
+        bool may_be_ok;       /* nobody is harmed by an OK */
 } chains[] = {
         { "loop of one", { { ADDR_H, 16, N, 0 } } },
         { "loop of two", { { ADDR_H, 16, N, 1 }, { ADDR_D, 512, N | W, 0 } } },
@@ -292,7 +293,7 @@ static const struct {
         { "header is writable", { { ADDR_H, 16, N | W, 1 }, { ADDR_S, 1, W, 0 } } },
         { "readable after writable", { { ADDR_S, 1, N | W, 1 }, { ADDR_H, 16, 0, 0 } } },
         { "empty descriptor", { { ADDR_H, 16, N, 1 }, { ADDR_D, 0, N | W, 2 }, { ADDR_S, 1, W, 0 } } },
-        { "no data to read into", { { ADDR_H, 16, N, 1 }, { ADDR_S, 1, W, 0 } } },
+        { "no data to read into", { { ADDR_H, 16, N, 1 }, { ADDR_S, 1, W, 0 } }, { }, 0, 0, true },
         { "odd length", { { ADDR_H, 16, N, 1 }, { ADDR_D, 511, N | W, 2 }, { ADDR_S, 1, W, 0 } } },
         { "data in a hole", { { ADDR_H, 16, N, 1 }, { ADDR_HOLE, 512, N | W, 2 }, { ADDR_S, 1, W, 0 } } },
         { "data wraps 2^64", { { ADDR_H, 16, N, 1 }, { ADDR_WRAP, 4096, N | W, 2 }, { ADDR_S, 1, W, 0 } } },
@@ -357,7 +358,7 @@ static void test_bad_chains(void **state)
                 assert_int_equal(write(ring->kick_fd, &one, sizeof(one)), sizeof(one));
                 check_neighbour();
                 usleep(2000);
-                if (*(volatile uint8_t *)a.status == FE_OK && be_is_vdiskd())
+                if (*(volatile uint8_t *)a.status == FE_OK && !chains[i].may_be_ok)
                         fail_msg("%s: answered with OK", chains[i].what);
                 if (chains[i].idx == 0 && *(volatile uint16_t *)&ring->used->idx > 1)
                         fail_msg("%s: answered %u times", chains[i].what, ring->used->idx);

@@ -6,11 +6,18 @@
 #include "common/err.h"
 #include "report.h"
 #include "run.h"
+#include "workload.h"
 
 static int complain(int r)
 {
         fprintf(stderr, "vdisk-bench: %s\n", err_text(r));
         return 1;
+}
+
+/* The first Ctrl-C ends the load, and results are still printed; the second ends us. */
+static void on_interrupt(int sig)
+{
+        workload_interrupted = 1;
 }
 
 int main(int argc, char **argv)
@@ -22,6 +29,8 @@ int main(int argc, char **argv)
 
         if (r != 0)
                 return r < 0 ? complain(r) : 0;
+        sigaction(SIGINT, &(struct sigaction){ .sa_handler = on_interrupt, .sa_flags = SA_RESETHAND }, NULL);
+        sigaction(SIGTERM, &(struct sigaction){ .sa_handler = on_interrupt, .sa_flags = SA_RESETHAND }, NULL);
         r = run_bench(&o, &res);
         if (r < 0)
                 return complain(r);

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "workload.h"
 
+volatile sig_atomic_t workload_interrupted;
+
 static bool work_is_over(const struct job *j, uint64_t now)
 {
         const struct options *o = j->opts;
 
+        if (workload_interrupted)
+                return true;
         if (o->number_ios && j->issued >= o->number_ios)
                 return true;
         if (o->runtime_ns)
