@@ -169,14 +169,6 @@ int qcow2_header_build(const struct qcow2_header *h, uint8_t *buf)
         return name_len ? fill_bytes(&f, h->backing_name, name_len, 1) : 0;
 }
 
-int qcow2_header_write(struct file *file, const struct qcow2_header *h)
-{
-        AUTO(freep) uint8_t *buf = malloc(h->cluster_size);
-        int r = buf ? qcow2_header_build(h, buf) : -ENOMEM;
-
-        return r < 0 ? r : file_pwrite(file, buf, h->cluster_size, 0);
-}
-
 /* --- feature names -------------------------------------------------------------------------------------------- */
 
 /* The image's own word for the bit, or NULL. */

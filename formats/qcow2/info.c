@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* info.c - what qemu-img info says about a qcow2 image beyond what all formats have. */
+#include <errno.h>
+
+#include "at_rest.h"
+#include "header.h"
+
+/* json_object_set_new() takes the value in any case and fails for NULL. */
+static int set(json_t *into, const char *key, json_t *value)
+{
+        return json_object_set_new(into, key, value) < 0 ? -ENOMEM : 0;
+}
+
+static int fill_data(json_t *data, const struct qcow2_header *h)
+{
+        bool v3 = h->version >= 3;
+        int r = set(data, "compat", json_string(v3 ? "1.1" : "0.10"));
+
+        if (r == 0)
+                r = set(data, "compression-type", json_string(h->compression == QCOW2_COMPRESSION_ZSTD ? "zstd" : "zlib"));
+        if (r == 0 && v3)
+                r = set(data, "lazy-refcounts", json_boolean(h->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS));
+        if (r == 0)
+                r = set(data, "refcount-bits", json_integer(1 << h->refcount_order));
+        if (r == 0 && v3)
+                r = set(data, "corrupt", json_boolean(h->incompatible & QCOW2_INCOMPAT_CORRUPT));
+        if (r == 0 && v3)
+                r = set(data, "extended-l2", json_boolean(h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2));
+        return r;
+}
+
+int qcow2_info(struct fmt_image *img, json_t *into)
+{
+        AUTO(qcow2_header_finish) struct qcow2_header h;
+        json_t *data;
+        int r = qcow2_header_read(img->file, 0, &h);
+
+        if (r < 0)
+                return r;
+        r = set(into, "type", json_string("qcow2"));
+        data = r == 0 ? json_object() : NULL;
+        if (r == 0)
+                r = set(into, "data", data); /* borrowed from here on */
+        return r < 0 ? r : fill_data(data, &h);
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tree.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/bytes.h"
+#include "common/err.h"
+#include "common/range.h"
+
+/* --- entries -------------------------------------------------------------------------------------------------- */
+
+/* Why [off, off + len) cannot hold data or an L2 table; NULL: it can. */
+static const char *place_flaw(const struct qcow2_txn *t, uint64_t off, uint64_t len)
+{
+        uint64_t clusters = qcow2_file_clusters(t->file, t->h.cluster_bits);
+
+        for (uint64_t i = off >> t->h.cluster_bits; i <= (off + len - 1) >> t->h.cluster_bits; i++) {
+                if (i >= clusters)
+                        return "points beyond the end of the file";
+                if (refmap_has(&t->refs, i, REF_META))
+                        return "points into the image's own tables";
+        }
+        return NULL;
+}
+
+const char *qcow2_l1e_flaw(const struct qcow2_txn *t, uint64_t e, uint64_t *fixed)
+{
+        uint64_t off = l1e_offset(e);
+        const char *flaw = NULL;
+
+        *fixed = 0;
+        if (!is_aligned(off, t->h.cluster_size))
+                flaw = "points to the middle of a cluster";
+        else if (off)
+                flaw = place_flaw(t, off, t->h.cluster_size);
+        if (flaw)
+                return flaw;
+        *fixed = e & ~QCOW2_L1_RESERVED;
+        return *fixed == e ? NULL : "has reserved bits set";
+}
+
+void qcow2_l2e_range(const struct qcow2_txn *t, uint64_t e, uint64_t *off, uint64_t *len)
+{
+        if (l2e_is_compressed(e)) {
+                *off = l2e_packed_host(e, t->h.cluster_bits);
+                *len = l2e_packed_len(e, t->h.cluster_bits);
+        } else {
+                *off = l2e_offset(e);
+                *len = *off ? t->h.cluster_size : 0;
+        }
+}
+
+const char *qcow2_l2e_flaw(const struct qcow2_txn *t, uint64_t e, uint64_t *fixed)
+{
+        const char *flaw = NULL;
+        uint64_t off, len;
+
+        *fixed = e;
+        if (e == 0)
+                return NULL;
+        qcow2_l2e_range(t, e, &off, &len);
+        if (!l2e_is_compressed(e) && !is_aligned(off, t->h.cluster_size))
+                flaw = "points to the middle of a cluster";
+        else if (len)
+                flaw = place_flaw(t, off, len);
+        if (flaw) {
+                *fixed = t->h.version >= 3 ? QCOW2_L2_ZERO : 0;
+                return flaw;
+        }
+        if (l2e_is_compressed(e)) {
+                *fixed = e & ~QCOW2_COPIED;
+                return *fixed == e ? NULL : "is of a compressed cluster and has the COPIED bit set";
+        }
+        *fixed = e & ~l2e_reserved(e, t->h.version);
+        return *fixed == e ? NULL : "has reserved bits set";
+}
+
+static int flawed(uint64_t l1_index, const char *flaw)
+{
+        return err_note(-EIO, "L1 entry %" PRIu64 " or an entry of its L2 table %s; 'check -r all' can repair that", l1_index,
+                        flaw);
+}
+
+/* --- whole trees ---------------------------------------------------------------------------------------------- */
+
+static int ref_l2(struct qcow2_txn *t, uint64_t l1_index, const uint8_t *l2, int delta)
+{
+        for (uint64_t i = 0; i < t->h.cluster_size / QCOW2_ENTRY_SIZE; i++) {
+                uint64_t e = be64_get(l2 + i * QCOW2_ENTRY_SIZE), fixed, off, len;
+                const char *flaw = qcow2_l2e_flaw(t, e, &fixed);
+                int r;
+
+                if (flaw)
+                        return flawed(l1_index, flaw);
+                qcow2_l2e_range(t, e, &off, &len);
+                r = qcow2_txn_ref(t, off, len, delta);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int qcow2_tree_ref(struct qcow2_txn *t, const uint64_t *l1, uint64_t entries, int delta)
+{
+        AUTO(freep) uint8_t *l2 = malloc(t->h.cluster_size);
+        int r = l2 ? 0 : -ENOMEM;
+
+        for (uint64_t i = 0; r == 0 && i < entries; i++) {
+                uint64_t fixed, off = l1e_offset(l1[i]);
+                const char *flaw = qcow2_l1e_flaw(t, l1[i], &fixed);
+
+                if (flaw)
+                        return flawed(i, flaw);
+                if (!off)
+                        continue;
+                r = qcow2_txn_ref(t, off, t->h.cluster_size, delta);
+                if (r == 0)
+                        r = file_pread(t->file, l2, t->h.cluster_size, off);
+                if (r == 0)
+                        r = ref_l2(t, i, l2, delta);
+        }
+        return r;
+}
+
+/* Makes the entries of one L2 table right. Did any change? */
+static bool settle_l2(const struct qcow2_txn *t, uint8_t *l2, bool active)
+{
+        bool changed = false;
+
+        for (uint64_t i = 0; i < t->h.cluster_size / QCOW2_ENTRY_SIZE; i++) {
+                uint64_t old = be64_get(l2 + i * QCOW2_ENTRY_SIZE), e;
+
+                (void)qcow2_l2e_flaw(t, old, &e);
+                if (active && !l2e_is_compressed(e) && l2e_offset(e)) {
+                        bool alone = refmap_count(&t->refs, l2e_offset(e) >> t->h.cluster_bits) == 1;
+
+                        e = alone ? e | QCOW2_COPIED : e & ~QCOW2_COPIED;
+                }
+                if (e != old)
+                        be64_put(l2 + i * QCOW2_ENTRY_SIZE, e);
+                changed |= e != old;
+        }
+        return changed;
+}
+
+int qcow2_l2_replace(struct qcow2_txn *t, uint64_t *l1, uint64_t i, const uint8_t *l2)
+{
+        uint64_t old = l1e_offset(l1[i]), off;
+        int r = qcow2_txn_put(t, l2, t->h.cluster_size, &off);
+
+        if (r == 0 && old)
+                r = qcow2_txn_ref(t, old, t->h.cluster_size, -1);
+        if (r == 0)
+                l1[i] = off | QCOW2_COPIED;
+        return r;
+}
+
+/* Both trees share the table and nobody else does: the new one is shared as well. */
+static int replace_shared(struct qcow2_txn *t, uint64_t *l1, uint64_t *twin, uint64_t i, const uint8_t *l2)
+{
+        uint64_t old = l1e_offset(l1[i]);
+        int r = qcow2_l2_replace(t, l1, i, l2);
+
+        if (r == 0)
+                r = qcow2_txn_ref(t, old, t->h.cluster_size, -1);
+        if (r == 0)
+                r = qcow2_txn_ref(t, l1e_offset(l1[i]), t->h.cluster_size, 1);
+        l1[i] &= ~QCOW2_COPIED;
+        twin[i] = l1[i];
+        return r;
+}
+
+static int settle_entry(struct qcow2_txn *t, uint64_t *l1, uint64_t i, bool active, uint64_t *twin, uint8_t *l2)
+{
+        uint64_t off, count;
+        int r;
+
+        (void)qcow2_l1e_flaw(t, l1[i], &l1[i]);
+        off = l1e_offset(l1[i]);
+        if (!off)
+                return 0;
+        r = file_pread(t->file, l2, t->h.cluster_size, off);
+        if (r < 0)
+                return r;
+        count = refmap_count(&t->refs, off >> t->h.cluster_bits);
+        if (settle_l2(t, l2, active)) {
+                if (twin && l1e_offset(twin[i]) == off && count == 2)
+                        return replace_shared(t, l1, twin, i, l2);
+                return qcow2_l2_replace(t, l1, i, l2);
+        }
+        if (active)
+                l1[i] = count == 1 ? l1[i] | QCOW2_COPIED : l1[i] & ~QCOW2_COPIED;
+        return 0;
+}
+
+int qcow2_tree_settle(struct qcow2_txn *t, uint64_t *l1, uint64_t entries, bool active, uint64_t *twin, bool *changed)
+{
+        AUTO(freep) uint8_t *l2 = malloc(t->h.cluster_size);
+        int r = l2 ? 0 : -ENOMEM;
+
+        *changed = false;
+        for (uint64_t i = 0; r == 0 && i < entries; i++) {
+                uint64_t old = l1[i];
+
+                r = settle_entry(t, l1, i, active, twin, l2);
+                *changed |= l1[i] != old;
+                if (twin)
+                        twin[i] &= ~QCOW2_COPIED;
+        }
+        return r;
+}
+
+/* --- L1 tables ------------------------------------------------------------------------------------------------ */
+
+int qcow2_l1_move(struct qcow2_txn *t, uint64_t *l1, uint64_t entries, uint64_t *off, uint64_t old_entries)
+{
+        AUTO(freep) uint64_t *be = malloc((entries + 1) * sizeof(*be));
+        int r = 0;
+
+        if (!be)
+                return -ENOMEM;
+        for (uint64_t i = 0; i < entries; i++)
+                be[i] = htobe64(l1[i]);
+        if (*off && old_entries)
+                r = qcow2_txn_ref(t, *off, old_entries * QCOW2_ENTRY_SIZE, -1);
+        *off = 0;
+        return r < 0 || !entries ? r : qcow2_txn_put(t, be, entries * QCOW2_ENTRY_SIZE, off);
+}
+
+int qcow2_l1_replace(struct qcow2_txn *t, uint64_t *l1, uint64_t entries)
+{
+        int r = qcow2_l1_move(t, l1, entries, &t->h.l1_offset, t->h.l1_entries);
+
+        if (r == 0)
+                t->h.l1_entries = (uint32_t)entries;
+        return r;
+}
