@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * resize.c - another virtual size for an image at rest.
+ *
+ * New space reads as zeros, whatever lies there: entries left over beyond the old end are dropped, the rest of the last
+ * cluster is zeroed, and a longer backing file is hidden behind zero clusters. Space cut off is given back.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "at_rest.h"
+#include "common/bytes.h"
+#include "common/err.h"
+#include "common/range.h"
+#include "tree.h"
+
+struct resizer {
+        struct qcow2_txn t;
+        uint64_t *l1; /* room for entries */
+        uint64_t entries;
+        uint8_t *l2, *data; /* a cluster each */
+        bool changed;       /* a table */
+};
+
+static void resizer_finish(struct resizer *z)
+{
+        free(z->l1);
+        free(z->l2);
+        free(z->data);
+        qcow2_txn_finish(&z->t);
+}
+
+static uint64_t clusters_of(const struct resizer *z, uint64_t bytes)
+{
+        return div_round_up(bytes, z->t.h.cluster_size);
+}
+
+/* The L2 table of an L1 entry into z->l2; all zeros when there is none. */
+static int load_l2(struct resizer *z, uint64_t i)
+{
+        uint64_t fixed;
+        const char *flaw = qcow2_l1e_flaw(&z->t, z->l1[i], &fixed);
+
+        if (flaw)
+                return err_note(-EIO, "L1 entry %" PRIu64 " %s; 'check -r all' can repair that", i, flaw);
+        memset(z->l2, 0, z->t.h.cluster_size);
+        return fixed ? file_pread(z->t.file, z->l2, z->t.h.cluster_size, l1e_offset(fixed)) : 0;
+}
+
+static int drop_entry(struct resizer *z, uint64_t i, bool *changed)
+{
+        uint64_t e = be64_get(z->l2 + i * QCOW2_ENTRY_SIZE), fixed, off, len;
+        const char *flaw = qcow2_l2e_flaw(&z->t, e, &fixed);
+
+        if (flaw)
+                return err_note(-EIO, "an L2 entry %s; 'check -r all' can repair that", flaw);
+        if (e == 0)
+                return 0;
+        *changed = true;
+        be64_put(z->l2 + i * QCOW2_ENTRY_SIZE, 0);
+        qcow2_l2e_range(&z->t, e, &off, &len);
+        return qcow2_txn_ref(&z->t, off, len, -1);
+}
+
+/* Let go of guest clusters [from, to), as far as the L1 table goes. */
+static int drop_clusters(struct resizer *z, uint64_t from, uint64_t to)
+{
+        uint64_t per = z->t.h.cluster_size / QCOW2_ENTRY_SIZE;
+        int r = 0;
+
+        to = min_u64(to, z->entries * per);
+        while (r == 0 && from < to) {
+                uint64_t i = from / per, end = min_u64(to, (i + 1) * per);
+                bool changed = false;
+
+                if (z->l1[i] && end - from == per) {
+                        r = qcow2_tree_ref(&z->t, &z->l1[i], 1, -1);
+                        z->l1[i] = 0;
+                        z->changed = true;
+                } else if (z->l1[i]) {
+                        r = load_l2(z, i);
+                        for (uint64_t k = from; r == 0 && k < end; k++)
+                                r = drop_entry(z, k % per, &changed);
+                        if (r == 0 && changed)
+                                r = qcow2_l2_replace(&z->t, z->l1, i, z->l2);
+                        z->changed |= changed;
+                }
+                from = end;
+        }
+        return r;
+}
+
+static bool is_zero(const uint8_t *b, uint64_t len)
+{
+        return len == 0 || (b[0] == 0 && memcmp(b, b + 1, len - 1) == 0);
+}
+
+/* What lies behind a disk's end in its last cluster becomes zeros, in a new cluster. */
+static int zero_tail(struct resizer *z, uint64_t disk_end, uint64_t hide_end)
+{
+        uint64_t cs = z->t.h.cluster_size, per = cs / QCOW2_ENTRY_SIZE, used = disk_end % cs;
+        uint64_t k = disk_end / cs, e, off, fresh;
+        int r = used ? load_l2(z, k / per) : 0;
+
+        if (r < 0 || !used)
+                return r;
+        e = be64_get(z->l2 + k % per * QCOW2_ENTRY_SIZE);
+        if (e == 0 && hide_end > disk_end)
+                return err_note(-ENOTSUP, "the disk's last cluster is partly in the backing file, which is longer than the disk: "
+                                "write to the last cluster first, or rebase the image");
+        off = l2e_offset(e);
+        if (l2e_is_compressed(e) || l2e_is_zero(e, z->t.h.version) || !off)
+                return 0;
+        r = file_pread(z->t.file, z->data, cs, off);
+        if (r < 0 || is_zero(z->data + used, cs - used))
+                return r;
+        memset(z->data + used, 0, cs - used);
+        r = qcow2_txn_put(&z->t, z->data, cs, &fresh);
+        if (r == 0)
+                r = qcow2_txn_ref(&z->t, off, cs, -1);
+        be64_put(z->l2 + k % per * QCOW2_ENTRY_SIZE, fresh | QCOW2_COPIED);
+        z->changed = true;
+        return r < 0 ? r : qcow2_l2_replace(&z->t, z->l1, k / per, z->l2);
+}
+
+/* Guest clusters [from, to) read as zeros, not from the backing file. They are unallocated. */
+static int hide_backing(struct resizer *z, uint64_t from, uint64_t to)
+{
+        uint64_t per = z->t.h.cluster_size / QCOW2_ENTRY_SIZE;
+        int r = 0;
+
+        if (from < to && z->t.h.version < 3)
+                return err_note(-ENOTSUP, "the backing file is longer than the disk and would show in the new space; version 2 "
+                                "images cannot hide it");
+        while (r == 0 && from < to) {
+                uint64_t i = from / per, end = min_u64(to, (i + 1) * per);
+
+                r = load_l2(z, i);
+                for (; from < end; from++)
+                        be64_put(z->l2 + from % per * QCOW2_ENTRY_SIZE, QCOW2_L2_ZERO);
+                if (r == 0)
+                        r = qcow2_l2_replace(&z->t, z->l1, i, z->l2);
+                z->changed = true;
+        }
+        return r;
+}
+
+static int shrink(struct resizer *z, uint64_t old_size, uint64_t size)
+{
+        int r = drop_clusters(z, clusters_of(z, size), clusters_of(z, old_size));
+
+        return r < 0 ? r : zero_tail(z, size, 0); /* for those who grow it again and do not look */
+}
+
+static int grow(struct resizer *z, const struct fmt_image *img, uint64_t old_size, uint64_t size)
+{
+        uint64_t hide_end = z->t.h.backing_name ? size : 0;
+        int r = drop_clusters(z, clusters_of(z, old_size), clusters_of(z, size));
+
+        if (img->backing)
+                hide_end = min_u64(hide_end, img->backing->size);
+        if (r == 0)
+                r = zero_tail(z, old_size, hide_end);
+        return r < 0 ? r : hide_backing(z, clusters_of(z, old_size), clusters_of(z, hide_end));
+}
+
+/* --- the frame ------------------------------------------------------------------------------------------------ */
+
+static int check_wish(const struct resizer *z, uint64_t size, bool shrink_ok)
+{
+        const struct qcow2_header *h = &z->t.h;
+
+        if (size < h->size && !shrink_ok)
+                return err_note(-EINVAL, "%" PRIu64 " bytes are less than the disk has (%" PRIu64 "): shrinking would lose data "
+                                "and must be asked for (--shrink)", size, h->size);
+        if (size > INT64_MAX || qcow2_l1_needs(h, size) > QCOW2_MAX_L1_ENTRIES)
+                return err_note(-EFBIG, "%" PRIu64 " bytes are too big for clusters of %" PRIu32 " bytes: the limit is %" PRIu64
+                                " bytes", size, h->cluster_size, QCOW2_MAX_L1_ENTRIES * qcow2_l2_covers(h));
+        if (h->nb_bitmaps)
+                return err_note(-ENOTSUP, "the image has bitmaps, which would not fit the new size: remove them first");
+        if (h->version < 3 && h->nb_snapshots)
+                return err_note(-ENOTSUP, "a version 2 image with snapshots cannot be resized");
+        return 0;
+}
+
+static int load(struct resizer *z, uint64_t size)
+{
+        uint64_t needs = qcow2_l1_needs(&z->t.h, size), per = z->t.h.cluster_size / QCOW2_ENTRY_SIZE;
+        AUTO(freep) uint64_t *l1 = NULL;
+        int r = qcow2_table_read(z->t.file, z->t.h.l1_offset, z->t.h.l1_entries, &l1);
+
+        if (r < 0)
+                return r;
+        z->entries = z->t.h.l1_entries;
+        if (needs > z->entries) /* the table has whole clusters anyway */
+                z->entries = min_u64(round_up(needs, per), QCOW2_MAX_L1_ENTRIES);
+        z->changed = z->entries != z->t.h.l1_entries;
+        z->l1 = calloc(z->entries + 1, sizeof(*z->l1));
+        z->l2 = malloc(z->t.h.cluster_size);
+        z->data = malloc(z->t.h.cluster_size);
+        if (!z->l1 || !z->l2 || !z->data)
+                return -ENOMEM;
+        memcpy(z->l1, l1, z->t.h.l1_entries * sizeof(*l1));
+        return 0;
+}
+
+/* Nothing but the number changes. */
+static int switch_size(struct resizer *z)
+{
+        int r;
+
+        z->t.h.autoclear &= QCOW2_AUTOCLEAR_BITMAPS;
+        r = qcow2_header_switch(z->t.file, &z->t.h);
+        return r < 0 ? r : file_sync(z->t.file);
+}
+
+int qcow2_resize(struct fmt_image *img, uint64_t size, bool shrink_ok)
+{
+        AUTO(resizer_finish) struct resizer z = { 0 };
+        uint64_t old_size;
+        int r = qcow2_txn_begin(&z.t, img->file);
+
+        size = size > INT64_MAX ? size : round_up(size, 512);
+        if (r == 0)
+                r = check_wish(&z, size, shrink_ok);
+        if (r == 0)
+                r = load(&z, size);
+        if (r < 0)
+                return r;
+        old_size = z.t.h.size;
+        if (size > old_size)
+                r = grow(&z, img, old_size, size);
+        else
+                r = shrink(&z, old_size, size);
+        if (r < 0)
+                return r;
+        z.t.h.size = size;
+        if (!z.changed)
+                return switch_size(&z);
+        r = qcow2_l1_replace(&z.t, z.l1, z.entries);
+        return r < 0 ? r : qcow2_txn_commit(&z.t, false);
+}
