@@ -21,6 +21,8 @@
 #define DATA 0x10000ull
 #define STATUS 0x2f00ull
 #define TABLE 0x2000ull
+#define BIG 0x10000000ull
+#define BIG_LEN (8u << 20)
 #define UNTOUCHED 0xee
 
 static struct blk_device dev;
@@ -160,8 +162,12 @@ static void ring_with(uint64_t features)
 static int setup(void **state)
 {
         static struct vol_port *ports[1];
+        struct mem_table *small = guest_new(NULL);
+        int big = guest_memfd(BIG_LEN); /* sparse: only names are needed */
 
-        mt = guest_new(NULL);
+        mem_table_add(small, &(struct vu_region){ BIG, BIG_LEN, BIG, 0 }, big, &mt);
+        mem_table_put(small);
+        close(big);
         memset(&dev, 0, sizeof(dev));
         dev.capacity = CAPACITY;
         dev.block_size = 512;
@@ -422,6 +428,40 @@ static void test_ranges_of_lists(void **state)
                 }
 }
 
+static void test_longest_range(void **state)
+{
+        struct virtio_blk_discard_write_zeroes *list = (void *)guest_at(mt, DATA);
+
+        dev.capacity = 1ull << 40;
+        *list = (struct virtio_blk_discard_write_zeroes){ .sector = 8, .num_sectors = BLK_MAX_RANGE_SECTORS };
+        assert_int_equal(simple(VIRTIO_BLK_T_DISCARD, 0, 16, false), OK);
+        assert_int_equal(seen.len[0], BLK_MAX_RANGE_SECTORS * 512ull);
+        list->num_sectors++;
+        assert_int_equal(simple(VIRTIO_BLK_T_DISCARD, 0, 16, false), IOERR);
+        assert_int_equal(simple(VIRTIO_BLK_T_WRITE_ZEROES, 0, 16, false), IOERR);
+}
+
+/* The most data a request may carry, and a byte (a sector) more: bounded by us, not by the guest. */
+static void test_most_data(void **state)
+{
+        dev.capacity = 1ull << 40;
+        hold = false;
+        for (int more = 0; more < 2; more++) {
+                header(T_OUT, 0);
+                desc(HEADER, 16, false);
+                for (uint64_t left = BLK_MAX_DATA + 512u * (unsigned)more; left;) {
+                        uint32_t len = left < BIG_LEN ? (uint32_t)left : BIG_LEN;
+
+                        desc(BIG, len, false);
+                        left -= len;
+                }
+                desc(STATUS, 1, true);
+                send_chain();
+                assert_int_equal(status(), more ? IOERR : OK);
+                assert_int_equal(seen.submits, !more);
+        }
+}
+
 /* All ranges run, in order; with one bad range none runs; an error ends the list. */
 static void test_lists(void **state)
 {
@@ -504,7 +544,7 @@ int main(void)
                 TEST(test_ranges),       TEST(test_4096_byte_blocks), TEST(test_read_only), TEST(test_unknown_types),
                 TEST(test_results),      TEST(test_all_header_splits), TEST(test_data_is_exact),
                 TEST(test_no_place_for_the_status), TEST(test_short_headers), TEST(test_get_id),
-                TEST(test_ranges_of_lists), TEST(test_lists), TEST(test_cache_mode), TEST(test_pool),
+                TEST(test_ranges_of_lists), TEST(test_longest_range), TEST(test_most_data), TEST(test_lists), TEST(test_cache_mode), TEST(test_pool),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

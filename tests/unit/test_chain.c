@@ -88,6 +88,7 @@ static void fill(struct vring_desc *table, const unsigned *letters)
 {
         for (int i = 0; i < 3; i++)
                 table[i] = letter(letters[i]);
+        table[3] = (struct vring_desc){ places[0].addr, places[0].len, VRING_DESC_F_WRITE, 0 }; /* looks right, is beyond */
 }
 
 static void test_all_direct(void **state)

@@ -76,7 +76,9 @@ static void test_all_small_layouts(void **state)
                 for (int i = 0; i < 3; i++, code /= 10) {
                         g[i] = code % 5;
                         len[i] = 1 + code / 5 % 2;
-                        u[i] = n & 1u << i ? g[i] : 10 + 2 * (unsigned)i; /* like the guest's, or out of the way */
+                }
+                for (int i = 0; i < 3; i++) {
+                        u[i] = n & 1u << i ? g[(i + 1) % 3] : 10 + 2 * (unsigned)i; /* crossed, or out of the way */
                         r[i] = (struct vu_region){ g[i] * GUEST_PAGE, len[i] * GUEST_PAGE, u[i] * GUEST_PAGE, 0 };
                         for (int j = 0; j < i; j++)
                                 bad |= overlap(g[i], len[i], g[j], len[j]) || overlap(u[i], len[i], u[j], len[j]);
