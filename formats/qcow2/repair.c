@@ -15,7 +15,7 @@
 static int repair_active(struct checker *c)
 {
         AUTO(freep) uint64_t *l1 = NULL;
-        bool changed;
+        bool changed = false;
         int r = qcow2_table_read(c->t.file, c->t.h.l1_offset, c->t.h.l1_entries, &l1);
 
         if (r == 0)
@@ -28,7 +28,7 @@ static int repair_active(struct checker *c)
 static int repair_snapshot(struct checker *c, struct qcow2_snapshot *s, bool *moved)
 {
         AUTO(freep) uint64_t *l1 = NULL;
-        bool changed;
+        bool changed = false;
         int r = qcow2_table_read(c->t.file, s->l1_offset, s->l1_entries, &l1);
 
         if (r == 0)
