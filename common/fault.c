@@ -68,7 +68,9 @@ static int parse_point(char *text, struct point *p)
                 return err_note(-EINVAL, "fault '%s': write name=nth[:ERRNO][:forever]", text);
         memcpy(p->name, text, (size_t)(nth - text));
         word = strtok_r(nth + 1, ":", &save);
-        p->nth = word ? strtoul(word, NULL, 10) : 0;
+        if (!word || !word[0] || word[strspn(word, "0123456789")])
+                return err_note(-EINVAL, "fault '%s': '%s' is not a count of hits", p->name, word ? word : "");
+        p->nth = strtoul(word, NULL, 10);
         while ((word = strtok_r(NULL, ":", &save))) {
                 bool known = !strcmp(word, "forever");
 

@@ -32,12 +32,13 @@ int size_parse(const char *text, uint64_t *ret)
                 return err_note(-ERANGE, "size '%s' is too large: the limit is 8 EiB - 1", text);
         value = (long double)whole;
         if (*end == '.') {
-                char *frac_end;
+                char *digit = end + 1;
 
-                value += strtold(end, &frac_end);
-                if (frac_end == end + 1 || !isdigit((unsigned char)end[1]) || !*frac_end)
+                for (long double weight = 0.1L; isdigit((unsigned char)*digit); weight /= 10)
+                        value += (*digit++ - '0') * weight; /* not strtold(): no exponent, no locale */
+                if (digit == end + 1 || !*digit)
                         return err_note(-EINVAL, "'%s' is not a size: a fraction needs digits and a unit", text);
-                end = frac_end;
+                end = digit;
         }
         shift = suffix_shift(*end);
         if (shift < 0 || (*end && end[1]))
