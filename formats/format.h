@@ -345,7 +345,11 @@ struct fmt_driver {
         int (*housekeep)(struct fmt_image *img, struct fmt_batch **ret);
         void (*wind_down)(struct fmt_image *img);
 
-        /* At rest; @file is empty (create) or the image is open and nothing is in flight. */
+        /*
+         * At rest; @file is empty (create) or the image is open and nothing is in flight. Work is done on img->file; what
+         * the open image holds of its tables is stale after check with repair, resize, snapshot create, apply and delete:
+         * close it then, and open it again to go on. A failure leaves the image as it was.
+         */
         int (*create)(struct file *file, const struct fmt_create *req);
         const struct fmt_option_doc *create_options; /* ends with a NULL name */
         int (*check)(struct fmt_image *img, struct fmt_check *chk);

@@ -211,13 +211,13 @@ static void compare_one(struct checker *c, uint64_t cluster, uint64_t on_disk, u
         if (on_disk < counted) {
                 c->low += !say;
                 if (say)
-                        check_report(c, FINDING_CORRUPTION, "the cluster at 0x%" PRIx64 " has refcount %" PRIu64 ", but %"
-                                     PRIu64 " references", off, on_disk, counted);
+                        check_report(c, FINDING_CORRUPTION, "the cluster at 0x%" PRIx64 " has refcount %" PRIu64
+                                     ", should have %" PRIu64, off, on_disk, counted);
         } else if (on_disk > counted) {
                 c->leaks += !say;
                 if (say)
                         check_report(c, FINDING_LEAK, "the cluster at 0x%" PRIx64 " is leaked: it has refcount %" PRIu64
-                                     " and %" PRIu64 " references", off, on_disk, counted);
+                                     ", should have %" PRIu64, off, on_disk, counted);
         }
 }
 

@@ -146,11 +146,18 @@ static int load_tables(struct qcow2_image *q)
 /* What a writer owes the image before its first write. */
 static int make_writable(struct qcow2_image *q)
 {
-        int r;
+        int r = 0;
 
-        if (q->h.incompatible & QCOW2_INCOMPAT_DIRTY)
-                return err_note(-ENOTSUP, "the image was not closed cleanly: 'check -r all' puts its refcounts right");
-        if (q->h.autoclear == 0)
+        if (q->h.incompatible & QCOW2_INCOMPAT_DIRTY) {
+                r = qcow2_repair_refcounts(q->img.file);
+                if (r < 0)
+                        return r;
+                qcow2_header_finish(&q->h);
+                r = qcow2_header_read(q->img.file, 0, &q->h);
+                q->img.dirty = false;
+        }
+        if (r < 0 || q->h.autoclear == 0)
+                return r;
                 return 0;
         q->h.autoclear = 0; /* what these stand for (bitmaps, and things we do not know) will not follow our writes */
         r = qcow2_header_switch(q->img.file, &q->h);
@@ -235,4 +242,14 @@ const struct fmt_driver qcow2_driver = {
         .is_dirty = qcow2_is_dirty,
         .housekeep = qcow2_housekeep,
         .wind_down = qcow2_wind_down,
+
+        .create = qcow2_create,
+        .create_options = qcow2_create_options,
+        .check = qcow2_check,
+        .resize = qcow2_resize,
+        .info = qcow2_info,
+        .snapshot_list = qcow2_snapshot_list,
+        .snapshot_create = qcow2_snapshot_create,
+        .snapshot_apply = qcow2_snapshot_apply,
+        .snapshot_delete = qcow2_snapshot_delete,
 };
