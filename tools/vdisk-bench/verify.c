@@ -220,6 +220,14 @@ static bool sector_allowed(const struct verify *v, const struct unit *u, uint64_
         return w[2] >= u->low && w[2] <= u->gen && w[2] > 0 && sector_is(w, v->o.seed, off, (uint32_t)w[2]);
 }
 
+/* What is odd about a sector that carries our stamp. */
+static const char *oddity(const struct unit *u, uint64_t off, const uint64_t *w)
+{
+        if (w[1] != off)
+                return " (misplaced)";
+        return w[2] >= u->low && w[2] <= u->gen ? " (damaged)" : w[2] < u->low ? " (stale)" : "";
+}
+
 static void complain(const struct unit *u, uint64_t off, const uint64_t *w)
 {
         static atomic_uint said;
@@ -231,7 +239,7 @@ static void complain(const struct unit *u, uint64_t off, const uint64_t *w)
                  u->flags & ZEROS_NOW ? " or zeros" : "");
         if (w[0] == MAGIC)
                 fprintf(stderr, "vdisk-bench: byte %" PRIu64 ": holds offset %" PRIu64 " generation %" PRIu64
-                        "%s, not %s\n", off, w[1], w[2], w[1] == off ? "" : " (misplaced)", want);
+                        "%s, not %s\n", off, w[1], w[2], oddity(u, off, w), want);
         else
                 fprintf(stderr, "vdisk-bench: byte %" PRIu64 ": holds %s, not %s\n", off,
                         sector_zero(w) ? "zeros" : "foreign bytes", want);
