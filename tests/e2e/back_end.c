@@ -185,19 +185,20 @@ int be_start(struct back_end *b)
 
 int be_new(struct back_end *b, const struct be_disk *disks, unsigned n)
 {
+        char dir[] = "/tmp/vdiskd-e2e-XXXXXX";
         int r = 0;
 
         *b = (struct back_end){ .ndisks = n };
-        snprintf(b->dir, sizeof(b->dir), "%s/vdiskd-e2e-XXXXXX", "/tmp");
-        if (!mkdtemp(b->dir))
+        if (!mkdtemp(dir))
                 return -errno;
+        memcpy(b->dir, dir, sizeof(dir));
         for (unsigned i = 0; r == 0 && i < n; i++) {
                 struct be_disk *d = &b->disks[i];
 
                 *d = disks[i];
                 d->num_queues = d->num_queues ? d->num_queues : 4;
-                snprintf(d->path, sizeof(d->path), "%s/disk%u.img", b->dir, i);
-                snprintf(d->socket, sizeof(d->socket), "%s/disk%u.sock", b->dir, i);
+                snprintf(d->path, sizeof(d->path), "%s/disk%u.img", dir, i);
+                snprintf(d->socket, sizeof(d->socket), "%s/disk%u.sock", dir, i);
                 r = make_image(d);
         }
         if (r == 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* vdisk-bench: a vhost-user-blk load generator without a VM. Exit 0: every request went well and all data was right. */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 
 #include "common/err.h"
@@ -17,7 +18,7 @@ static int complain(int r)
 /* The first Ctrl-C ends the load, and results are still printed; the second ends us. */
 static void on_interrupt(int sig)
 {
-        workload_interrupted = 1;
+        atomic_store(&workload_interrupted, true);
 }
 
 int main(int argc, char **argv)

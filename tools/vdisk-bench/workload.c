@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "workload.h"
 
-volatile sig_atomic_t workload_interrupted;
+atomic_bool workload_interrupted;
 
 static bool work_is_over(const struct job *j, uint64_t now)
 {
         const struct options *o = j->opts;
 
-        if (workload_interrupted)
+        if (atomic_load_explicit(&workload_interrupted, memory_order_relaxed))
                 return true;
         if (o->number_ios && j->issued >= o->number_ios)
                 return true;

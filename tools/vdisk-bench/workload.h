@@ -2,12 +2,12 @@
 /* workload.h - which request a job sends next, and when a phase is over. The job's thread. */
 #pragma once
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "job.h"
 
 /* Set (by a signal handler): WORK ends as if its limit was reached. */
-extern volatile sig_atomic_t workload_interrupted;
+extern atomic_bool workload_interrupted;
 
 /* Draws the next request of the phase; false: none now (a flush is under way) or none any more. */
 bool workload_next(struct job *j, uint64_t now, struct request *ret);
