@@ -46,8 +46,14 @@ int img_run(struct img_io *io, struct fmt_batch *b)
         int r = 0;
 
         b->started = true;
-        for (unsigned i = 0; r == 0 && i < b->nsteps; i++)
+        for (unsigned i = 0; r == 0 && i < b->nsteps; i++) {
+                if (io->between && !io->in_between) {
+                        io->in_between = true;
+                        io->between(io);
+                        io->in_between = false;
+                }
                 r = run_step(io, b->img->file, &b->step[i]);
+        }
         b->done(b, r);
         return r;
 }
@@ -58,6 +64,8 @@ static int flush_once(struct img_io *io)
         int r = fmt_flush(io->img, &b);
 
         io->flushes++;
+        if (r == 0 && io->flush_begins)
+                io->flush_begins(io);
         return r < 0 ? r : img_run(io, b);
 }
 
@@ -65,6 +73,8 @@ int img_retry(struct img_io *io, struct fmt_image *missing)
 {
         struct fmt_batch *b = fmt_want(missing);
 
+        if (b && b->started)
+                return -EBUSY; /* its runner is further up this stack */
         if (b)
                 return img_run(io, b);
         return missing == io->img ? flush_once(io) : -ENOMEM;

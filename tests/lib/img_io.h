@@ -17,6 +17,10 @@ struct img_io {
         unsigned long fail_at; /* this step fails with -EIO; 0: none */
         bool hold_dying;       /* the test releases dying clusters itself */
         bool no_housekeep;     /* the test asks for housekeeping itself */
+        /* Called before every step of a batch, so that other requests come in between; they may not need a flush. */
+        void (*between)(struct img_io *io);
+        bool in_between;
+        void (*flush_begins)(struct img_io *io); /* the snapshot is taken */
         unsigned long flushes, syncs;
 };
 

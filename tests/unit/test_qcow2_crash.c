@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a power cut leaves: every write, truncate and punch that reaches the file is recorded; then states are put together
+ * that a crash could freeze: all that a completed sync covers, and any part, down to single sectors, of what came later.
+ *
+ * Each must be clean for `qemu-img check` (leaks allowed), and every sector must hold what the last completed flush
+ * promised or something written there since; never another sector's bytes, never zeros that nobody asked for.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <urcu.h>
+
+#include <cmocka.h>
+
+#include "common/bytes.h"
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "common/range.h"
+#include "tests/lib/img_io.h"
+#include "tests/lib/tmp_image.h"
+
+#define SECTOR 512u
+#define MAX_EVENTS 20000u
+#define MAX_LOG 200000u
+
+static uint64_t seed;
+
+static const struct config {
+        const char *what, *options;
+        uint64_t size;
+        bool filled, compressed, snapshot, backing;
+        unsigned ops, states;
+        unsigned max_sectors; /* of one operation */
+        bool writes_only;     /* no zeroing: nothing but a missing reservation makes a flush sync twice */
+        bool holes_only;      /* writes only where zeros were: nothing but a copied L2 table makes a flush sync twice */
+} configs[] = {
+        { "512, 64 bit: blocks and tables grow", "cluster_size=512,refcount_bits=64", 2u << 20, .filled = true, .ops = 150,
+          .states = 60, .max_sectors = 400 },
+        { "512, 64 bit, writes only", "cluster_size=512,refcount_bits=64", 2u << 20, .ops = 150, .states = 40,
+          .max_sectors = 60, .writes_only = true },
+        { "512, snapshot, holes", "cluster_size=512", 2u << 20, .filled = true, .snapshot = true, .ops = 200, .states = 40,
+          .max_sectors = 8, .writes_only = true, .holes_only = true },
+        { "4k, large writes", "cluster_size=4k", 12u << 20, .ops = 60, .states = 30, .max_sectors = 1500,
+          .writes_only = true },
+        { "4k, snapshot", "cluster_size=4k", 4u << 20, .filled = true, .snapshot = true, .ops = 150, .states = 50,
+          .max_sectors = 40 },
+        { "4k, backing", "cluster_size=4k", 4u << 20, .backing = true, .ops = 150, .states = 40, .max_sectors = 40 },
+        { "8k, snapshot: tables of two pages", "cluster_size=8k,refcount_bits=8", 12u << 20, .filled = true,
+          .snapshot = true, .ops = 120, .states = 30, .max_sectors = 100 },
+        { "64k, compressed", "cluster_size=64k", 8u << 20, .filled = true, .compressed = true, .ops = 100, .states = 30,
+          .max_sectors = 300 },
+        { "64k, version 2, backing", "cluster_size=64k,compat=0.10", 8u << 20, .backing = true, .ops = 100, .states = 30,
+          .max_sectors = 300 },
+};
+
+struct event {
+        enum file_event_kind kind;
+        uint64_t off, len;
+        unsigned char *bytes; /* WRITE */
+        size_t flushed;       /* SYNC that ended a flush: log entries that it promised + 1; else 0 */
+};
+struct said {
+        uint32_t sector, version;
+        size_t at; /* events recorded when it began */
+        bool settled; /* the sector's content once the operation was over; else: possible from now on */
+};
+
+static struct world {
+        const struct config *c;
+        char path[TMP_PATH_MAX], raw[TMP_PATH_MAX], base_file[TMP_PATH_MAX], state_file[TMP_PATH_MAX];
+        struct file_tap tap;
+        struct event *ev;
+        size_t nev;
+        struct said *log;
+        size_t nlog;
+        size_t promise; /* log entries at the begin of the flush that runs */
+        uint32_t version;
+        uint32_t *now; /* version of each sector */
+        unsigned char *start; /* the file before we opened it */
+        size_t start_len;
+        unsigned char *buf;
+        struct fmt_image *img;
+        struct img_io io;
+        uint64_t rnd;
+} w;
+
+/* --- contents ------------------------------------------------------------------------------------------------------ */
+
+/* A sector says which one it is and which version; version 0 is zeros. */
+static void stamp(unsigned char *to, uint32_t sector, uint32_t version)
+{
+        memset(to, 0, SECTOR);
+        for (unsigned i = 0; version && i < SECTOR; i += 8) {
+                be32_put(to + i, sector ^ 0xa5000000u);
+                be32_put(to + i + 4, version);
+        }
+}
+
+/* UINT32_MAX: no sector that we ever wrote there. */
+static uint32_t version_of(const unsigned char *b, uint32_t sector)
+{
+        unsigned char should[SECTOR];
+        uint32_t version = be32_get(b) == (sector ^ 0xa5000000u) ? be32_get(b + 4) : 0;
+
+        stamp(should, sector, version);
+        return memcmp(should, b, SECTOR) ? UINT32_MAX : version;
+}
+
+static void say(uint32_t sector, uint32_t version, bool settled)
+{
+        assert_true(w.nlog < MAX_LOG);
+        w.log[w.nlog++] = (struct said){ sector, version, w.nev, settled };
+        if (settled)
+                w.now[sector] = version;
+}
+
+/* --- recording ------------------------------------------------------------------------------------------------------ */
+
+static void on_event(struct file_tap *tap, struct file *f, const struct file_event *ev)
+{
+        struct event *e;
+
+        (void)tap;
+        (void)f;
+        /* Synchronous runner: DONE follows ISSUED at once, so a write is recorded at ISSUED and a sync at DONE. */
+        if ((ev->kind == FILE_EV_SYNC) != (ev->phase == FILE_EV_DONE))
+                return;
+        assert_true(w.nev < MAX_EVENTS);
+        e = &w.ev[w.nev++];
+        *e = (struct event){ .kind = ev->kind, .off = ev->off, .len = ev->len };
+        if (ev->kind == FILE_EV_WRITE) {
+                assert_int_equal(ev->niov, 1);
+                e->bytes = malloc(ev->len);
+                memcpy(e->bytes, ev->iov[0].iov_base, ev->len);
+        }
+}
+
+static void on_flush_begins(struct img_io *io)
+{
+        (void)io;
+        w.promise = w.nlog + 1;
+}
+
+/* --- the load -------------------------------------------------------------------------------------------------------- */
+
+static void must(int r, const char *what)
+{
+        if (r < 0)
+                fail_msg("%s: %d %s", what, r, err_text(r));
+}
+
+static void do_write(uint32_t first, uint32_t n)
+{
+        AUTO(freep) unsigned char *data = calloc(n, SECTOR);
+
+        w.version++;
+        for (uint32_t i = 0; i < n; i++) {
+                stamp(data + i * SECTOR, first + i, w.version);
+                say(first + i, w.version, false);
+        }
+        must(img_write(&w.io, data, n * SECTOR, (uint64_t)first * SECTOR), "write");
+        for (uint32_t i = 0; i < n; i++)
+                say(first + i, w.version, true);
+}
+
+static void do_zero(uint32_t first, uint32_t n, unsigned flags)
+{
+        AUTO(freep) unsigned char *data = calloc(n, SECTOR);
+
+        for (uint32_t i = 0; i < n; i++)
+                say(first + i, 0, false);
+        must(img_zero(&w.io, (uint64_t)first * SECTOR, (uint64_t)n * SECTOR, flags), "zero");
+        must(img_read(&w.io, data, n * SECTOR, (uint64_t)first * SECTOR), "read");
+        for (uint32_t i = 0; i < n; i++) {
+                uint32_t v = version_of(data + i * SECTOR, first + i);
+
+                assert_true(v == 0 || (flags & ZERO_DISCARD && v == w.now[first + i]));
+                say(first + i, v, true);
+        }
+}
+
+static void one_change(void)
+{
+        uint32_t total = (uint32_t)(w.c->size / SECTOR);
+        uint32_t span = rnd_below(&w.rnd, 3) ? total / 8 : total; /* often the same places */
+        uint32_t first = (uint32_t)rnd_below(&w.rnd, span), n = 1 + (uint32_t)rnd_below(&w.rnd, w.c->max_sectors);
+        static const unsigned flags[] = { 0, ZERO_MAY_UNMAP, ZERO_DISCARD, ZERO_DISCARD };
+
+        if (rnd_below(&w.rnd, 3) == 0)
+                n = 1 + (uint32_t)rnd_below(&w.rnd, 8);
+        if (w.c->holes_only)
+                first = first / 192 * 192 + 128 + first % 64; /* make_image(): the third of three stretches */
+        if (w.c->holes_only && first < total)
+                n = (uint32_t)min_u64(n, 64 - first % 64);
+        first = (uint32_t)min_u64(first, total - 1);
+        n = (uint32_t)min_u64(n, total - first);
+        if (w.c->writes_only || rnd_below(&w.rnd, 10) < 6)
+                do_write(first, n);
+        else
+                do_zero(first, n, flags[rnd_below(&w.rnd, ARRAY_SIZE(flags))]);
+}
+
+static void between(struct img_io *io)
+{
+        (void)io;
+        if (rnd_below(&w.rnd, 6) == 0)
+                one_change();
+        if (rnd_below(&w.rnd, 2))
+                fmt_dying_release(w.img, fmt_dying(w.img));
+}
+
+static void flush(void)
+{
+        unsigned long was = w.io.syncs;
+
+        w.io.no_housekeep = true;
+        w.io.between = between; /* not inside of writes: their clusters are theirs from plan to commit */
+        must(img_flush(&w.io), "flush");
+        assert_true(w.io.syncs > was && w.ev[w.nev - 1].kind == FILE_EV_SYNC);
+        w.ev[w.nev - 1].flushed = w.promise;
+        if (rnd_below(&w.rnd, 4))
+                must(img_housekeep(&w.io), "housekeep");
+        w.io.between = NULL;
+}
+
+static void run_load(void)
+{
+        w.io.flush_begins = on_flush_begins;
+        w.io.hold_dying = true;
+        for (unsigned i = 0; i < w.c->ops; i++) {
+                if (rnd_below(&w.rnd, 5) == 0)
+                        flush();
+                else
+                        one_change();
+                if (rnd_below(&w.rnd, 3) == 0)
+                        fmt_dying_release(w.img, fmt_dying(w.img));
+        }
+        flush();
+}
+
+/* --- states ------------------------------------------------------------------------------------------------------------ */
+
+struct bytes {
+        unsigned char *b;
+        size_t len, cap;
+};
+
+static void make_len(struct bytes *s, size_t len)
+{
+        assert_true(len <= s->cap);
+        if (len < s->len)
+                memset(s->b + len, 0, s->len - len);
+        s->len = len;
+}
+
+static void put(struct bytes *s, const struct event *e, uint64_t from, uint64_t len)
+{
+        uint64_t off = e->off + from;
+
+        if (e->kind == FILE_EV_WRITE) {
+                if (off + len > s->len)
+                        make_len(s, off + len);
+                memcpy(s->b + off, e->bytes + from, len);
+        } else if (e->kind != FILE_EV_SYNC && off < s->len) {
+                memset(s->b + off, 0, min_u64(len, s->len - off));
+        }
+}
+
+static void put_whole(struct bytes *s, const struct event *e)
+{
+        if (e->kind == FILE_EV_TRUNCATE)
+                make_len(s, e->off);
+        else
+                put(s, e, 0, e->len);
+}
+
+/* How much of what no sync covers made it. */
+enum luck { LUCK_ALL, LUCK_LATE, LUCK_LATEST, LUCK_HALF, LUCK_SECTORS, LUCK_ONE, LUCK_ALL_BUT_ONE, LUCKS };
+
+static void put_some(struct bytes *s, size_t from, size_t to)
+{
+        enum luck luck = rnd_below(&w.rnd, LUCKS);
+        size_t one = from < to ? from + rnd_below(&w.rnd, to - from) : to;
+
+        for (size_t i = from; i < to; i++) {
+                const struct event *e = &w.ev[i];
+                bool sectors = luck == LUCK_SECTORS && e->kind != FILE_EV_TRUNCATE;
+
+                for (uint64_t k = 0; sectors && k < e->len; k += SECTOR)
+                        if (rnd(&w.rnd) >> 63)
+                                put(s, e, k, min_u64(SECTOR, e->len - k));
+                if (luck == LUCK_ALL || (luck >= LUCK_HALF && luck <= LUCK_SECTORS && !sectors && rnd(&w.rnd) >> 63) ||
+                    (luck == LUCK_LATE && i >= one) || (luck == LUCK_LATEST && i + 3 >= to) || (luck == LUCK_ONE && i == one) || (luck == LUCK_ALL_BUT_ONE && i != one))
+                        put_whole(s, e);
+        }
+}
+
+/* What each sector may hold when the last flush promised log[0..promised) and the cut came after @upto events. */
+static void check_sectors(const unsigned char *disk, size_t promised, size_t upto)
+{
+        uint32_t total = (uint32_t)(w.c->size / SECTOR), bad = UINT32_MAX;
+        uint32_t *safe = calloc(total, sizeof(*safe));
+        bool *ok = calloc(total, sizeof(*ok));
+
+        for (size_t i = 0; i < promised; i++)
+                if (w.log[i].settled)
+                        safe[w.log[i].sector] = w.log[i].version;
+        for (uint32_t i = 0; i < total; i++)
+                ok[i] = version_of(disk + (size_t)i * SECTOR, i) == safe[i];
+        for (size_t i = 0; i < w.nlog && w.log[i].at <= upto; i++) {
+                uint32_t sector = w.log[i].sector;
+                bool may = i >= promised;
+
+                if (may && version_of(disk + (size_t)sector * SECTOR, sector) == w.log[i].version)
+                        ok[sector] = true;
+        }
+        for (uint32_t i = 0; i < total && bad == UINT32_MAX; i++)
+                if (!ok[i])
+                        bad = i;
+        if (bad != UINT32_MAX)
+                fail_msg("sector %u holds version %u (bytes %08x %08x), the last flush promised %u; cut after event %zu", bad,
+                         version_of(disk + (size_t)bad * SECTOR, bad), be32_get(disk + (size_t)bad * SECTOR),
+                         be32_get(disk + (size_t)bad * SECTOR + 4), safe[bad], upto);
+        free(safe);
+        free(ok);
+}
+
+static void go_on_with(const char *path)
+{
+        struct fmt_open_opts opts = { .format = "qcow2" };
+        struct fmt_image *img;
+        struct img_io io = { 0 };
+
+        must(chain_open(path, &opts, &img), "open after the cut");
+        io.img = img;
+        memset(w.buf, 0x5a, 40 * SECTOR);
+        for (unsigned i = 0; i < 20; i++) {
+                must(img_write(&io, w.buf, 40 * SECTOR, rnd_below(&w.rnd, w.c->size / SECTOR - 40) * SECTOR), "write");
+                must(img_flush(&io), "flush");
+        }
+        must(img_settle(&io), "settle");
+        chain_close(img);
+        assert_int_equal(run_cmd("qemu-img check '%s' || [ $? = 3 ]", path), 0);
+}
+
+static void check_state(const struct bytes *s, size_t promised, size_t upto)
+{
+        struct fmt_open_opts opts = { .format = "qcow2", .flags = FMT_RDONLY };
+        unsigned char *disk = malloc(w.c->size);
+        struct fmt_image *img;
+        struct img_io io = { 0 };
+
+        assert_int_equal(save_file(w.state_file, s->b, s->len), 0);
+        if (run_cmd("qemu-img check '%s' || [ $? = 3 ]", w.state_file) != 0)
+                fail_msg("not clean when cut after event %zu", upto);
+        must(chain_open(w.state_file, &opts, &img), "open the state");
+        io.img = img;
+        must(img_read(&io, disk, w.c->size, 0), "read the state");
+        chain_close(img);
+        check_sectors(disk, promised, upto);
+        if (rnd_below(&w.rnd, 8) == 0)
+                go_on_with(w.state_file);
+        free(disk);
+}
+
+static int by_value(const void *a, const void *b)
+{
+        size_t x = *(const size_t *)a, y = *(const size_t *)b;
+
+        return x < y ? -1 : x > y;
+}
+
+static void cut_everywhere(void)
+{
+        size_t cap = 64u << 20, cut[100], covered = 0, promised, sync_at = 0;
+        struct bytes sure = { calloc(1, cap), w.start_len, cap }, state = { calloc(1, cap), 0, cap };
+
+        memcpy(sure.b, w.start, w.start_len);
+        for (unsigned i = 0; i < w.c->states; i++) {
+                cut[i] = rnd_below(&w.rnd, w.nev + 1);
+                /* Mostly just before a sync: there as much as can be is uncertain. */
+                while (rnd_below(&w.rnd, 200) && cut[i] < w.nev && w.ev[cut[i]].kind != FILE_EV_SYNC)
+                        cut[i]++;
+        }
+        qsort(cut, w.c->states, sizeof(cut[0]), by_value);
+        promised = (size_t)(w.c->size / SECTOR); /* the first log entries: what was there at the start */
+        for (unsigned i = 0; i < w.c->states; i++) {
+                for (; sync_at < cut[i]; sync_at++) {
+                        if (w.ev[sync_at].kind != FILE_EV_SYNC)
+                                continue;
+                        for (; covered < sync_at; covered++)
+                                put_whole(&sure, &w.ev[covered]);
+                        if (w.ev[sync_at].flushed)
+                                promised = w.ev[sync_at].flushed - 1;
+                }
+                memcpy(state.b, sure.b, max_u64(sure.len, state.len));
+                state.len = sure.len;
+                put_some(&state, covered, cut[i]);
+                check_state(&state, promised, cut[i]);
+        }
+        free(sure.b);
+        free(state.b);
+}
+
+/* --- one configuration ------------------------------------------------------------------------------------------------- */
+
+static void make_image(void)
+{
+        const struct config *c = w.c;
+        uint32_t total = (uint32_t)(c->size / SECTOR);
+        bool full = c->filled || c->backing;
+
+        w.version = 1;
+        for (uint32_t i = 0; i < total; i++) {
+                uint32_t v = full && i / 64 % 3 != 2; /* with holes */
+
+                stamp(w.buf + (size_t)i * SECTOR, i, v);
+                say(i, v, true);
+        }
+        assert_int_equal(save_file(c->backing ? w.base_file : w.raw, w.buf, c->size), 0);
+        if (c->filled)
+                assert_int_equal(run_cmd("qemu-img convert %s -f raw -O qcow2 -o %s '%s' '%s'", c->compressed ? "-c" : "",
+                                         c->options, w.raw, w.path), 0);
+        else if (c->backing)
+                assert_int_equal(run_cmd("qemu-img create -q -f qcow2 -o %s -b '%s' -F raw '%s'", c->options, w.base_file,
+                                         w.path), 0);
+        else
+                assert_int_equal(run_cmd("qemu-img create -q -f qcow2 -o %s '%s' %llu", c->options, w.path,
+                                         (unsigned long long)c->size), 0);
+        if (c->snapshot)
+                assert_int_equal(run_cmd("qemu-img snapshot -c first '%s'", w.path), 0);
+        w.start = load_file(w.path, &w.start_len);
+        assert_non_null(w.start);
+}
+
+static void run_config(const struct config *c)
+{
+        struct fmt_open_opts opts = { .format = "qcow2" };
+
+        w = (struct world){ .c = c, .rnd = seed, .tap.event = on_event };
+        tmp_path("crash.qcow2", w.path);
+        tmp_path("crash.raw", w.raw);
+        tmp_path("crash-base.raw", w.base_file);
+        tmp_path("crash-state.qcow2", w.state_file);
+        w.ev = calloc(MAX_EVENTS, sizeof(*w.ev));
+        w.log = calloc(MAX_LOG, sizeof(*w.log));
+        w.now = calloc(c->size / SECTOR, sizeof(*w.now));
+        w.buf = malloc(c->size);
+        make_image();
+        must(chain_open(w.path, &opts, &w.img), "open");
+        w.io = (struct img_io){ .img = w.img };
+        w.img->file->tap = &w.tap;
+        run_load();
+        w.img->file->tap = NULL;
+        cut_everywhere();
+        chain_close(w.img);
+        for (size_t i = 0; i < w.nev; i++)
+                free(w.ev[i].bytes);
+        free(w.ev);
+        free(w.log);
+        free(w.now);
+        free(w.buf);
+        free(w.start);
+}
+
+static void test_crash(void **state)
+{
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(configs); i++) {
+                print_message("# %s\n", configs[i].what);
+                run_config(&configs[i]);
+        }
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_crash) };
+
+        rcu_register_thread();
+        seed = test_seed();
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
