@@ -158,7 +158,6 @@ static int make_writable(struct qcow2_image *q)
         }
         if (r < 0 || q->h.autoclear == 0)
                 return r;
-                return 0;
         q->h.autoclear = 0; /* what these stand for (bitmaps, and things we do not know) will not follow our writes */
         r = qcow2_header_switch(q->img.file, &q->h);
         return r < 0 ? r : file_sync(q->img.file);
