@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* cmd_convert.c - vdisk-img convert: the same disk in another image. What was made is removed again when it fails. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "common/range.h"
+#include "common/size.h"
+#include "tools/vdisk-img/copy.h"
+#include "tools/vdisk-img/tool.h"
+
+#define DEFAULT_JOBS 8u
+#define MAX_JOBS 16u
+#define DEFAULT_SPARSE 4096u
+#define MAX_SPARSE (1u << 20)
+
+struct job {
+        const char *from, *to, *from_format, *to_format;
+        char *backing, *backing_format; /* owned */
+        struct option_list opts;
+        struct copy_opts copy;
+        struct progress progress;
+        unsigned flags; /* FMT_NO_LOCK for the source */
+        bool keep_target, target_is_zero;
+};
+
+static volatile int stop;
+
+static void on_signal(int sig)
+{
+        (void)sig;
+        stop = 1;
+}
+
+static void job_finish(struct job *j)
+{
+        option_list_finish(&j->opts);
+        free(j->backing);
+        free(j->backing_format);
+}
+
+static int refuse_same_file(const struct job *j, const struct fmt_image *source)
+{
+        dev_t dev;
+        ino_t ino;
+
+        if (access(j->to, F_OK) < 0 || file_identify(j->to, &dev, &ino) < 0) {
+                err_clear(); /* it is not there, or will not be opened either */
+                return 0;
+        }
+        for (; source; source = source->backing)
+                if (source->file->dev == dev && source->file->ino == ino)
+                        return err_note(-EINVAL, "'%s' is part of the source: it would be overwritten", j->to);
+        return 0;
+}
+
+static int create_target(const struct job *j, const struct fmt_driver *drv, uint64_t size)
+{
+        struct fmt_create req = {
+                .size = size, .backing_name = j->backing, .backing_format = j->backing_format,
+                .opts = j->opts.opts, .nopts = j->opts.n,
+        };
+        int r;
+
+        if (j->backing && !(drv->caps & FMT_HAS_BACKING))
+                return err_note(-EINVAL, "%s images cannot have a backing file", drv->name);
+        if (j->backing && (!j->backing_format || !tool_driver(j->backing_format)))
+                return err_note(-EINVAL, "the backing file '%s' needs its format: -F raw, -F qcow2", j->backing);
+        r = fmt_create_path(j->to, drv, &req);
+        return r < 0 ? err_note(r, "'%s': cannot create: %s", j->to, strerror(-r)) : 0;
+}
+
+static void remove_half_made(const char *path)
+{
+        struct stat st;
+
+        if (stat(path, &st) == 0 && S_ISREG(st.st_mode))
+                unlink(path);
+}
+
+/* @map: the source, open. Opens both sides for the copy; the target is there already. */
+static int copy(struct job *j, struct fmt_image *map, const struct fmt_driver *drv)
+{
+        struct fmt_open_opts src = { .format = map->drv->name, .flags = FMT_RDONLY | FMT_GUESS | j->flags |
+                                             (j->copy.source_direct ? FMT_DIRECT : 0) };
+        struct fmt_open_opts dst = { .format = drv->name, .flags = j->copy.target_direct ? FMT_DIRECT : 0 };
+        struct fmt_image *source, *target;
+        int r = chain_open(j->from, &src, &source);
+
+        if (r < 0)
+                return r;
+        r = chain_open(j->to, &dst, &target);
+        if (r == 0 && tool_disk_size(target) < tool_disk_size(map)) {
+                r = err_note(-ENOSPC, "'%s' holds %llu bytes, too few for the %llu of '%s'", j->to,
+                             (unsigned long long)tool_disk_size(target), (unsigned long long)tool_disk_size(map), j->from);
+                chain_close(target);
+        }
+        if (r < 0) {
+                chain_close(source);
+                return r;
+        }
+        j->copy.target_backed = j->backing != NULL;
+        j->copy.target_is_zero = (!j->keep_target || j->target_is_zero) && !j->backing && !target->file->is_blkdev;
+        return copy_disk(map, source, target, &j->copy);
+}
+
+static int convert(struct job *j)
+{
+        AUTO(tool_closep) struct fmt_image *map = NULL;
+        const struct fmt_driver *drv = tool_driver(j->to_format);
+        int r = drv ? tool_open(j->from, j->from_format, FMT_RDONLY | j->flags, &map) : -EINVAL;
+
+        if (r == 0)
+                r = refuse_same_file(j, map);
+        if (r == 0 && !j->keep_target)
+                r = create_target(j, drv, tool_disk_size(map));
+        if (r < 0)
+                return r;
+        signal(SIGINT, on_signal);
+        signal(SIGTERM, on_signal);
+        r = copy(j, map, drv);
+        if (r < 0 && !j->keep_target)
+                remove_half_made(j->to);
+        progress_end(&j->progress);
+        return r;
+}
+
+/* --- the command line ------------------------------------------------------------------------------------------ */
+
+static int parse_count(const char *text, unsigned *ret)
+{
+        char *end;
+        unsigned long n = strtoul(text, &end, 10);
+
+        if (*end || end == text || n < 1 || n > MAX_JOBS)
+                return err_note(-EINVAL, "-m '%s' is not a number from 1 to %u", text, MAX_JOBS);
+        *ret = (unsigned)n;
+        return 0;
+}
+
+static int parse_sparse(const char *text, uint32_t *ret)
+{
+        uint64_t n;
+        int r = size_parse(text, &n);
+
+        if (r < 0)
+                return r;
+        if (n % 512 || n > MAX_SPARSE)
+                return err_note(-EINVAL, "-S '%s' is not a multiple of 512 up to 1M", text);
+        *ret = (uint32_t)n;
+        return 0;
+}
+
+static int parse_cache(const char *option, const char *text, bool *direct)
+{
+        *direct = !strcmp(text, "none");
+        if (*direct || !strcmp(text, "writeback"))
+                return 0;
+        return err_note(-EINVAL, "%s '%s' is not one of none, writeback", option, text);
+}
+
+static int set_text(char **where, const char *text)
+{
+        free(*where);
+        *where = strdup(text);
+        return *where ? 0 : -ENOMEM;
+}
+
+enum { OPT_TARGET_IS_ZERO = OPT_SIZE + 1 };
+static const struct option longs[] = {
+        { "force-share", no_argument, NULL, 'U' },
+        { "quiet", no_argument, NULL, 'q' },
+        { "target-is-zero", no_argument, NULL, OPT_TARGET_IS_ZERO },
+        { NULL, 0, NULL, 0 },
+};
+
+static int take_option(struct job *j, int c)
+{
+        switch (c) {
+        case 'f':
+                j->from_format = optarg;
+                return 0;
+        case 'O':
+                j->to_format = optarg;
+                return 0;
+        case 'o':
+                return option_list_add(&j->opts, optarg);
+        case 'B':
+                return set_text(&j->backing, optarg);
+        case 'F':
+                return set_text(&j->backing_format, optarg);
+        case 'm':
+                return parse_count(optarg, &j->copy.jobs);
+        case 'S':
+                return parse_sparse(optarg, &j->copy.sparse);
+        case 't':
+                return parse_cache("-t", optarg, &j->copy.target_direct);
+        case 'T':
+                return parse_cache("-T", optarg, &j->copy.source_direct);
+        case 'W':
+                j->copy.any_order = true;
+                return 0;
+        case 'n':
+                j->keep_target = true;
+                return 0;
+        case 'p':
+                j->progress.on = true;
+                return 0;
+        case 'U':
+                j->flags |= FMT_NO_LOCK;
+                return 0;
+        case OPT_TARGET_IS_ZERO:
+                j->target_is_zero = true;
+                return 0;
+        default:
+                return 0;
+        }
+}
+
+/* -o knows backing_file and backing_fmt too; -B and -F win. */
+static void take_common(struct job *j)
+{
+        char *file = option_list_take(&j->opts, "backing_file");
+        char *format = option_list_take(&j->opts, "backing_fmt");
+
+        j->backing = j->backing ? (free(file), j->backing) : file;
+        j->backing_format = j->backing_format ? (free(format), j->backing_format) : format;
+}
+
+static int run(int argc, char **argv)
+{
+        AUTO(job_finish) struct job j = {
+                .to_format = "raw", .copy = { .jobs = DEFAULT_JOBS, .sparse = DEFAULT_SPARSE, .stop = &stop },
+        };
+        bool quiet = false;
+        int c, r = 0;
+
+        while (r == 0 && (c = tool_option(&cmd_convert, argc, argv, "f:O:o:B:F:m:S:t:T:WnpqU", longs)) != -1) {
+                quiet |= c == 'q';
+                r = take_option(&j, c);
+        }
+        if (r == 0 && j.opts.help) {
+                const struct fmt_driver *drv = tool_driver(j.to_format);
+
+                if (drv)
+                        print_option_help(drv);
+                return drv ? 0 : tool_fail(-EINVAL, 1);
+        }
+        take_common(&j);
+        if (r == 0 && j.keep_target && j.opts.n)
+                r = err_note(-EINVAL, "convert: -n makes no new image, so -o has nothing to say");
+        if (r == 0 && j.target_is_zero && !j.keep_target)
+                r = err_note(-EINVAL, "convert: --target-is-zero only goes with -n");
+        if (r < 0)
+                return tool_fail(r, 1);
+        tool_want_words(&cmd_convert, argc, 2, 2, "a source and a target");
+        j.from = argv[optind];
+        j.to = argv[optind + 1];
+        j.progress.on &= !quiet;
+        j.copy.progress = &j.progress;
+        r = convert(&j);
+        return r < 0 ? tool_fail(r, 1) : 0;
+}
+
+const struct command cmd_convert = {
+        .name = "convert", .run = run,
+        .usage = "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-n] [--target-is-zero] [-m N] [-W] [-S SIZE]\n"
+                 "          [-t CACHE] [-T CACHE] [-p] [-q] [-U] SOURCE TARGET",
+        .help = "Copies the disk in SOURCE into a new image TARGET. Holes and zeros stay holes.\n\n"
+                "  -f FMT            format of SOURCE; must be given to follow a backing file\n"
+                "  -O FMT            format of TARGET (raw)\n"
+                "  -o OPTIONS        of the new image: name=value,...; '-o help' lists them\n"
+                "  -B BACKING -F FMT TARGET gets a backing file, which holds what SOURCE has from its own\n"
+                "  -n                TARGET is there already: write into it\n"
+                "  --target-is-zero  with -n: it reads as zeros, so zeros need not be written\n"
+                "  -m N              requests in flight, 1 to 16 (8)\n"
+                "  -W                write in any order: faster, but scatters the target\n"
+                "  -S SIZE           so many zero bytes become a hole (4k); 0: write everything\n"
+                "  -t, -T CACHE      none or writeback, for TARGET and SOURCE (writeback)\n"
+                "  -p                show progress\n"
+                "  -q                say nothing but errors\n"
+                "  -U                read SOURCE even when another program uses it\n",
+};

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * copy.c - the copying half of convert. Each job carries one piece of the disk through these states, and the pump moves
+ * every job as far as it goes before it waits for I/O:
+ *
+ *   IDLE -> READING -> HAVE -> WRITING -> HAVE (next run of the piece) -> IDLE
+ *     +---- zeros ------^
+ *
+ * Callbacks only note what came back, so it does not matter whether they run inside port_submit(). Pieces are numbered;
+ * without any_order a piece starts to write when all earlier ones have handed over their last write (@turn), so the target
+ * is laid out in the order of the disk.
+ */
+#include "tools/vdisk-img/copy.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blkq/vol.h"
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "common/range.h"
+#include "tools/vdisk-img/zeros.h"
+
+#define SECTOR 512u
+#define PIECE_BYTES (1u << 20)
+#define BUF_ALIGN 4096u
+
+enum job_state { IDLE, READING, HAVE, WRITING };
+
+struct job {
+        struct copy *c;
+        enum job_state state;
+        bool back;    /* what it waited for came back, with res */
+        bool zero;    /* the piece is zeros: there is nothing in buf */
+        int res;
+        uint64_t seq; /* number of the piece */
+        uint64_t off, len, pos; /* the piece, and how much of it has been handed over */
+        struct blk_req req;
+        struct iovec iov;
+        char *buf;
+};
+
+struct copy {
+        const struct copy_opts *opts;
+        struct fmt_image *map;
+        struct qthread *thread;
+        struct vol *src, *dst;
+        struct vol_port *src_port, *dst_port;
+        uint64_t size, next;     /* of the disk; up to where pieces are dealt out */
+        uint64_t finished;       /* bytes */
+        uint64_t next_seq, turn;
+        struct job *jobs;
+        int err;
+        bool wake; /* something came back */
+        bool closed;
+        int close_res;
+};
+
+static void on_back(struct blk_req *req, int res)
+{
+        struct job *j = container_of(req, struct job, req);
+
+        j->back = true;
+        j->res = res;
+        j->c->wake = true;
+}
+
+static void fail(struct copy *c, int r, const char *what, uint64_t off)
+{
+        if (c->err == 0)
+                c->err = err_note(r, "cannot %s at offset %llu: %s", what, (unsigned long long)off, strerror(-r));
+}
+
+/* --- dealing out pieces ---------------------------------------------------------------------------------------- */
+
+enum piece { PIECE_SKIP, PIECE_ZERO, PIECE_DATA };
+
+static enum piece judge(const struct copy *c, const struct extent *ext)
+{
+        bool zero = ext->kind == EXT_ZERO || ext->hole;
+
+        if (c->opts->target_backed && ext->depth > 0)
+                return PIECE_SKIP;
+        if (!zero || c->opts->sparse == 0)
+                return PIECE_DATA;
+        return c->opts->target_is_zero ? PIECE_SKIP : PIECE_ZERO;
+}
+
+/* The next piece that is something to do: true. Extents may end anywhere; pieces end at sectors. */
+static bool next_piece(struct copy *c, struct job *j)
+{
+        while (c->next < c->size && c->err == 0) {
+                struct extent ext;
+                enum piece what;
+                uint64_t len;
+                int r = chain_map_sync(c->map, c->next, c->size - c->next, &ext);
+
+                if (r < 0) {
+                        fail(c, r, "look at the source", c->next);
+                        return false;
+                }
+                what = judge(c, &ext);
+                if (what != PIECE_DATA && ext.len < SECTOR)
+                        what = PIECE_DATA; /* zeros and data in one sector */
+                len = what == PIECE_DATA ? round_up(ext.len, SECTOR) : round_down(ext.len, SECTOR);
+                if (what == PIECE_DATA)
+                        len = min_u64(len, PIECE_BYTES - c->next % PIECE_BYTES);
+                j->off = c->next;
+                j->len = min_u64(len, c->size - c->next);
+                j->zero = what == PIECE_ZERO;
+                j->pos = 0;
+                c->next += j->len;
+                if (what != PIECE_SKIP)
+                        return true;
+                c->finished += j->len;
+        }
+        return false;
+}
+
+/* --- one job --------------------------------------------------------------------------------------------------- */
+
+static void submit(struct job *j, struct vol_port *port, enum blk_op op, uint64_t len)
+{
+        bool has_data = op == BLK_READ || op == BLK_WRITE;
+
+        j->back = false;
+        j->iov = (struct iovec){ j->buf + j->pos, len };
+        j->req = (struct blk_req){
+                .op = op, .flags = op == BLK_WRITE_ZEROES ? BLK_UNMAP : 0, .off = j->off + j->pos, .len = len,
+                .iov = has_data ? &j->iov : NULL, .niov = has_data, .done = on_back,
+        };
+        port_submit(port, &j->req);
+}
+
+static void start(struct job *j)
+{
+        j->seq = j->c->next_seq++;
+        j->state = j->zero ? HAVE : READING;
+        if (!j->zero)
+                submit(j, j->c->src_port, BLK_READ, j->len);
+}
+
+static void finish(struct job *j)
+{
+        j->state = IDLE;
+        j->c->finished += j->len;
+}
+
+/* The next run of the piece that must be written; *zero: as zeros. 0: nothing is left. */
+static uint64_t next_run(struct job *j, int *zero)
+{
+        const struct copy_opts *o = j->c->opts;
+
+        *zero = j->zero;
+        if (j->zero || o->sparse == 0)
+                return j->len - j->pos;
+        while (j->pos < j->len) {
+                uint64_t n = zeros_run(j->buf + j->pos, j->len - j->pos, o->sparse, zero);
+
+                if (!*zero || !o->target_is_zero)
+                        return n;
+                j->pos += n;
+        }
+        return 0;
+}
+
+/* Hands over the next run, when it is this job's turn. */
+static bool write_on(struct job *j)
+{
+        struct copy *c = j->c;
+        uint64_t n;
+        int zero;
+
+        if (c->err) {
+                finish(j);
+                return true;
+        }
+        if (!c->opts->any_order && j->seq != c->turn)
+                return false;
+        n = next_run(j, &zero);
+        if (n == 0) {
+                c->turn++;
+                finish(j);
+                return true;
+        }
+        j->state = WRITING;
+        submit(j, c->dst_port, zero ? BLK_WRITE_ZEROES : BLK_WRITE, n);
+        j->pos += n;
+        if (j->pos == j->len)
+                c->turn++;
+        return true;
+}
+
+/* One step; was there one to take? */
+static bool step(struct job *j)
+{
+        switch (j->state) {
+        case IDLE:
+                if (!next_piece(j->c, j))
+                        return false;
+                start(j);
+                return true;
+        case HAVE:
+                return write_on(j);
+        case READING:
+        case WRITING:
+                if (!j->back)
+                        return false;
+                j->back = false;
+                if (j->res < 0)
+                        fail(j->c, j->res, j->state == READING ? "read" : "write", j->off);
+                if (j->state == WRITING && j->pos == j->len)
+                        finish(j); /* its turn went on when the last run was handed over */
+                else
+                        j->state = HAVE;
+                return true;
+        }
+        return false;
+}
+
+static bool all_idle(const struct copy *c)
+{
+        for (unsigned i = 0; i < c->opts->jobs; i++)
+                if (c->jobs[i].state != IDLE)
+                        return false;
+        return true;
+}
+
+static void pump(struct copy *c)
+{
+        for (;;) {
+                bool moved;
+
+                if (*c->opts->stop && c->err == 0)
+                        c->err = err_note(-EINTR, "interrupted");
+                c->wake = false;
+                do {
+                        moved = false;
+                        for (unsigned i = 0; i < c->opts->jobs; i++)
+                                moved |= step(&c->jobs[i]);
+                } while (moved);
+                progress_show(c->opts->progress, c->size ? (double)c->finished / (double)c->size : 1);
+                if (all_idle(c) && (c->err || c->next == c->size))
+                        return;
+                if (!c->wake)
+                        qthread_run(c->thread, &c->wake);
+        }
+}
+
+/* --- from images to volumes and back --------------------------------------------------------------------------- */
+
+static void on_closed(void *opaque, int res)
+{
+        struct copy *c = opaque;
+
+        c->closed = true;
+        c->close_res = res;
+}
+
+static int close_vol(struct copy *c, struct vol *v, struct vol_port *port)
+{
+        if (port)
+                port_detach(port);
+        if (!v)
+                return 0;
+        c->closed = false;
+        vol_close(v, on_closed, c);
+        if (!c->closed)
+                qthread_run(c->thread, &c->closed);
+        return c->close_res;
+}
+
+static int open_vols(struct copy *c, struct fmt_image *source, struct fmt_image *target)
+{
+        struct vol_opts src = { .read_only = true, .writeback = !c->opts->source_direct };
+        struct vol_opts dst = { .writeback = !c->opts->target_direct };
+        struct qthread_opts th = { .name = "copy", .inline_loop = true };
+        int r = qthread_new(&th, &c->thread);
+
+        if (r < 0) {
+                chain_close(source);
+                chain_close(target);
+                return r;
+        }
+        r = vol_open_chain(source, &src, c->thread, &c->src);
+        if (r < 0) {
+                chain_close(target);
+                return r;
+        }
+        r = vol_open_chain(target, &dst, c->thread, &c->dst);
+        if (r == 0)
+                r = port_attach(c->src, c->thread, &c->src_port);
+        if (r == 0)
+                r = port_attach(c->dst, c->thread, &c->dst_port);
+        return r;
+}
+
+static int make_jobs(struct copy *c)
+{
+        c->jobs = calloc(c->opts->jobs, sizeof(*c->jobs));
+        if (!c->jobs)
+                return -ENOMEM;
+        for (unsigned i = 0; i < c->opts->jobs; i++) {
+                c->jobs[i].c = c;
+                c->jobs[i].buf = aligned_alloc(BUF_ALIGN, PIECE_BYTES);
+                if (!c->jobs[i].buf)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
+static void free_jobs(struct copy *c)
+{
+        for (unsigned i = 0; c->jobs && i < c->opts->jobs; i++)
+                free(c->jobs[i].buf);
+        free(c->jobs);
+}
+
+int copy_disk(struct fmt_image *map, struct fmt_image *source, struct fmt_image *target, const struct copy_opts *opts)
+{
+        struct copy c = { .opts = opts, .map = map, .size = tool_disk_size(map) };
+        int r = open_vols(&c, source, target), closed;
+
+        if (r == 0)
+                r = make_jobs(&c);
+        if (r == 0) {
+                pump(&c);
+                r = c.err;
+        }
+        close_vol(&c, c.src, c.src_port);
+        closed = close_vol(&c, c.dst, c.dst_port);
+        if (closed < 0 && r == 0)
+                r = err_note(closed, "cannot make the target durable: %s", strerror(-closed));
+        qthread_free(c.thread);
+        free_jobs(&c);
+        return r;
+}

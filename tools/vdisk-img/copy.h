@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * copy.h - copy the disk of one image into another, several requests in flight, on the caller's thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "formats/format.h"
+#include "tools/vdisk-img/tool.h"
+
+struct copy_opts {
+        unsigned jobs;         /* requests in flight */
+        uint32_t sparse;       /* as many zero bytes at once become a hole; multiple of 512; 0: none, all is written */
+        bool any_order;        /* do not wait for earlier writes to be under way: faster, but scatters the target */
+        bool target_is_zero;   /* zeros need not be written */
+        bool target_backed;    /* what comes from a backing image of the source is in the target's already: skip it */
+        bool source_direct, target_direct;
+        struct progress *progress;
+        const volatile int *stop; /* not 0: give up with -EINTR */
+};
+
+/**
+ * copy_disk - copy all of @map's disk.
+ * @map, @source: the same disk opened twice (read-only): one to look at its tables, one to read its data. Borrowed, taken.
+ * @target: taken; settled, synced and closed in the end. At least as large as the source.
+ * Returns 0 when everything is durable, or -errno with a sentence.
+ */
+int copy_disk(struct fmt_image *map, struct fmt_image *source, struct fmt_image *target, const struct copy_opts *opts);
