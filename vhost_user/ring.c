@@ -213,7 +213,6 @@ static unsigned take_batch(struct ring *r, unsigned n)
 static bool ring_poll(struct qpoller *p)
 {
         struct ring *r = container_of(p, struct ring, poller);
-        unsigned taken;
         int n;
 
         if (!r->popping)
@@ -224,18 +223,14 @@ static bool ring_poll(struct qpoller *p)
                 report(r, r->vq.broken);
         if (n <= 0)
                 return false;
-        taken = take_batch(r, (unsigned)n);
-        if (r->kicks_on && taken)
-                vq_want_kicks(&r->vq, true); /* what came before this is found next round: we say that we found work */
-        return taken;
+        return take_batch(r, (unsigned)n);
 }
 
 static void ring_quiet(struct qpoller *p, bool quiet)
 {
         struct ring *r = container_of(p, struct ring, poller);
 
-        r->kicks_on = !quiet;
-        vq_want_kicks(&r->vq, r->kicks_on);
+        vq_want_kicks(&r->vq, !quiet);
 }
 
 /* The thread is awake, so it polls this round: there is nothing else to do. The eventfd is never read, its counter does not
@@ -336,7 +331,7 @@ static int start(struct ring *r)
                 view_send_home(TAKE(r->view, NULL));
                 return res;
         }
-        r->started = r->popping = r->kicks_on = true;
+        r->started = r->popping = true;
         r->told = false;
         vq_want_kicks(&r->vq, true);
         qthread_add_poller(r->thread, &r->poller);

@@ -80,7 +80,6 @@ struct ring {
         bool started;             /* START succeeded, not yet stopped */
         bool popping;             /* enabled */
         bool watching;            /* the engine has our kick fd */
-        bool kicks_on;            /* the guest is asked to kick */
         bool hook_set;            /* round_end is to come */
         bool stopping;            /* a STOP order waits for the drain */
         struct ring_bell *bell_waits; /* a CALL or ERR order waits until this one is not being rung */
