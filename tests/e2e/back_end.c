@@ -300,6 +300,7 @@ int be_open(const struct back_end *b, unsigned disk, struct fe_opts opts, struct
         int r;
 
         opts.path = b->disks[disk].socket;
+        opts.timeout_ms = opts.timeout_ms ? opts.timeout_ms : 60000; /* a busy machine is no failure */
         /* a daemon that is still busy with the front end before us hangs up at once */
         while ((r = fe_open(&opts, ret)) == -ECONNRESET && clock_ns() < deadline) {
                 err_clear();

@@ -13,7 +13,7 @@
 #include "common/err.h"
 
 #define DISK_LEN (64ull << 20)
-#define TIMEOUT_MS 10000
+#define TIMEOUT_MS 60000
 
 static struct back_end be;
 

@@ -169,12 +169,12 @@ static void test_data_in_a_region_added_later(void **state)
         memset(pb, 0xb2, 8192 - 4608);
         io.gpa = gpa + (1 << 20) - 4608;
         io.type = FE_WRITE;
-        must(fe_do(fe_queue(fe, 0), &io, 10000));
+        must(fe_do(fe_queue(fe, 0), &io, 60000));
         assert_int_equal(io.status, FE_OK);
         memset(pa, 0, 4608);
         memset(pb, 0, 8192);
         io.type = FE_READ;
-        must(fe_do(fe_queue(fe, 0), &io, 10000));
+        must(fe_do(fe_queue(fe, 0), &io, 60000));
         assert_int_equal(io.status, FE_OK);
         for (unsigned i = 0; i < 8192; i++)
                 assert_int_equal(i < 4608 ? pa[i] : pb[i - 4608], i < 4608 ? 0xa1 : 0xb2);
