@@ -100,19 +100,21 @@ static int compare_piece(struct job *j, uint64_t off, size_t len, size_t *at)
 /* The exit code; errors are printed by the caller with *err. */
 static int compare(struct job *j, int *err)
 {
-        uint64_t end = max_u64(j->a.size, j->b.size), len;
+        uint64_t end = max_u64(j->a.size, j->b.size), both = min_u64(j->a.size, j->b.size), len;
 
         if (j->a.size != j->b.size && j->strict)
                 return say(j, "Strict mode: Image size mismatch!\n", 0), DIFFERENT;
         for (uint64_t off = 0; off < end; off += len) {
                 size_t at;
 
+                if (off == both)
+                        say(j, "Warning: Image size mismatch!\n", 0);
                 *err = look(&j->a, off, end - off);
                 if (*err == 0)
                         *err = look(&j->b, off, end - off);
                 if (*err < 0)
                         return CANNOT_MAP;
-                len = min_u64(j->a.ext.len, j->b.ext.len);
+                len = min_u64(j->a.ext.len, j->b.ext.len); /* ends where the shorter disk does, at the latest */
                 if (!reads_zero(&j->a.ext) || !reads_zero(&j->b.ext))
                         len = min_u64(len, BUF_BYTES);
                 if (j->strict && status_of(&j->a.ext) != status_of(&j->b.ext))
@@ -124,8 +126,6 @@ static int compare(struct job *j, int *err)
                         return say(j, "Content mismatch at offset %llu!\n", round_down(off + at, 512)), DIFFERENT;
                 progress_show(&j->progress, (double)(off + len) / (double)end);
         }
-        if (j->a.size != j->b.size)
-                say(j, "Warning: Image size mismatch!\n", 0);
         return say(j, "Images are identical.\n", 0), SAME;
 }
 

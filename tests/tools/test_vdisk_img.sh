@@ -1,0 +1,279 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# vdisk-img against qemu-img: same output, same exit codes, images that each other's check finds clean; and every error
+# is one sentence, exit 1, with nothing left behind. Usage: test_vdisk_img.sh VDISK_IMG [SEED]
+img=$(realpath "$1")
+seed=${2:-$$}
+RANDOM=$((seed % 32768))
+command -v qemu-img >/dev/null && command -v qemu-io >/dev/null || { echo "qemu-img or qemu-io is not installed"; exit 77; }
+dir=$(mktemp -d /var/tmp/test_vdisk_img.XXXXXX) && cd "$dir" || exit 1
+trap 'cd /; rm -rf "$dir"' EXIT
+export TZ=UTC
+failed=0 passed=0
+echo "seed $seed"
+
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "FAIL line ${BASH_LINENO[1]}: $*"; }
+
+# same ARGS...: qemu-img and vdisk-img print the same text and return the same
+same() {
+        qemu-img "$@" >q.out 2>q.err; local q=$?
+        "$img" "$@" >v.out 2>v.err; local v=$?
+        if [ $q = $v ] && cmp -s q.out v.out; then ok; else bad "$* (exit $q, $v)"; diff q.out v.out | head -8; cat v.err; fi
+}
+
+# same_json ARGS...: the same members; the order of members may differ, and what is a file's size on disk
+same_json() {
+        qemu-img "$@" >q.out 2>q.err; local q=$?
+        "$img" "$@" >v.out 2>v.err; local v=$?
+        for f in q v; do sed 's/,$//' $f.out | sort >$f.sorted; done
+        if [ $q = $v ] && [ -s v.out ] && cmp -s q.sorted v.sorted; then ok; else
+                bad "$* (exit $q, $v)"; diff q.sorted v.sorted | head -8; cat v.err; fi
+}
+
+# works ARGS...: exit 0 and nothing on stderr
+works() {
+        "$img" "$@" >v.out 2>v.err; local v=$?
+        if [ $v = 0 ] && [ ! -s v.err ]; then ok; else bad "$* (exit $v)"; cat v.err; fi
+}
+
+# refuses CODE PATTERN ARGS...: that exit code, one sentence that matches, and the directory is as it was
+refuses() {
+        local code=$1 pattern=$2 before after; shift 2
+        rm -f v.out v.err; before=$(ls -la --time-style=+ . | sort)
+        "$img" "$@" >/dev/null 2>"$dir.err"; local v=$?
+        after=$(ls -la --time-style=+ . | sort)
+        mv "$dir.err" v.err
+        [ "$before" = "$after" ] || { bad "$* left something behind"; diff <(echo "$before") <(echo "$after"); }
+        if [ $v = "$code" ] && [ "$(wc -l <v.err)" = 1 ] && grep -q -- "^vdisk-img: .*$pattern" v.err; then ok; else
+                bad "$* (exit $v, wanted $code and '$pattern')"; cat v.err; return 1; fi
+}
+
+clean() { # IMAGE...: QEMU's check and ours find nothing
+        local f
+        for f in "$@"; do
+                if qemu-img check -q -f qcow2 "$f" >q.out 2>&1; then ok; else bad "qemu-img check $f"; cat q.out; fi
+                if "$img" check -q -f qcow2 "$f" >v.out 2>&1; then ok; else bad "vdisk-img check $f"; cat v.out; fi
+        done
+}
+
+# random_io FILE FORMAT SIZE_K COUNT: writes, zeroes and discards by qemu-io
+random_io() {
+        local i cmds=() off len
+        for ((i = 0; i < $4; i++)); do
+                off=$((RANDOM * RANDOM % $3 / 4 * 4)) len=$(((RANDOM % 64 + 1) * 4))
+                [ $((off + len)) -le "$3" ] || off=0
+                case $((RANDOM % 6)) in
+                0) cmds+=(-c "write -z ${off}k ${len}k") ;;
+                1) cmds+=(-c "discard ${off}k ${len}k") ;;
+                *) cmds+=(-c "write -P $((RANDOM % 255 + 1)) ${off}k ${len}k") ;;
+                esac
+        done
+        qemu-io -f "$2" "${cmds[@]}" "$1" >/dev/null
+}
+
+look_at() { # IMAGE FORMAT: everything that only looks
+        # Holes inside of clusters: we show them always, QEMU when it finds the file sparse enough
+        [ "$2" = raw ] || { cp --sparse=never "$1" dense && cat dense >"$1"; }
+        same info -f "$2" "$1"
+        same_json info -f "$2" --output=json "$1"
+        same_json info --output=json --backing-chain "$1"
+        same map -f "$2" "$1"
+        same map -f "$2" --output=json "$1"
+        same map -f "$2" --output=json -s 1M -l 700k "$1"
+        [ "$2" = raw ] || { same check -f "$2" "$1"; same_json check -f "$2" --output=json "$1"; }
+        [ "$2" = raw ] || same snapshot -l "$1"
+}
+
+echo "== images that QEMU made"
+truncate -s 5M disk.raw
+random_io disk.raw raw 5120 10
+look_at disk.raw raw
+for cs in 512 4k 64k 2M; do
+        for bits in 1 16 64; do
+                qemu-img create -q -f qcow2 -o cluster_size=$cs,refcount_bits=$bits q.qcow2 6M
+                random_io q.qcow2 qcow2 6144 12
+                [ $bits = 1 ] || qemu-img snapshot -c "snap one" q.qcow2
+                random_io q.qcow2 qcow2 6144 6
+                look_at q.qcow2 qcow2
+        done
+done
+qemu-img create -q -f qcow2 -o compat=0.10 -b q.qcow2 -F qcow2 mid.qcow2 4M
+random_io mid.qcow2 qcow2 4096 4
+mkdir sub
+qemu-img create -q -f qcow2 -b ../mid.qcow2 -F qcow2 sub/top.qcow2 8M
+random_io sub/top.qcow2 qcow2 8192 4
+look_at sub/top.qcow2 qcow2
+qemu-img convert -c -O qcow2 q.qcow2 packed.qcow2
+same map -f qcow2 --output=json packed.qcow2
+same check -f qcow2 packed.qcow2
+
+echo "== images that we make"
+for cs in 512 4k 64k 2M; do
+        for bits in 1 16 64; do
+                works create -q -f qcow2 -o cluster_size=$cs,refcount_bits=$bits v.qcow2 6M
+                clean v.qcow2
+                random_io v.qcow2 qcow2 6144 12
+                if [ $bits != 1 ]; then
+                        works snapshot -c one v.qcow2
+                        clean v.qcow2
+                        qemu-img convert -O raw v.qcow2 before.raw
+                        random_io v.qcow2 qcow2 6144 8
+                        works snapshot -c two v.qcow2
+                        works snapshot -a one v.qcow2
+                        clean v.qcow2
+                        qemu-img compare -q -f qcow2 -F raw v.qcow2 before.raw && ok || bad "snapshot -a does not go back"
+                        works snapshot -d one v.qcow2
+                        works snapshot -d two v.qcow2
+                fi
+                works resize -q -f qcow2 v.qcow2 +3M
+                clean v.qcow2
+                works resize -q -f qcow2 --shrink v.qcow2 2M
+                clean v.qcow2
+                look_at v.qcow2 qcow2
+        done
+done
+works create -q -f qcow2 -b ../q.qcow2 -F qcow2 sub/ours.qcow2
+clean sub/ours.qcow2
+same compare -f qcow2 -F qcow2 sub/ours.qcow2 q.qcow2
+works create -q -f qcow2 -u -b later.raw -F raw u.qcow2 1M
+works create -q r.raw 1000
+[ "$(stat -c %s r.raw)" = 1024 ] && ok || bad "create rounds up to sectors"
+works resize -q -f raw r.raw 2M
+works resize -q -f raw --shrink r.raw -1M
+[ "$(stat -c %s r.raw)" = 1048576 ] && ok || bad "resize -1M"
+works create -q -f raw -o preallocation=falloc full.raw 1M
+[ "$(stat -c %b full.raw)" -ge 2048 ] && ok || bad "preallocation=falloc"
+
+echo "== compare"
+cp --sparse=always disk.raw copy.raw
+qemu-img convert -O qcow2 disk.raw copy.qcow2
+same compare -f raw -F raw disk.raw copy.raw
+same compare -s -f raw -F raw disk.raw copy.raw
+same compare -f raw -F qcow2 disk.raw copy.qcow2
+same compare -s -f raw -F qcow2 disk.raw copy.qcow2
+for at in 0 4711 5242879; do
+        cp --sparse=always disk.raw copy.raw
+        printf '\x7b' | dd of=copy.raw bs=1 seek=$at conv=notrunc status=none
+        cmp -s disk.raw copy.raw || same compare -f raw -F raw disk.raw copy.raw
+        same compare -f qcow2 -F raw copy.qcow2 copy.raw
+done
+truncate -s 7M copy.raw; cp --sparse=always disk.raw copy.raw; truncate -s 7M copy.raw
+same compare -f raw -F raw disk.raw copy.raw
+same compare -f raw -F raw copy.raw disk.raw
+same compare -s -f raw -F raw copy.raw disk.raw
+printf x | dd of=copy.raw bs=1 seek=6M conv=notrunc status=none
+same compare -f raw -F raw disk.raw copy.raw
+same compare -q -f raw -F raw disk.raw copy.raw
+
+echo "== leaks and corruption"
+qemu-img create -q -f qcow2 leak.qcow2 1M
+qemu-io -f qcow2 -c 'write 0 128k' leak.qcow2 >/dev/null
+printf '\0\0\0\0\0\0\0\0' | dd of=leak.qcow2 bs=1 seek=$((0x40000)) conv=notrunc status=none # drop the first L2 entry
+"$img" check -f qcow2 leak.qcow2 >v.out 2>&1; [ $? = 3 ] && ok || bad "check of a leaking image"
+same_json check -f qcow2 --output=json leak.qcow2
+"$img" check -f qcow2 -r leaks leak.qcow2 >v.out 2>&1 && grep -q '1 leaked clusters' v.out && ok || bad "check -r leaks"
+clean leak.qcow2
+printf '\x80\0\0\0\0\0\x12\0' | dd of=leak.qcow2 bs=1 seek=$((0x40008)) conv=notrunc status=none # an unaligned cluster
+"$img" check -f qcow2 leak.qcow2 >v.out 2>&1; [ $? = 2 ] && ok || bad "check of a corrupt image"
+
+echo "== errors"
+works create -q -f qcow2 e.qcow2 1M
+truncate -s 1M e.raw
+refuses 1 "no command 'frobnicate'" frobnicate
+for c in create info check map snapshot resize; do
+        refuses 1 "$c: unknown option '--frobnicate'.*vdisk-img $c --help" $c --frobnicate e.raw
+        refuses 1 "$c: unknown option '-Z'" $c -Z e.raw
+        refuses 1 "'-f' needs a value" $c -f
+        refuses 1 "expecting" $c
+        refuses 1 "too many words" $c a b c d
+        works $c --help
+        [ "$c" = create ] || refuses 1 "unknown image format 'vmdx'" $c -f vmdx e.raw $([ $c = resize ] && echo 2M)
+        [ "$c" = create ] || refuses 1 "'missing': cannot open: No such file" $c -f raw missing $([ $c = resize ] && echo 2M)
+done
+refuses 1 "'vmdx'" create -f vmdx new 1M
+refuses 1 "needs a size" create -f qcow2 new
+refuses 1 "'1X' is not a size" create -f qcow2 new 1X
+refuses 1 "'9E'.*too large" create -f raw new 9E
+refuses 1 "needs its format" create -q -f qcow2 -b e.raw new
+refuses 1 "'nope': cannot open" create -q -f qcow2 -b nope -F raw new
+refuses 1 "protocol" create -q -f qcow2 -b nbd://x -F raw new
+refuses 1 "cannot have a backing file" create -q -f raw -b e.raw -F raw new
+refuses 1 "name=value" create -q -f qcow2 -o cluster_size new 1M
+refuses 1 "'frobs'" create -q -f qcow2 -o frobs=1 new 1M
+refuses 1 "'3000'" create -q -f qcow2 -o cluster_size=3000 new 1M
+refuses 1 "'missing/new': cannot open" create -q -f qcow2 missing/new 1M
+refuses 1 "--output 'xml'" info --output=xml e.raw
+refuses 1 "e.raw.: not a qcow2\|e.raw" info -f qcow2 e.raw
+refuses 1 "no snapshot 'nope'\|'nope'" snapshot -f qcow2 -a nope e.qcow2
+refuses 1 "only one of" snapshot -l -c x e.qcow2
+refuses 1 "no internal snapshots" snapshot -f raw -c x e.raw
+refuses 1 "--shrink" resize -f qcow2 e.qcow2 512k
+refuses 1 "leaves nothing" resize -f qcow2 --shrink e.qcow2 -1M
+refuses 1 "only off" resize -f raw --preallocation=full e.raw 2M
+refuses 1 "-r 'some'" check -r some e.qcow2
+refuses 63 "nothing that could be checked" check -f raw e.raw
+refuses 2 "two file names" compare e.raw
+refuses 2 "'missing': cannot open" compare -f raw -F raw e.raw missing
+
+echo "== formats that are guessed"
+"$img" resize -q e.raw 2M 2>v.err; grep -q "^vdisk-img: warning: no format was given for 'e.raw'.*-f raw" v.err && ok || bad "guessed raw"
+refuses 1 "only followed when you say the format" map sub/top.qcow2
+works info sub/top.qcow2
+
+echo "== images that contradict themselves"
+head -c 100 e.qcow2 >short.qcow2
+refuses 1 "'short.qcow2'" info -f qcow2 short.qcow2
+refuses 1 "'short.qcow2'" check -f qcow2 short.qcow2
+poke() { cp e.qcow2 hostile.qcow2; printf "$2" | dd of=hostile.qcow2 bs=1 seek="$1" conv=notrunc status=none; }
+while read -r at bytes what; do
+        poke "$at" "$bytes"
+        refuses 1 "'hostile.qcow2'" map -f qcow2 hostile.qcow2 || echo "$what"
+done <<'X'
+4 \0\0\0\7 version
+20 \0\0\0\77 cluster_bits
+24 \177\377\377\377\377\377\377\377 size
+36 \377\377\377\377 l1_size
+40 \177\377\377\377\377\377\0\0 l1_offset
+48 \177\377\377\377\377\377\0\0 reftable_offset
+56 \377\377\377\377 reftable_clusters
+60 \377\377\377\377 nb_snapshots
+72 \200\0\0\0\0\0\0\0 incompatible
+100 \0\1\0\10 header_length
+X
+ln -s loop.qcow2 link.qcow2
+qemu-img create -q -u -f qcow2 -b link.qcow2 -F qcow2 loop.qcow2 1M
+refuses 1 "loop" map -f qcow2 loop.qcow2
+"$img" info --backing-chain loop.qcow2 2>v.err >/dev/null; [ $? = 1 ] && grep -q loop v.err && ok || bad "info of a loop"
+qemu-img create -q -u -f qcow2 -b nbd://host/x -F raw proto.qcow2 1M
+refuses 1 "protocol" map -f qcow2 proto.qcow2
+works info proto.qcow2
+
+echo "== images in use"
+mkfifo hold
+qemu-io -f qcow2 e.qcow2 <hold >held &
+holder=$!
+exec 9>hold
+echo length >&9
+for ((i = 0; i < 500; i++)); do [ -s held ] && break; sleep 0.02; done
+rm hold
+for c in info check map; do
+        refuses 1 "in use by another program" $c -f qcow2 e.qcow2
+        "$img" $c -U -f qcow2 e.qcow2 >v.out 2>v.err && ok || { bad "$c -U of an image in use"; cat v.err; }
+done
+refuses 1 "in use by another program" snapshot -c x e.qcow2
+refuses 1 "in use by another program" resize -f qcow2 e.qcow2 2M
+refuses 1 "in use by another program" create -q -f qcow2 e.qcow2 2M
+exec 9>&-
+wait $holder
+works info -f qcow2 e.qcow2
+
+echo "== when the host fails"
+for spec in file.write=1:ENOSPC file.write=2:EIO file.sync=1; do
+        VDISKD_FAULT=$spec refuses 1 "new" create -q -f qcow2 new 1M
+        rm -f new
+done
+VDISKD_FAULT=file.truncate=1 refuses 1 "new" create -q -f raw new 1M
+
+echo "vdisk-img: $passed passed, $failed failed (seed $seed)"
+[ $failed = 0 ]
