@@ -37,6 +37,7 @@ struct qthread {
         struct list pollers, hooks, timers;
         bool quiet, stop, waker_gone;
         const bool *until;             /* inline: qthread_run() ends when this is true */
+        bool once;                     /* inline: qthread_run_once() does not sleep on what it found */
         uint64_t spin_max_ns, spin_ns; /* bounds of the spin after the last work: given, and as adapted */
         uint64_t last_work_ns;         /* only kept when spin_max_ns is not 0 */
 
@@ -180,8 +181,9 @@ void qthread_at_round_end(struct qthread *t, struct qhook *h)
 }
 
 /* Those that are here now: one that asks for the next round again gets the next round. */
-static void run_hooks(struct qthread *t)
+static bool run_hooks(struct qthread *t)
 {
+        bool ran = false;
         struct list now;
         struct list *n;
 
@@ -191,7 +193,9 @@ static void run_hooks(struct qthread *t)
                 struct qhook *h = list_entry(n, struct qhook, link);
 
                 h->run(h);
+                ran = true;
         }
+        return ran;
 }
 
 void qthread_timer_set(struct qthread *t, struct qtimer *tm, uint64_t in_ns)
@@ -320,8 +324,8 @@ static bool turn(struct qthread *t, bool worked, uint64_t timeout_ns)
                 now = clock_ns();
                 worked |= run_timers(t, now);
         }
-        run_hooks(t);
-        if (timeout_ns == 0 || must_return(t))
+        worked |= run_hooks(t);
+        if (timeout_ns == 0 || must_return(t) || (t->once && worked))
                 return engine_wait(t->engine, 0);
         if (still_spinning(t, worked, now)) {
                 unsigned n = engine_wait(t->engine, 0);
@@ -338,7 +342,9 @@ static bool turn(struct qthread *t, bool worked, uint64_t timeout_ns)
 void qthread_run_once(struct qthread *t, uint64_t timeout_ns)
 {
         assert(t->inlined && qthread_is_current(t));
+        t->once = true;
         turn(t, false, timeout_ns);
+        t->once = false;
 }
 
 void qthread_run(struct qthread *t, const bool *done)

@@ -21,8 +21,11 @@ struct qthread_opts {
         unsigned poll_us;          /* the longest spin after the last work; adaptive below it; 0: never */
         bool inline_loop;          /* start no thread: the caller turns the loop with qthread_run() (tools, tests) */
 };
+
+/* The thread (inline: the caller's) is registered with RCU as long as the qthread lives: rcu_read_lock() may be used. */
 int qthread_new(const struct qthread_opts *opts, struct qthread **ret);
-void qthread_free(struct qthread *t); /* stops and joins; its disks and rings must be gone. NULL is fine */
+/* Stops and joins; its disks and rings must be gone and no other thread may still be inside qthread_post(). NULL is fine. */
+void qthread_free(struct qthread *t);
 
 struct engine *qthread_engine(struct qthread *t);
 bool qthread_is_current(const struct qthread *t);
@@ -64,5 +67,5 @@ void qthread_timer_cancel(struct qthread *t, struct qtimer *tm);
 
 /* inline_loop only: turn the loop until *done is true (set by a callback). */
 void qthread_run(struct qthread *t, const bool *done);
-/* inline_loop only: one round; @timeout_ns as in engine_wait(). */
+/* inline_loop only: one round; @timeout_ns as in engine_wait(). Does not wait when the round itself found work to do. */
 void qthread_run_once(struct qthread *t, uint64_t timeout_ns);
