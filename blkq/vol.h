@@ -17,6 +17,7 @@
 #include <sys/uio.h>
 
 #include "blkq/engine.h"
+#include "blkq/move.h"
 #include "blkq/qthread.h"
 #include "blkq/stats.h"
 #include "formats/format.h"
@@ -45,12 +46,10 @@ struct blk_req {
         struct blk_req_priv {
                 struct vol_port *port;
                 uint64_t start_ns;
-                struct list link;
-                struct qtask task;
-                struct io io; /* the common road needs no other memory */
-                void *job;    /* the rest of the road (request.c) */
+                struct move move;  /* the common road needs no other memory */
+                struct qtask task; /* to home, and back */
                 int res;
-                uint8_t gen, state;
+                bool home;         /* took the road through home */
         } p;
 };
 
@@ -60,6 +59,7 @@ struct vol_opts {
         bool writeback;        /* cache=writeback: through the page cache instead of O_DIRECT */
         bool no_lock;
         uint64_t null_size;
+        uint32_t block_size;   /* all requests are multiples of it, 512 or 4096; 0: 512. See vol_block_size_min() */
         size_t cache_bytes;    /* table cache; 0: default */
         unsigned writeback_ms; /* tables are written this long after a change without a guest flush; 0: 5000 */
 };
@@ -82,7 +82,9 @@ void vol_close(struct vol *v, void (*closed)(void *opaque, int res), void *opaqu
 uint64_t vol_size(const struct vol *v);         /* bytes, a multiple of 512 */
 bool vol_read_only(const struct vol *v);
 uint32_t vol_cluster_size(const struct vol *v); /* for TOPOLOGY and discard granularity hints; 1 for raw */
-uint32_t vol_block_size_min(const struct vol *v); /* 512, or 4096 when direct I/O on this file needs it */
+/* 512, or what direct I/O on the files needs if vol_opts.block_size allowed it; without that they are opened through the
+ * page cache (a log line says so), which takes any block size. */
+uint32_t vol_block_size_min(const struct vol *v);
 struct fmt_image *vol_image(struct vol *v);     /* home thread, or nothing in flight */
 const char *vol_path(const struct vol *v);
 

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * batch.c - runs the batches of format drivers on home's engine: all steps up to the next FMT_SYNC at once, the sync
+ * alone, and so on. The first error lets what is in flight finish and starts nothing more.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "blkq/vol_impl.h"
+#include "common/cleanup.h"
+
+#define DRY_MAX 64u /* flushes that one wait may ask for before it is said that there is no memory */
+
+struct batch_run {
+        struct vol *v;
+        struct fmt_batch *b;
+        unsigned next;  /* step */
+        unsigned left;  /* in flight, plus one while steps are being started */
+        int err;
+        enum fmt_op failed_op;
+        struct batch_io {
+                struct io io;
+                struct iovec iov;
+                struct batch_run *run;
+        } io[];
+};
+
+static void batch_end(struct batch_run *run);
+static void batch_go_on(struct batch_run *run);
+
+static void batch_drop(struct batch_run *run)
+{
+        if (--run->left)
+                return;
+        if (run->err || run->next == run->b->nsteps)
+                batch_end(run);
+        else
+                batch_go_on(run);
+}
+
+static void on_step(struct io *io, int res)
+{
+        struct batch_io *bi = container_of(io, struct batch_io, io);
+        struct batch_run *run = bi->run;
+
+        if (res < 0 && !run->err) {
+                run->err = res;
+                run->failed_op = run->b->step[bi - run->io].op;
+        }
+        batch_drop(run);
+}
+
+static const enum io_op op_of[] = {
+        [FMT_READ] = IO_READ, [FMT_WRITE] = IO_WRITE, [FMT_ZERO] = IO_ZERO,
+        [FMT_TRUNCATE] = IO_TRUNCATE, [FMT_SYNC] = IO_SYNC,
+};
+
+static void start_step(struct batch_run *run, unsigned i)
+{
+        const struct fmt_step *s = &run->b->step[i];
+        struct batch_io *bi = &run->io[i];
+
+        bi->run = run;
+        bi->iov = (struct iovec){ s->buf, s->len };
+        bi->io = (struct io){
+                .op = op_of[s->op], .file = run->b->img->file, .off = s->off, .len = s->len, .iov = &bi->iov,
+                .niov = s->op == FMT_READ || s->op == FMT_WRITE, .done = on_step,
+        };
+        run->left++;
+        engine_submit(run->v->mover.engine, &bi->io);
+}
+
+static void batch_go_on(struct batch_run *run)
+{
+        struct fmt_batch *b = run->b;
+
+        run->left = 1;
+        if (run->next < b->nsteps && b->step[run->next].op == FMT_SYNC)
+                start_step(run, run->next++);
+        else
+                while (run->next < b->nsteps && b->step[run->next].op != FMT_SYNC)
+                        start_step(run, run->next++);
+        batch_drop(run);
+}
+
+/* Out of space is a matter of time; so is memory. Everything else that happens to a write or a sync is for good. */
+static bool may_pass(enum fmt_op op, int err)
+{
+        return op == FMT_READ || (op != FMT_SYNC && (err == -ENOSPC || err == -EDQUOT || err == -ENOMEM));
+}
+
+/* done() frees the batch, and the waiters are listed in it. */
+static void tell_all(struct vol *v, struct fmt_batch *b, int err)
+{
+        struct list waiters, *n;
+
+        list_init(&waiters);
+        list_splice_tail(&waiters, &b->waiters);
+        b->done(b, err);
+        while ((n = list_pop(&waiters)) != NULL) {
+                struct waiter *w = list_entry(n, struct waiter, link);
+
+                w->wake(w, err);
+        }
+        housekeep_kick(v);
+        vol_unbusy(v);
+}
+
+static void batch_end(struct batch_run *run)
+{
+        struct fmt_batch *b = run->b;
+        struct vol *v = run->v;
+        int err = run->err;
+
+        if (err && !may_pass(run->failed_op, err))
+                vol_fail(v, err, run->failed_op == FMT_SYNC ? "the disk could not be flushed" : "tables could not be written");
+        free(run);
+        tell_all(v, b, err);
+}
+
+void batch_start(struct vol *v, struct fmt_batch *b)
+{
+        struct batch_run *run = calloc(1, sizeof(*run) + b->nsteps * sizeof(run->io[0]));
+
+        assert(!b->started);
+        b->started = true;
+        vol_busy(v);
+        if (!run) {
+                tell_all(v, b, -ENOMEM);
+                return;
+        }
+        run->v = v;
+        run->b = b;
+        run->left = 1; /* for the drop below: a batch without steps ends there */
+        batch_drop(run);
+}
+
+/* --- what -EAGAIN waits for ------------------------------------------------------------------------------------ */
+
+void batch_want(struct vol *v, struct fmt_image *img, struct waiter *w)
+{
+        struct fmt_batch *b = fmt_want(img);
+
+        if (!b && img == v->top && !v->read_only && w->dry++ < DRY_MAX) { /* the cache is full of dirty pages */
+                flush_wait(v, w);
+                return;
+        }
+        if (!b) {
+                w->wake(w, -ENOMEM);
+                return;
+        }
+        list_add_tail(&b->waiters, &w->link);
+        if (!b->started)
+                batch_start(v, b);
+}
+
+/* --- work that waits for no guest -------------------------------------------------------------------------------- */
+
+static void on_housekept(struct waiter *w, int err)
+{
+        struct vol *v = container_of(w, struct vol, housekept);
+
+        (void)err; /* the driver knows; what is grave was said by vol_fail() */
+        v->housekeeping = false; /* tell_all() asks for the next piece */
+}
+
+void housekeep_kick(struct vol *v)
+{
+        struct fmt_batch *b = NULL;
+
+        if (v->housekeeping || v->read_only || v->failed || fmt_housekeep(v->top, &b) < 0 || !b)
+                return;
+        v->housekeeping = true;
+        list_init(&v->housekept.link);
+        v->housekept.wake = on_housekept;
+        list_add_tail(&b->waiters, &v->housekept.link);
+        batch_start(v, b);
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * home.c - a request's stay at home: from the message that brings it to the message that takes it back.
+ *
+ *   taken -> READ ----------------------------------------------------------------> back
+ *         -> WRITE, zeroing, discard: range is ours -> done -> range given up -+--> back
+ *         -> FLUSH ----------------------------------------> flush <----- FUA -+
+ *
+ * The job is freed before the request goes back, and the port counts the request until then, so a port cannot detach
+ * while home holds one of its requests.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "blkq/vol_impl.h"
+#include "common/cleanup.h"
+#include "common/range.h"
+
+struct job {
+        struct vol *v;
+        struct blk_req *req;
+        struct waiter wait;
+        struct range_lock range;
+        union {
+                struct chain_read read;
+                struct chain_write write;
+                struct chain_zero zero;
+        };
+};
+
+static void job_end(struct job *j, int res)
+{
+        struct blk_req *req = j->req;
+        struct vol *v = j->v;
+
+        free(j);
+        req->p.res = res;
+        req->p.task.run = request_back;
+        if (qthread_is_current(req->p.port->thread))
+                request_back(&req->p.task);
+        else
+                qthread_post(req->p.port->thread, &req->p.task);
+        vol_unbusy(v);
+}
+
+static void on_flushed(struct waiter *w, int err)
+{
+        job_end(container_of(w, struct job, wait), err);
+}
+
+static void job_flush(struct job *j)
+{
+        j->wait.wake = on_flushed;
+        if (flush_wait(j->v, &j->wait) && j->req->op == BLK_FLUSH)
+                atomic_fetch_add_explicit(&j->req->p.port->stats.flushes_joined, 1, memory_order_relaxed);
+}
+
+/* --- changes ----------------------------------------------------------------------------------------------------------- */
+
+static void change_done(struct job *j, int res)
+{
+        range_unlock(&j->v->ranges, &j->range);
+        if (res == 0 && j->req->flags & BLK_FUA)
+                job_flush(j);
+        else
+                job_end(j, res);
+}
+
+static void on_written(struct chain_write *wr, int res)
+{
+        change_done(container_of(wr, struct job, write), res);
+}
+
+static void on_zeroed(struct chain_zero *z, int res)
+{
+        change_done(container_of(z, struct job, zero), res);
+}
+
+static void change_start(struct job *j)
+{
+        const struct blk_req *req = j->req;
+        uint64_t size = j->v->top->size, len;
+        unsigned flags;
+
+        /* Past the end of the image, in the sector that rounds it up, there is nothing to keep bytes in. */
+        len = req->off < size ? min_u64(req->len, size - req->off) : 0;
+        if (!len) {
+                change_done(j, 0);
+                return;
+        }
+        if (req->op == BLK_WRITE) {
+                chain_write_start(j->v, &j->write, req->off, len, req->iov, req->niov, on_written);
+                return;
+        }
+        flags = req->op == BLK_DISCARD ? ZERO_DISCARD : req->flags & BLK_UNMAP ? ZERO_MAY_UNMAP : 0;
+        chain_zero_start(j->v, &j->zero, req->off, len, flags, on_zeroed);
+}
+
+static void on_range(struct waiter *w, int err)
+{
+        (void)err;
+        change_start(container_of(w, struct job, wait));
+}
+
+static void job_change(struct job *j)
+{
+        const struct blk_req *req = j->req;
+        uint64_t unit = j->v->top->cluster_size;
+        uint64_t from = round_down(req->off, unit), to = round_up(req->off + req->len, unit);
+
+        j->wait.wake = on_range;
+        if (range_lock(&j->v->ranges, &j->range, from, to - from, &j->wait))
+                change_start(j);
+}
+
+/* --- the door ------------------------------------------------------------------------------------------------------------ */
+
+static void on_read(struct chain_read *rd, int res)
+{
+        job_end(container_of(rd, struct job, read), res);
+}
+
+static void job_start(struct job *j)
+{
+        struct blk_req *req = j->req;
+
+        switch (req->op) {
+        case BLK_READ:
+                chain_read_start(j->v, &j->read, req->off, req->len, req->iov, req->niov, on_read);
+                return;
+        case BLK_WRITE:
+        case BLK_DISCARD:
+        case BLK_WRITE_ZEROES:
+                job_change(j);
+                return;
+        case BLK_FLUSH:
+                job_flush(j);
+                return;
+        }
+        job_end(j, -EINVAL);
+}
+
+void home_take(struct qtask *task)
+{
+        struct blk_req *req = container_of(task, struct blk_req, p.task);
+        struct vol *v = req->p.port->v;
+        struct job *j = calloc(1, sizeof(*j));
+
+        if (!j) {
+                req->p.res = -ENOMEM;
+                req->p.task.run = request_back;
+                qthread_post(req->p.port->thread, &req->p.task);
+                return;
+        }
+        vol_use_files(v);
+        vol_busy(v);
+        j->v = v;
+        j->req = req;
+        list_init(&j->wait.link);
+        job_start(j);
+}

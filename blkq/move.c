@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Invariants:
+ *   - mv->left counts the parts in flight, plus one while move_start() runs; done() is called where it drops to 0.
+ *   - A move is counted in the generation that was current at its start, until just before its done().
+ *   - A part has at most one bounce buffer and waits for nothing while it has it, so the pool cannot lock up.
+ */
+#include "blkq/move.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "blkq/iov.h"
+#include "common/cleanup.h"
+#include "common/range.h"
+
+#define PART_IOV 16u
+#define SPARE_MAX 64u
+#define BOUNCE_CHUNK (1u << 20)
+#define BOUNCE_MAX (4u << 20) /* bytes, each mover */
+
+/* One contiguous piece of a file. */
+struct part {
+        struct io io;
+        struct list link;          /* spare */
+        struct move *mv;
+        struct iovec *iov;         /* the memory: @few, or an array of its own */
+        unsigned niov;
+        void *bounce;
+        struct bounce_wait wait;
+        struct iovec bounce_iov;
+        struct iovec few[PART_IOV];
+};
+
+void mover_init(struct mover *m, struct engine *e)
+{
+        *m = (struct mover){ .engine = e };
+        list_init(&m->spare);
+}
+
+void mover_finish(struct mover *m)
+{
+        struct list *n;
+
+        assert(!m->under_way[0] && !m->under_way[1]);
+        bounce_free(m->bounce);
+        while ((n = list_pop(&m->spare)) != NULL)
+                free(list_entry(n, struct part, link));
+}
+
+void mover_drain(struct mover *m, void (*drained)(struct mover *m))
+{
+        assert(!m->draining && !m->under_way[!m->gen]); /* the last one was waited for */
+        m->drained = drained;
+        m->gen = !m->gen;
+        if (!m->under_way[!m->gen])
+                drained(m);
+        else
+                m->draining = true;
+}
+
+/* --- parts ---------------------------------------------------------------------------------------------------- */
+
+static void part_free(struct mover *m, struct part *p)
+{
+        if (p->iov != p->few)
+                free(p->iov);
+        if (p->bounce)
+                bounce_put(m->bounce, p->bounce, p->io.len);
+        if (m->nspare >= SPARE_MAX) {
+                free(p);
+                return;
+        }
+        m->nspare++;
+        list_add_head(&m->spare, &p->link);
+}
+
+static struct part *part_new(struct mover *m, struct move *mv, const struct iovec *iov, uint64_t skip, uint64_t len)
+{
+        unsigned n = iov_count(iov, skip, len);
+        struct list *spare = list_pop(&m->spare);
+        struct part *p;
+
+        if (spare)
+                m->nspare--;
+        p = spare ? list_entry(spare, struct part, link) : malloc(sizeof(*p));
+        if (!p)
+                return NULL;
+        *p = (struct part){ .mv = mv };
+        list_init(&p->link);
+        p->iov = n <= PART_IOV ? p->few : malloc(n * sizeof(*p->iov));
+        if (!p->iov) {
+                free(p);
+                return NULL;
+        }
+        p->niov = iov_cut(iov, skip, len, p->iov);
+        return p;
+}
+
+/* --- one move ------------------------------------------------------------------------------------------------- */
+
+static void move_drop(struct move *mv, int res)
+{
+        struct mover *m = mv->m;
+
+        if (res < 0 && mv->res == 0)
+                mv->res = res;
+        if (--mv->left)
+                return;
+        if (--m->under_way[mv->gen] == 0 && m->draining && mv->gen != m->gen) {
+                m->draining = false;
+                m->drained(m);
+        }
+        mv->done(mv, mv->res);
+}
+
+static void on_io(struct io *io, int res)
+{
+        move_drop(container_of(io, struct move, io), res);
+}
+
+static void on_part(struct io *io, int res)
+{
+        struct part *p = container_of(io, struct part, io);
+        struct move *mv = p->mv;
+
+        if (p->bounce && res == 0 && io->op == IO_READ)
+                iov_copy(IOV_SCATTER, p->iov, 0, p->bounce, io->len);
+        part_free(mv->m, p);
+        move_drop(mv, res);
+}
+
+static void on_buffer(struct bounce_wait *w, void *buf)
+{
+        struct part *p = container_of(w, struct part, wait);
+        struct move *mv = p->mv;
+
+        if (!buf) {
+                part_free(mv->m, p);
+                move_drop(mv, -ENOMEM);
+                return;
+        }
+        p->bounce = buf;
+        if (p->io.op == IO_WRITE)
+                iov_copy(IOV_GATHER, p->iov, 0, buf, p->io.len);
+        p->bounce_iov = (struct iovec){ buf, p->io.len };
+        p->io.iov = &p->bounce_iov;
+        p->io.niov = 1;
+        engine_submit(mv->m->engine, &p->io);
+}
+
+static void part_bounce(struct mover *m, struct part *p)
+{
+        void *buf = NULL;
+        int r = m->bounce ? 0 : bounce_new(BOUNCE_MAX, &m->bounce);
+
+        if (r == 0)
+                r = bounce_get(m->bounce, &p->wait, p->io.len, on_buffer, &buf);
+        if (r != -EAGAIN)
+                on_buffer(&p->wait, r == 0 ? buf : NULL);
+}
+
+/* [skip, skip + len) of the list to or from @host of @f, as a part of its own. */
+static void move_part(struct move *mv, enum io_op op, struct file *f, uint64_t host, const struct iovec *iov,
+                      uint64_t skip, uint64_t len, bool bounce)
+{
+        struct mover *m = mv->m;
+        struct part *p = part_new(m, mv, iov, skip, len);
+
+        mv->left++;
+        if (!p) {
+                move_drop(mv, -ENOMEM);
+                return;
+        }
+        p->io = (struct io){
+                .op = op, .file = f, .off = host, .len = len, .iov = p->iov, .niov = p->niov, .done = on_part,
+        };
+        if (!bounce)
+                engine_submit(m->engine, &p->io);
+        else
+                part_bounce(m, p);
+}
+
+static void move_data(struct move *mv, enum io_op op, const struct extent *e, const struct iovec *iov, unsigned niov,
+                      uint64_t skip)
+{
+        struct file *f = e->img->file;
+
+        if (f->mem_align <= 1 || iov_is_aligned(iov, niov, f->mem_align)) {
+                move_part(mv, op, f, e->host, iov, skip, e->len, false);
+                return;
+        }
+        for (uint64_t at = 0; at < e->len; at += BOUNCE_CHUNK)
+                move_part(mv, op, f, e->host + at, iov, skip + at, min_u64(e->len - at, BOUNCE_CHUNK), true);
+}
+
+void move_start(struct mover *m, struct move *mv, enum io_op op, const struct extent *ext, unsigned n,
+                const struct iovec *iov, unsigned niov, uint64_t base, uint64_t len)
+{
+        mv->m = m;
+        mv->left = 1;
+        mv->res = 0;
+        mv->gen = m->gen;
+        m->under_way[m->gen]++;
+        if (n == 1 && ext->kind == EXT_DATA && ext->len == len) { /* the common road: the list as it is */
+                struct file *f = ext->img->file;
+
+                if (f->mem_align <= 1 || iov_is_aligned(iov, niov, f->mem_align)) {
+                        mv->io = (struct io){
+                                .op = op, .file = f, .off = ext->host, .len = ext->len, .iov = iov, .niov = niov,
+                                .done = on_io,
+                        };
+                        engine_submit(m->engine, &mv->io);
+                        return;
+                }
+        }
+        for (unsigned i = 0; i < n; i++) {
+                const struct extent *e = &ext[i];
+
+                if (e->kind == EXT_DATA)
+                        move_data(mv, op, e, iov, niov, e->off - base);
+                else if (e->kind == EXT_ZERO && op == IO_READ)
+                        iov_copy(IOV_CLEAR, iov, e->off - base, NULL, e->len);
+        }
+        move_drop(mv, 0);
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * request.c - the common road: a request that is done where it is, on its port's own thread and engine.
+ *
+ *   submit -> look up -> everything is mapped (and ours to overwrite): move -> finish
+ *                 +----> anything else: to home by message ------------> back -> finish
+ *
+ * The lookup and the start of the move happen in one go, in which the thread reads no message: that is what grace.c
+ * builds on. A write that is under way in a cluster that home unlinks meanwhile lands in a cluster that is dying, not in
+ * somebody else's; it ran at the same time as the discard, so the guest cannot tell.
+ */
+#include <errno.h>
+#include <urcu.h>
+
+#include "blkq/vol_impl.h"
+#include "common/cleanup.h"
+#include "common/range.h"
+
+static const uint8_t stats_of[] = {
+        [BLK_READ] = STATS_READ, [BLK_WRITE] = STATS_WRITE, [BLK_FLUSH] = STATS_FLUSH,
+        [BLK_DISCARD] = STATS_DISCARD, [BLK_WRITE_ZEROES] = STATS_WRITE_ZEROES,
+};
+
+/* The caller may free @req in done(), or submit again. */
+void request_finish(struct blk_req *req, int res)
+{
+        struct vol_port *p = req->p.port;
+
+        stats_account(&p->stats.op[stats_of[req->op]], req->len, clock_ns() - req->p.start_ns, res);
+        if (!req->p.home) /* one writer, so no locked instruction */
+                atomic_store_explicit(&p->stats.fast,
+                                      atomic_load_explicit(&p->stats.fast, memory_order_relaxed) + 1, memory_order_relaxed);
+        p->in_flight--;
+        req->done(req, res);
+}
+
+static void to_home(struct blk_req *req)
+{
+        req->p.home = true;
+        req->p.task.run = home_take;
+        qthread_post(req->p.port->v->home, &req->p.task);
+}
+
+void request_back(struct qtask *task)
+{
+        struct blk_req *req = container_of(task, struct blk_req, p.task);
+
+        request_finish(req, req->p.res);
+}
+
+static void on_moved(struct move *mv, int res)
+{
+        request_finish(container_of(mv, struct blk_req, p.move), res);
+}
+
+static bool is_ours(const struct extent *e, bool write)
+{
+        if (e->kind == EXT_DATA || e->kind == EXT_NOWHERE)
+                return !write || e->writable;
+        return e->kind == EXT_ZERO && !write;
+}
+
+/* Appends @e to @ext[0..n), or makes the last one longer; returns the new count. */
+static unsigned append(struct extent *ext, unsigned n, const struct extent *e)
+{
+        struct extent *last = &ext[n ? n - 1 : 0];
+
+        if (n && last->kind == e->kind && last->img == e->img &&
+            (e->kind != EXT_DATA || last->host + last->len == e->host)) {
+                last->len += e->len;
+                return n;
+        }
+        if (e != &ext[n])
+                ext[n] = *e;
+        return n + 1;
+}
+
+/* All of the request in at most MOVE_EXTENTS extents that this thread may use. Returns how many, or 0: ask home. */
+static unsigned look_up(struct vol *v, const struct blk_req *req, struct extent *ext)
+{
+        uint64_t at = req->off, end = req->off + req->len;
+        struct fmt_image *missing;
+        unsigned n = 0;
+
+        while (at < end) {
+                int got = n < MOVE_EXTENTS ? chain_map(v->top, at, end - at, ext + n, MOVE_EXTENTS - n, &missing) : 0;
+                unsigned from = n;
+
+                if (got <= 0)
+                        return 0;
+                for (int i = 0; i < got; i++) {
+                        if (!is_ours(&ext[from + i], req->op == BLK_WRITE))
+                                return 0;
+                        at += ext[from + i].len;
+                        n = append(ext, n, &ext[from + i]);
+                }
+        }
+        return n;
+}
+
+static void try_here(struct vol_port *p, struct blk_req *req)
+{
+        struct extent ext[MOVE_EXTENTS];
+        unsigned n = 0;
+
+        if (range_fits(req->off, req->len, p->v->top->size)) { /* not in the sector that rounds the size up */
+                rcu_read_lock();
+                n = look_up(p->v, req, ext);
+                rcu_read_unlock();
+        }
+        if (!n) {
+                to_home(req);
+                return;
+        }
+        req->p.move.done = on_moved;
+        move_start(&p->mover, &req->p.move, req->op == BLK_WRITE ? IO_WRITE : IO_READ, ext, n, req->iov, req->niov,
+                   req->off, req->len);
+}
+
+void port_submit(struct vol_port *p, struct blk_req *req)
+{
+        int r = 0;
+
+        req->p.port = p;
+        req->p.start_ns = clock_ns();
+        req->p.home = false;
+        p->in_flight++;
+        if (req->op != BLK_READ && req->op != BLK_FLUSH)
+                r = vol_may_write(p->v);
+        if (r == 0 && req->op != BLK_FLUSH && !range_fits(req->off, req->len, p->v->size))
+                r = -EINVAL;
+        if (r < 0 || (req->op != BLK_FLUSH && req->len == 0))
+                request_finish(req, r);
+        else if (req->op == BLK_READ || (req->op == BLK_WRITE && !(req->flags & BLK_FUA)))
+                try_here(p, req);
+        else
+                to_home(req);
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * vol_impl.h - inside a volume. Only blkq/ includes it.
+ *
+ *   request.c   port's thread: the common road, and the door to home
+ *   port.c      threads come and go; accounting
+ *   home.c      home: requests that came by message, what happens to each, and the way back
+ *   home_read.c, home_write.c, home_zero.c   its three kinds of work
+ *   overlap.c batch.c flush.c grace.c workers.c   what that work waits for; each wakes its waiters in order of arrival
+ *   vol.c       opening, settling, closing
+ *
+ * Everything below is home only unless it says otherwise. Nothing here recurses without bound: a request always enters
+ * home from the inbox, also when its port is on the home thread, and done() of a guest request can only post more.
+ */
+#pragma once
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "blkq/move.h"
+#include "blkq/vol.h"
+#include "common/clock.h"
+#include "common/list.h"
+#include "common/log.h"
+
+/* Somebody at home who waits for something. On one list at a time. Zero-initialise. */
+struct waiter {
+        struct list link;
+        unsigned dry; /* batch.c: how often there was no room for what was wanted */
+        void (*wake)(struct waiter *w, int err);
+};
+
+/* --- overlap.c: ranges of clusters that somebody is changing ---------------------------------------------------- */
+
+struct range_lock {
+        struct list link;
+        uint64_t off, len;  /* bytes, whole clusters */
+        unsigned blockers;  /* earlier entries that overlap; 0: ours */
+        struct waiter *who; /* NULL once it is ours */
+};
+/* True: ours now. Else @who is woken (err 0) when it is. */
+bool range_lock(struct list *ranges, struct range_lock *l, uint64_t off, uint64_t len, struct waiter *who);
+void range_unlock(struct list *ranges, struct range_lock *l); /* wakes those who waited only for this one */
+
+/* --- the volume ------------------------------------------------------------------------------------------------- */
+
+struct flush_state {
+        bool running;
+        struct list now, next; /* waiters of the running flush; of the one after it */
+        int err;               /* of the running one */
+        struct waiter batch;
+        struct qtimer timer;
+        bool timer_set;
+};
+struct grace_state {
+        bool running;
+        struct list now, next; /* waiters of the running round; of the one after it */
+        uint64_t ticket;
+        unsigned left;         /* answers missing */
+};
+struct settle_state {
+        void (*closed)(void *opaque, int res);
+        void *opaque;
+        struct qtask start, task;
+        bool on, posted;       /* closing; task is on its way */
+        struct waiter flushed;
+        unsigned rounds;
+        int err;
+};
+
+struct vol {
+        struct fmt_image *top;
+        struct qthread *home;
+        uint64_t size;      /* what guests see: rounded up to 512 */
+        bool read_only;
+        char *path;
+        atomic_int failed;  /* 0, or why nothing can be written any more (-errno); set at home, read by all */
+
+        pthread_mutex_t lock; /* for ports, and asked and gone of each */
+        struct list ports;
+
+        struct mover mover; /* home's own */
+        struct bounce *copy_up; /* buffers for it; not the mover's, which a write that holds one may need, too */
+        struct list ranges;
+        struct flush_state flush;
+        struct grace_state grace;
+        struct settle_state settle;
+        bool uses_files;    /* home's engine knows them, until close */
+        bool housekeeping;
+        struct waiter housekept;
+        struct list unpack_waiters;
+        unsigned unpacking;
+        uint64_t writeback_ns;
+        unsigned busy;      /* things under way at home; settling waits for 0 */
+};
+
+struct vol_port {
+        struct mover mover;
+        struct vol *v;
+        struct qthread *thread;
+        unsigned in_flight;      /* requests */
+        struct blk_stats stats;
+
+        /* grace.c */
+        struct list link;        /* v->ports; v->lock */
+        bool asked, gone;        /* v->lock: home expects an answer; detached before it came */
+        struct qtask ask, answer;
+};
+
+static inline void vol_busy(struct vol *v)
+{
+        v->busy++;
+}
+void vol_unbusy(struct vol *v); /* @v may be gone when the caller's callers return; it is not yet when this returns */
+
+/* 0, or the errno that a write meets before it is tried. Any thread. */
+static inline int vol_may_write(struct vol *v)
+{
+        return v->read_only ? -EROFS : atomic_load_explicit(&v->failed, memory_order_relaxed);
+}
+/* Something about tables or durability went wrong for good: no more writes and flushes. */
+void vol_fail(struct vol *v, int err, const char *what);
+
+/* port.c: tell an engine about the files of the chain; home's engine, once. On the engine's thread. */
+void chain_files(struct vol *v, struct engine *e, void (*tell)(struct engine *e, struct file *f));
+void vol_use_files(struct vol *v);
+
+/* --- batch.c ------------------------------------------------------------------------------------------------------ */
+
+/* Runs @b on home's engine. @b->waiters are woken after b->done(). */
+void batch_start(struct vol *v, struct fmt_batch *b);
+/* After an -EAGAIN about @img: wait for what is missing. Wakes with 0 (try again) or -errno. */
+void batch_want(struct vol *v, struct fmt_image *img, struct waiter *w);
+void housekeep_kick(struct vol *v);
+
+/* --- flush.c ------------------------------------------------------------------------------------------------------ */
+
+void flush_init(struct vol *v);
+/* Wakes @w when everything committed and written before this call is durable; true: it shares a flush with others. */
+bool flush_wait(struct vol *v, struct waiter *w);
+void flush_soon(struct vol *v); /* tables have changed: arm the write-back timer */
+void flush_finish(struct vol *v);
+
+/* --- grace.c ------------------------------------------------------------------------------------------------------ */
+
+/* Wakes @w when all moves of all threads that are under way now are done. */
+void grace_wait(struct vol *v, struct waiter *w);
+void grace_kick(struct vol *v); /* after a commit: if clusters are dying, see to it that they die */
+void grace_port_init(struct vol_port *p);
+void grace_port_ask(struct qtask *task);
+
+/* --- home_read.c: any guest range to memory ----------------------------------------------------------------------- */
+
+struct unpack;
+struct chain_read {
+        struct vol *v;
+        uint64_t off, end;  /* guest bytes still to read */
+        uint64_t base, len; /* guest bytes that @iov is for */
+        const struct iovec *iov;
+        unsigned niov;
+        void (*done)(struct chain_read *rd, int res);
+        struct waiter wait;
+        struct move move;
+        uint64_t step;      /* bytes of the move under way */
+        struct unpack *unpack;
+};
+/* done() may come before this returns. */
+void chain_read_start(struct vol *v, struct chain_read *rd, uint64_t off, uint64_t len, const struct iovec *iov,
+                      unsigned niov, void (*done)(struct chain_read *rd, int res));
+
+/* --- home_write.c: plans and copy-up ------------------------------------------------------------------------------ */
+
+struct chain_write {
+        struct vol *v;
+        uint64_t off, end;
+        uint64_t base, len;
+        const struct iovec *iov;
+        unsigned niov;
+        void (*done)(struct chain_write *wr, int res);
+        struct waiter wait;
+        struct move move;
+        struct fmt_plan plan;
+        /* Copy-up: */
+        struct bounce_wait buffer;
+        size_t buf_len;
+        void *buf;                 /* head, then tail */
+        struct chain_read side[2]; /* head and tail */
+        struct iovec side_iov[2];
+        unsigned nreads;
+        int read_err;
+        struct iovec *merged;
+};
+/* The caller holds the clusters' range_lock. done() may come before this returns. */
+void chain_write_start(struct vol *v, struct chain_write *wr, uint64_t off, uint64_t len, const struct iovec *iov,
+                       unsigned niov, void (*done)(struct chain_write *wr, int res));
+
+/* --- home_zero.c: discard and zeroes ------------------------------------------------------------------------------- */
+
+#define ZERO_CHUNK (1u << 20)  /* bytes of zeros written at once */
+#define ZERO_PAGE (64u << 10)
+struct chain_zero {
+        struct vol *v;
+        uint64_t off, end;
+        unsigned flags;    /* ZERO_MAY_UNMAP, ZERO_DISCARD */
+        void (*done)(struct chain_zero *z, int res);
+        struct waiter wait;
+        struct fmt_plan plan;
+        bool unlinked;     /* a commit was made: grace before the end */
+        int res;
+        struct io io;
+        uint64_t at;       /* WRITE_ZEROES: how far */
+        struct chain_write write;
+        struct iovec zeros[ZERO_CHUNK / ZERO_PAGE];
+};
+void chain_zero_start(struct vol *v, struct chain_zero *z, uint64_t off, uint64_t len, unsigned flags,
+                      void (*done)(struct chain_zero *z, int res));
+
+/* --- home.c -------------------------------------------------------------------------------------------------------- */
+
+void home_take(struct qtask *task); /* a blk_req's task arrives */
+
+/* --- request.c: port's thread -------------------------------------------------------------------------------------- */
+
+void request_finish(struct blk_req *req, int res);
+void request_back(struct qtask *task); /* a blk_req's task is back from home; res is in it */
+
+/* --- workers.c: what takes long and needs no thread in particular. Any thread ---------------------------------------- */
+
+struct work {
+        void (*run)(struct work *w); /* on a worker; posts its result itself */
+        struct list link;
+};
+void workers_hold(void);    /* each volume, while it is open */
+void workers_release(void); /* the last one: workers end */
+int workers_run(struct work *w); /* 0, or -errno when there is no worker to run it and none can be had */
