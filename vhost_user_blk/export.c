@@ -7,6 +7,7 @@
 #include "export.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,6 +239,8 @@ int export_new(struct loop *l, struct vol *v, int listen_fd, const struct export
         if (!x)
                 return -ENOMEM;
         x->fd = TAKE(fd, -1);
+        if (fcntl(x->fd, F_SETFL, fcntl(x->fd, F_GETFL) | O_NONBLOCK) < 0) /* others may accept from it, too */
+                return err_note(-errno, "%s: its socket is not usable: %m", o->name);
         x->loop = l;
         x->name = strdup(o->name);
         x->leave = calloc(o->nthreads, sizeof(*x->leave));
