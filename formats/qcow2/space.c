@@ -151,7 +151,7 @@ int space_init(struct qcow2_image *q)
         s->sweep = 1;
         s->sweep_end = s->end;
         s->target[POOL_DATA] = clamp_u64(RESERVE_BYTES >> q->cluster_bits, 4, 1024);
-        s->target[POOL_TABLES] = 2;
+        s->target[POOL_TABLES] = 4;
         if (q->img.file->is_blkdev && !q->img.read_only)
                 return err_note(-ENOTSUP, "a qcow2 image on a block device can only be opened read-only");
         atomic_store(&q->host_end, s->end << q->cluster_bits);

@@ -193,9 +193,9 @@ static void one_change(void)
         if (rnd_below(&w.rnd, 3) == 0)
                 n = 1 + (uint32_t)rnd_below(&w.rnd, 8);
         if (w.c->holes_only)
-                first = first / 192 * 192 + 128 + first % 64; /* make_image(): the third of three stretches */
+                first = first / 48 * 48 + 32 + first % 16; /* make_image(): the third of three stretches */
         if (w.c->holes_only && first < total)
-                n = (uint32_t)min_u64(n, 64 - first % 64);
+                n = (uint32_t)min_u64(n, 16 - first % 16);
         first = (uint32_t)min_u64(first, total - 1);
         n = (uint32_t)min_u64(n, total - first);
         if (w.c->writes_only || rnd_below(&w.rnd, 10) < 6)
@@ -416,7 +416,7 @@ static void make_image(void)
 
         w.version = 1;
         for (uint32_t i = 0; i < total; i++) {
-                uint32_t v = full && i / 64 % 3 != 2; /* with holes */
+                uint32_t v = full && i / 16 % 3 != 2; /* with holes */
 
                 stamp(w.buf + (size_t)i * SECTOR, i, v);
                 say(i, v, true);
