@@ -9,7 +9,7 @@
  * An engine belongs to one thread. Submission costs no system call of its own: everything submitted in one round of the
  * loop goes to the kernel in one call together with the wait (engine_wait). Short transfers, EINTR and EAGAIN are dealt
  * with here, so done() sees the whole length or an error. Fault points: engine.read, engine.write, engine.sync,
- * engine.zero, engine.truncate. Taps of the files are told (file_tell).
+ * engine.zero, engine.truncate; engine.uring (setting one up). Taps of the files are told (file_tell).
  */
 #pragma once
 
@@ -26,8 +26,8 @@ enum io_op {
         IO_SYNC,      /* fdatasync */
         IO_ZERO,      /* reads as zeros afterwards, space given back; engines write zeros where punching is not possible */
         IO_ZERO_KEEP, /* likewise, space kept */
-        IO_TRUNCATE,  /* off: new size */
-        IO_NOTIFY,    /* write 1 to the eventfd io->fd; a full counter is success */
+        IO_TRUNCATE,  /* off: new size; file->size follows (so: home thread). A write past the end does not change it */
+        IO_NOTIFY,    /* write 1 to the eventfd io->fd, which becomes O_NONBLOCK; a full counter is success. No depth limit */
 };
 
 /* One operation. The caller's memory from engine_submit() until done(); iov[] too. Zero-initialise. */

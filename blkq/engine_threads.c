@@ -36,7 +36,9 @@ struct threads {
         bool woken, stop;
         unsigned idle; /* workers that wait */
 
-        struct list outbox; /* owner only: started this round, handed over at the wait under one lock */
+        /* The owner's alone: */
+        struct list outbox;   /* started this round, handed over at the wait under one lock */
+        struct list notified; /* eventfd writes never wait, so they are done in place; only done() is due */
         unsigned nworkers;
         pthread_t worker[MAX_WORKERS];
 };
@@ -98,7 +100,14 @@ static void *worker_main(void *arg)
 
 static void threads_start(struct engine *e, struct io *io)
 {
-        list_add_tail(&threads_of(e)->outbox, &io->link);
+        struct threads *t = threads_of(e);
+
+        if (io->op == IO_NOTIFY) {
+                io->rest[1].iov_len = (size_t)engine_do_step(io, &(struct io_step){ .op = IO_NOTIFY });
+                list_add_tail(&t->notified, &io->link);
+        } else {
+                list_add_tail(&t->outbox, &io->link);
+        }
 }
 
 static void hand_over(struct threads *t)
@@ -123,6 +132,7 @@ static unsigned take_done(struct threads *t)
         unsigned ran = 0;
 
         list_init(&now);
+        list_splice_tail(&now, &t->notified);
         pthread_mutex_lock(&t->lock);
         t->woken = false;
         list_splice_tail(&now, &t->done);
@@ -216,6 +226,7 @@ int engine_threads_new(const struct engine_opts *o, struct engine **ret)
         list_init(&t->queue);
         list_init(&t->done);
         list_init(&t->outbox);
+        list_init(&t->notified);
         list_init(&t->bell.link);
         t->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         t->bell.fd = t->bell_fd;

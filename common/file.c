@@ -179,6 +179,8 @@ int file_open(const char *path, unsigned flags, struct file **ret)
                 file_close(f);
                 return r;
         }
+        /* O_NONBLOCK was for opening what may be a pipe. Left on, io_uring fails with EAGAIN where others would wait. */
+        fcntl(f->fd, F_SETFL, fcntl(f->fd, F_GETFL) & ~O_NONBLOCK);
         find_alignment(f);
         *ret = f;
         return 0;

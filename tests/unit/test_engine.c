@@ -100,6 +100,7 @@ static void world_open(struct world *w)
         close(fd);
         assert_int_equal(file_open(w->path, w->file_flags | FILE_NO_LOCK, &w->f), 0);
         unlink(w->path);
+        assert_int_equal(fcntl(w->f->fd, F_GETFL) & O_NONBLOCK, 0); /* io_uring would answer EAGAIN instead of waiting */
         assert_int_equal(engine_new(&w->opts, &w->e), 0);
         w->buf = aligned_alloc(4096, BUF_BYTES);
         w->back = aligned_alloc(4096, BUF_BYTES);
