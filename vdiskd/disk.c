@@ -8,13 +8,18 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "blkq/vol.h"
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/err.h"
 #include "common/log.h"
 #include "common/size.h"
 #include "vhost_user_blk/export.h"
+
+#define LOCK_PATIENCE_NS (2 * NS_PER_SEC)
+#define LOCK_PAUSE_US 10000
 
 struct disk {
         const struct disk_opts *opts;
@@ -35,6 +40,24 @@ static const char *disk_name(const struct disk *d)
         return d->opts->path ?: "null";
 }
 
+/*
+ * A daemon that was killed leaves its rings to the kernel, which closes them, and with them the image's lock, a moment
+ * after the process is gone. Whoever starts it again at once must not fail for that.
+ */
+static int open_volume(const char *path, const struct vol_opts *vo, struct qthread *home, struct vol **ret)
+{
+        uint64_t deadline = clock_ns() + LOCK_PATIENCE_NS;
+
+        for (;;) {
+                int r = vol_open(path, vo, home, ret);
+
+                if (r != -EBUSY || clock_ns() >= deadline)
+                        return r;
+                err_clear();
+                usleep(LOCK_PAUSE_US);
+        }
+}
+
 int disk_open(const struct disk_opts *opts, const struct disk_env *env, unsigned home, struct disk **ret)
 {
         AUTO(freep) struct disk *d = calloc(1, sizeof(*d));
@@ -53,7 +76,7 @@ int disk_open(const struct disk_opts *opts, const struct disk_env *env, unsigned
         d->env = env;
         d->home = home;
         d->listener.fd = -1;
-        r = vol_open(disk_name(d), &vo, env->threads[home], &d->vol);
+        r = open_volume(disk_name(d), &vo, env->threads[home], &d->vol);
         if (r < 0)
                 return r;
         *ret = TAKE(d, NULL);
