@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/cleanup.h"
+#include "vdiskd/json_frame.h"
+#include "vdiskd/qmp.h"
+#include "vdiskd/qmp_args.h"
+#include "common/err.h"
+
+/* --- frames --------------------------------------------------------------------------------------------------- */
+
+static const struct {
+        const char *in;
+        size_t first; /* length of the first value, 0: none whole */
+} frames[] = {
+        { "{}", 2 },
+        { "  {\"a\":1}{", 9 },
+        { "{\"a\":\"}\"}", 9 },
+        { "{\"a\":\"\\\"}\"}", 11 },
+        { "{\"a\":{}", 0 },
+        { "{\"a\":[{},{}]}x", 13 },
+        { "}", 1 },
+        { "17\n{}", 3 },
+        { "\"\n\"\n", 4 },
+        { "", 0 },
+};
+
+static void test_frames(void **state)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(frames); i++) {
+                struct json_frame whole = { 0 }, drip = { 0 };
+                size_t len = strlen(frames[i].in), end = 0;
+
+                assert_int_equal(json_frame_feed(&whole, frames[i].in, len), frames[i].first);
+                for (size_t at = 0; at < len && !end; at++)
+                        if (json_frame_feed(&drip, frames[i].in + at, 1))
+                                end = at + 1;
+                assert_int_equal(end, frames[i].first);
+        }
+}
+
+/* --- arguments ------------------------------------------------------------------------------------------------ */
+
+static const struct qmp_arg spec[] = {
+        { "id", QMP_STR }, { "size", QMP_INT }, { "force", QMP_BOOL, .optional = true }, { NULL },
+};
+static const struct {
+        const char *args, *error;
+} arg_cases[] = {
+        { "{\"id\":\"a\",\"size\":1}", NULL },
+        { "{\"id\":\"a\",\"size\":1,\"force\":true}", NULL },
+        { "{\"size\":1}", "Parameter 'id' is missing" },
+        { "{\"id\":1,\"size\":1}", "Invalid parameter type for 'id', expected: string" },
+        { "{\"id\":\"a\",\"size\":1.5}", "Invalid parameter type for 'size', expected: integer" },
+        { "{\"id\":\"a\",\"size\":1,\"x\":null}", "Parameter 'x' is unexpected" },
+};
+
+static void test_args(void **state)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(arg_cases); i++) {
+                json_t *args = json_loads(arg_cases[i].args, 0, NULL);
+                int r;
+
+                err_clear();
+                r = qmp_args_check(spec, args);
+                assert_int_equal(r < 0, arg_cases[i].error != NULL);
+                if (r < 0)
+                        assert_string_equal(err_text(r), arg_cases[i].error);
+                json_decref(args);
+        }
+        err_clear();
+}
+
+/* --- a server in a thread ------------------------------------------------------------------------------------- */
+
+struct server {
+        struct loop *loop;
+        struct qmp_server *qmp;
+        pthread_t thread;
+        struct loop_task task;
+        struct loop_timer timer;
+        struct qmp_call *waiting;
+        char path[64];
+};
+
+static void cmd_echo(struct qmp_call *call, json_t *args, void *opaque)
+{
+        qmp_return(call, json_incref(args));
+}
+
+static void cmd_fail(struct qmp_call *call, json_t *args, void *opaque)
+{
+        qmp_fail(call, "DeviceNotFound", "no %s", json_string_value(json_object_get(args, "id")));
+}
+
+static void answer_late(struct loop_timer *t)
+{
+        struct server *s = container_of(t, struct server, timer);
+
+        qmp_event(s->qmp, "LATE", NULL);
+        qmp_return(TAKE(s->waiting, NULL), json_string("late"));
+}
+
+static void cmd_late(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct server *s = opaque;
+
+        s->waiting = call;
+        loop_timer_set(s->loop, &s->timer, 20 * NS_PER_MS);
+}
+
+static const struct qmp_arg id_only[] = { { "id", QMP_STR }, { NULL } };
+static const struct qmp_command commands[] = {
+        { "echo", NULL, cmd_echo }, { "fail", id_only, cmd_fail }, { "late", NULL, cmd_late }, { NULL },
+};
+
+static void *serve(void *arg)
+{
+        struct server *s = arg;
+
+        assert_int_equal(loop_run(s->loop), 0);
+        return NULL;
+}
+
+static void stop_it(struct loop_task *task)
+{
+        struct server *s = container_of(task, struct server, task);
+
+        qmp_free(s->qmp);
+        loop_stop(s->loop);
+}
+
+static int start(void **state)
+{
+        struct server *s = calloc(1, sizeof(*s));
+        struct sockaddr_un addr = { .sun_family = AF_UNIX };
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+        snprintf(s->path, sizeof(s->path), "/tmp/vdiskd-qmp-%d.sock", getpid());
+        snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", s->path);
+        unlink(s->path);
+        s->timer.fire = answer_late;
+        list_init(&s->timer.link);
+        s->task.run = stop_it;
+        if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 16) < 0 || loop_new(&s->loop) < 0 ||
+            qmp_new(s->loop, fd, commands, s, &s->qmp) < 0 || pthread_create(&s->thread, NULL, serve, s))
+                return -1;
+        *state = s;
+        return 0;
+}
+
+static int stop(void **state)
+{
+        struct server *s = *state;
+
+        loop_post(s->loop, &s->task);
+        pthread_join(s->thread, NULL);
+        loop_free(s->loop);
+        unlink(s->path);
+        free(s);
+        return 0;
+}
+
+static FILE *dial(struct server *s)
+{
+        struct sockaddr_un addr = { .sun_family = AF_UNIX };
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", s->path);
+        assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+        return fdopen(fd, "r+");
+}
+
+static void say(FILE *f, const char *text)
+{
+        fflush(f);
+        assert_int_equal(write(fileno(f), text, strlen(text)), strlen(text));
+}
+
+static void expect(FILE *f, const char *part)
+{
+        char line[2048] = "";
+
+        assert_non_null(fgets(line, sizeof(line), f));
+        if (!strstr(line, part))
+                fail_msg("got %s instead of %s", line, part);
+}
+
+static FILE *dial_ready(struct server *s)
+{
+        FILE *f = dial(s);
+
+        expect(f, "{\"QMP\":{\"version\":{\"qemu\":{\"major\":");
+        say(f, "{\"execute\":\"qmp_capabilities\"}");
+        expect(f, "{\"return\":{}}");
+        return f;
+}
+
+static void test_greeting_comes_first(void **state)
+{
+        FILE *f = dial(*state);
+
+        expect(f, "\"QMP\"");
+        say(f, "{\"execute\":\"echo\",\"id\":1}");
+        expect(f, "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"Expecting capabilities negotiation");
+        say(f, "{\"execute\":\"qmp_capabilities\",\"id\":\"x\"}");
+        expect(f, "\"id\":\"x\"");
+        say(f, "{\"execute\":\"qmp_capabilities\"}");
+        expect(f, "already complete");
+        fclose(f);
+}
+
+static const struct {
+        const char *say, *hear;
+} dialogue[] = {
+        { "{\"execute\":\"echo\",\"arguments\":{\"a\":[1]},\"id\":{\"n\":7}}", "{\"return\":{\"a\":[1]},\"id\":{\"n\":7}}" },
+        { "{\"execute\":\"echo\"}", "{\"return\":{}}" },
+        { "{\"execute\":\"nope\"}", "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"The command nope has not been found\"}}" },
+        { "{\"execute\":\"fail\",\"arguments\":{\"id\":\"d0\"}}", "{\"class\":\"DeviceNotFound\",\"desc\":\"no d0\"}" },
+        { "{\"execute\":\"fail\"}", "Parameter 'id' is missing" },
+        { "{\"execute\":\"fail\",\"arguments\":{\"id\":{}}}", "expected: string" },
+        { "{\"execute\":\"fail\",\"arguments\":[]}", "'arguments' must be an object" },
+        { "{\"execute\":5}", "'execute' must be a string" },
+        { "{\"arguments\":{}}", "lacks member 'execute'" },
+        { "{\"execute\":\"echo\",\"extra\":1}", "member 'extra' is unexpected" },
+        { "{\"execute\":}", "JSON parse error" },
+        { "[]", "must be a JSON object" },
+        { "}", "JSON parse error" },
+        { "hello\n", "JSON parse error" },
+        { "{\"execute\":\"query-commands\"}", "{\"name\":\"late\"}" },
+};
+
+static void test_dialogue(void **state)
+{
+        FILE *f = dial_ready(*state);
+
+        for (size_t i = 0; i < ARRAY_SIZE(dialogue); i++) {
+                say(f, dialogue[i].say);
+                expect(f, dialogue[i].hear);
+        }
+        fclose(f);
+}
+
+static void test_late_answers_keep_their_order(void **state)
+{
+        FILE *f = dial_ready(*state), *other = dial_ready(*state);
+
+        say(f, "{\"execute\":\"late\",\"id\":1}{\"execute\":\"echo\",\"id\":2}");
+        say(other, "{\"execute\":\"echo\",\"id\":3}"); /* is not held up by the first client's call */
+        expect(other, "\"id\":3");
+        expect(f, "{\"event\":\"LATE\",\"timestamp\":{\"seconds\":");
+        expect(f, "{\"return\":\"late\",\"id\":1}");
+        expect(f, "{\"return\":{},\"id\":2}");
+        expect(other, "LATE");
+        fclose(f);
+        fclose(other);
+}
+
+static void test_client_leaves_during_its_call(void **state)
+{
+        FILE *f = dial_ready(*state);
+
+        say(f, "{\"execute\":\"late\"}");
+        fclose(f);
+        f = dial_ready(*state);
+        expect(f, "LATE"); /* the call ended, into the void, and the server lives */
+        fclose(f);
+}
+
+static void test_endless_command_is_cut_off(void **state)
+{
+        FILE *f = dial_ready(*state), *other;
+        char *junk = malloc(QMP_MAX_REQUEST + 8192), byte;
+
+        memset(junk, 'x', QMP_MAX_REQUEST + 8192);
+        memcpy(junk, "{\"", 2);
+        send(fileno(f), junk, QMP_MAX_REQUEST + 8192, MSG_NOSIGNAL);
+        assert_int_equal(recv(fileno(f), &byte, 1, 0) > 0, 0);
+        other = dial_ready(*state);
+        fclose(other);
+        fclose(f);
+        free(junk);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_frames),
+                cmocka_unit_test(test_args),
+                cmocka_unit_test_setup_teardown(test_greeting_comes_first, start, stop),
+                cmocka_unit_test_setup_teardown(test_dialogue, start, stop),
+                cmocka_unit_test_setup_teardown(test_late_answers_keep_their_order, start, stop),
+                cmocka_unit_test_setup_teardown(test_client_leaves_during_its_call, start, stop),
+                cmocka_unit_test_setup_teardown(test_endless_command_is_cut_off, start, stop),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Invariants:
+ *  - a client reads its next command only when the last one is answered, so answers keep their order;
+ *  - a call holds its client by reference: a client that goes away while a call runs leaves the call with client == NULL.
+ */
+#include "qmp.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "common/log.h"
+#include "config.h"
+#include "json_frame.h"
+#include "qmp_args.h"
+
+#define READ_PIECE 4096
+
+struct qmp_server {
+        struct loop *loop;
+        struct loop_watch listener;
+        const struct qmp_command *commands;
+        void *opaque;
+        struct list clients;
+        unsigned nclients;
+        struct log_limit limit;
+};
+
+struct client {
+        struct qmp_server *server;
+        struct list link;
+        struct loop_watch watch;
+        struct json_frame frame;
+        char *in;
+        size_t in_len, in_seen; /* bytes held; bytes of them that the frame has seen */
+        char *out;
+        size_t out_len;
+        struct qmp_call *call; /* running; no further command is read meanwhile */
+        bool ready;            /* qmp_capabilities was said */
+        bool reading;          /* client_read_on() is on the stack */
+        bool dead;             /* to be freed by client_ready(), when nothing of it is on the stack */
+};
+
+struct qmp_call {
+        struct client *client; /* NULL: gone */
+        json_t *id;
+        json_t *request;
+};
+
+static void client_free(struct client *c)
+{
+        if (c->call)
+                c->call->client = NULL;
+        loop_unwatch(c->server->loop, &c->watch);
+        close(c->watch.fd);
+        list_del(&c->link);
+        c->server->nclients--;
+        free(c->in);
+        free(c->out);
+        free(c);
+}
+
+/* --- out ------------------------------------------------------------------------------------------------------ */
+
+static void client_flush(struct client *c)
+{
+        uint32_t events = c->call ? 0 : EPOLLIN;
+
+        while (c->out_len) {
+                ssize_t n = send(c->watch.fd, c->out, c->out_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0 && errno != EAGAIN)
+                        c->dead = true;
+                if (n < 0)
+                        break;
+                memmove(c->out, c->out + n, c->out_len - (size_t)n);
+                c->out_len -= (size_t)n;
+        }
+        if (c->out_len)
+                events |= EPOLLOUT;
+        if (events != c->watch.events)
+                loop_rewatch(c->server->loop, &c->watch, events);
+}
+
+/* @msg is taken. What cannot be sent now waits; a client that lets too much wait is given up. */
+static void client_send(struct client *c, json_t *msg)
+{
+        AUTO(freep) char *text = json_dumps(msg, JSON_COMPACT);
+        size_t len = text ? strlen(text) : 0;
+        char *bigger = text ? realloc(c->out, c->out_len + len + 2) : NULL;
+
+        json_decref(msg);
+        if (!bigger || c->out_len + len > QMP_MAX_BACKLOG) {
+                log_limited(&c->server->limit, LOG_LVL_WARN, "control client does not read its answers: closed");
+                c->dead = true;
+                return;
+        }
+        c->out = bigger;
+        memcpy(c->out + c->out_len, text, len);
+        memcpy(c->out + c->out_len + len, "\r\n", 2);
+        c->out_len += len + 2;
+}
+
+static json_t *timestamp(void)
+{
+        struct timeval tv;
+
+        gettimeofday(&tv, NULL);
+        return json_pack("{s:I,s:I}", "seconds", (json_int_t)tv.tv_sec, "microseconds", (json_int_t)tv.tv_usec);
+}
+
+static void greet(struct client *c)
+{
+        int major = 0, minor = 0, micro = 0;
+
+        sscanf(VDISKD_VERSION, "%d.%d.%d", &major, &minor, &micro);
+        client_send(c, json_pack("{s:{s:{s:{s:i,s:i,s:i},s:s},s:[]}}", "QMP", "version", "qemu", "major", major,
+                                 "minor", minor, "micro", micro, "package", "vdiskd " VDISKD_VERSION,
+                                 "capabilities"));
+}
+
+/* --- calls ---------------------------------------------------------------------------------------------------- */
+
+static void client_read_on(struct client *c);
+
+/* A dead client is freed by its own watch: closing the connection wakes it. */
+static void client_bury(struct client *c)
+{
+        if (c->dead)
+                shutdown(c->watch.fd, SHUT_RDWR);
+}
+
+/* @answer is taken. The client goes on with what it has sent meanwhile. */
+static void call_end(struct qmp_call *call, json_t *answer)
+{
+        struct client *c = call->client;
+
+        if (c && call->id)
+                json_object_set(answer, "id", call->id);
+        if (c) {
+                c->call = NULL;
+                client_send(c, answer);
+        } else {
+                json_decref(answer);
+        }
+        json_decref(call->id);
+        json_decref(call->request);
+        free(call);
+        if (c && !c->reading) { /* answered later: go on with what came meanwhile */
+                client_read_on(c);
+                client_flush(c);
+                client_bury(c);
+        }
+}
+
+void qmp_return(struct qmp_call *call, json_t *value)
+{
+        call_end(call, json_pack("{s:o}", "return", value ? value : json_object()));
+}
+
+void qmp_fail(struct qmp_call *call, const char *class, const char *fmt, ...)
+{
+        char desc[512];
+        json_t *text;
+        va_list ap;
+
+        va_start(ap, fmt);
+        vsnprintf(desc, sizeof(desc), fmt, ap);
+        va_end(ap);
+        text = json_string(desc);
+        if (!text) /* cut in the middle of a character */
+                text = json_string("the argument is too long");
+        call_end(call, json_pack("{s:{s:s,s:o}}", "error", "class", class ? class : "GenericError", "desc", text));
+        err_clear();
+}
+
+static const struct qmp_command *find_command(const struct qmp_server *s, const char *name)
+{
+        for (const struct qmp_command *cmd = s->commands; cmd->name; cmd++)
+                if (!strcmp(cmd->name, name))
+                        return cmd;
+        return NULL;
+}
+
+/* Commands of the protocol itself. Returns whether it was one. */
+static bool run_builtin(struct qmp_call *call, const char *name)
+{
+        struct client *c = call->client;
+
+        if (!strcmp(name, "qmp_capabilities")) {
+                if (c->ready) {
+                        qmp_fail(call, "CommandNotFound", "Capabilities negotiation is already complete, command ignored");
+                } else {
+                        c->ready = true;
+                        qmp_return(call, NULL);
+                }
+                return true;
+        }
+        if (!c->ready) {
+                qmp_fail(call, "CommandNotFound", "Expecting capabilities negotiation with 'qmp_capabilities'");
+                return true;
+        }
+        if (!strcmp(name, "query-commands")) {
+                json_t *names = json_array();
+
+                json_array_append_new(names, json_pack("{s:s}", "name", "qmp_capabilities"));
+                json_array_append_new(names, json_pack("{s:s}", "name", "query-commands"));
+                for (const struct qmp_command *cmd = c->server->commands; cmd->name; cmd++)
+                        json_array_append_new(names, json_pack("{s:s}", "name", cmd->name));
+                qmp_return(call, names);
+                return true;
+        }
+        return false;
+}
+
+static void run(struct qmp_call *call)
+{
+        struct qmp_server *s = call->client->server;
+        json_t *args = json_object_get(call->request, "arguments"), *execute = json_object_get(call->request, "execute");
+        const struct qmp_command *cmd;
+        const char *key;
+        json_t *value;
+
+        json_object_foreach (call->request, key, value)
+                if (strcmp(key, "execute") && strcmp(key, "arguments") && strcmp(key, "id"))
+                        return qmp_fail(call, NULL, "QMP input member '%s' is unexpected", key);
+        if (!json_is_string(execute))
+                return qmp_fail(call, NULL, execute ? "QMP input member 'execute' must be a string"
+                                                    : "QMP input lacks member 'execute'");
+        if (args && !json_is_object(args))
+                return qmp_fail(call, NULL, "QMP input member 'arguments' must be an object");
+        if (run_builtin(call, json_string_value(execute)))
+                return;
+        cmd = find_command(s, json_string_value(execute));
+        if (!cmd)
+                return qmp_fail(call, "CommandNotFound", "The command %s has not been found", json_string_value(execute));
+        if (!args) {
+                json_object_set_new(call->request, "arguments", json_object());
+                args = json_object_get(call->request, "arguments");
+        }
+        err_clear();
+        if (cmd->args && qmp_args_check(cmd->args, args) < 0)
+                return qmp_fail(call, NULL, "%s", err_text(-EINVAL));
+        cmd->run(call, args, s->opaque);
+}
+
+/* @text: one value as the frame cut it. */
+static void client_execute(struct client *c, const char *text, size_t len)
+{
+        json_error_t error;
+        json_t *request = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+        struct qmp_call *call = calloc(1, sizeof(*call));
+
+        if (!call) {
+                json_decref(request);
+                c->dead = true;
+                return;
+        }
+        *call = (struct qmp_call){ .client = c, .request = request };
+        c->call = call;
+        if (!request)
+                return qmp_fail(call, NULL, "JSON parse error, %s", error.text);
+        if (!json_is_object(request))
+                return qmp_fail(call, NULL, "QMP input must be a JSON object");
+        call->id = json_incref(json_object_get(request, "id"));
+        run(call);
+}
+
+/* --- in ------------------------------------------------------------------------------------------------------- */
+
+static bool only_space(const char *text, size_t len)
+{
+        for (size_t i = 0; i < len; i++)
+                if (!strchr(" \t\r\n", text[i]))
+                        return false;
+        return true;
+}
+
+/* The first @len bytes of the input are done with. */
+static void client_consume(struct client *c, size_t len)
+{
+        memmove(c->in, c->in + len, c->in_len - len);
+        c->in_len -= len;
+        c->in_seen = 0;
+}
+
+static void client_run_one(struct client *c, size_t len)
+{
+        AUTO(freep) char *text = only_space(c->in, len) ? NULL : malloc(len);
+
+        if (text)
+                memcpy(text, c->in, len);
+        client_consume(c, len);
+        if (text)
+                client_execute(c, text, len);
+}
+
+/* Carry out the commands that have arrived whole, one after the other, until one does not answer at once. */
+static void client_read_on(struct client *c)
+{
+        c->reading = true;
+        while (!c->call && !c->dead) {
+                size_t n = json_frame_feed(&c->frame, c->in + c->in_seen, c->in_len - c->in_seen);
+
+                if (n == 0) {
+                        c->in_seen = c->in_len;
+                        break;
+                }
+                client_run_one(c, c->in_seen + n);
+        }
+        c->reading = false;
+        if (c->in_len > QMP_MAX_REQUEST) {
+                log_limited(&c->server->limit, LOG_LVL_WARN,
+                            "control client sent more than %u bytes without a whole command: closed", QMP_MAX_REQUEST);
+                c->dead = true;
+        }
+}
+
+static void client_receive(struct client *c)
+{
+        char *bigger = realloc(c->in, c->in_len + READ_PIECE);
+        ssize_t n;
+
+        if (!bigger) {
+                c->dead = true;
+                return;
+        }
+        c->in = bigger;
+        n = recv(c->watch.fd, c->in + c->in_len, READ_PIECE, MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+                c->dead = true;
+        else if (n > 0)
+                c->in_len += (size_t)n;
+}
+
+static void client_ready(struct loop_watch *w, uint32_t events)
+{
+        struct client *c = container_of(w, struct client, watch);
+
+        if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+                client_receive(c);
+        client_read_on(c);
+        client_flush(c);
+        if (c->dead)
+                client_free(c);
+}
+
+static void on_connection(struct loop_watch *w, uint32_t events)
+{
+        struct qmp_server *s = container_of(w, struct qmp_server, listener);
+        struct client *c;
+        int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+        if (fd < 0)
+                return;
+        c = s->nclients < QMP_MAX_CLIENTS ? calloc(1, sizeof(*c)) : NULL;
+        if (!c) {
+                log_limited(&s->limit, LOG_LVL_WARN, "more than %u control clients: one turned away", QMP_MAX_CLIENTS);
+                close(fd);
+                return;
+        }
+        c->server = s;
+        c->watch = (struct loop_watch){ .fd = fd, .ready = client_ready, .events = EPOLLIN };
+        list_add_tail(&s->clients, &c->link);
+        s->nclients++;
+        if (loop_watch(s->loop, &c->watch) < 0) {
+                client_free(c);
+                return;
+        }
+        greet(c);
+        client_flush(c);
+        if (c->dead)
+                client_free(c);
+}
+
+void qmp_event(struct qmp_server *s, const char *name, json_t *data)
+{
+        json_t *event = json_pack("{s:s,s:o}", "event", name, "timestamp", timestamp());
+
+        if (data)
+                json_object_set_new(event, "data", data);
+        list_for_each_safe(n, &s->clients) {
+                struct client *c = list_entry(n, struct client, link);
+
+                if (!c->ready || c->dead)
+                        continue;
+                client_send(c, json_incref(event));
+                client_flush(c);
+                client_bury(c);
+        }
+        json_decref(event);
+}
+
+int qmp_new(struct loop *l, int listen_fd, const struct qmp_command *commands, void *opaque, struct qmp_server **ret)
+{
+        struct qmp_server *s = calloc(1, sizeof(*s));
+        int r;
+
+        if (!s) {
+                close(listen_fd);
+                return -ENOMEM;
+        }
+        s->loop = l;
+        s->commands = commands;
+        s->opaque = opaque;
+        list_init(&s->clients);
+        s->listener = (struct loop_watch){ .fd = listen_fd, .ready = on_connection, .events = EPOLLIN };
+        r = loop_watch(l, &s->listener);
+        if (r < 0) {
+                qmp_free(s);
+                return err_note(r, "cannot watch the control socket: %s", strerror(-r));
+        }
+        *ret = s;
+        return 0;
+}
+
+void qmp_free(struct qmp_server *s)
+{
+        if (!s)
+                return;
+        list_for_each_safe(n, &s->clients)
+                client_free(list_entry(n, struct client, link));
+        loop_unwatch(s->loop, &s->listener);
+        close(s->listener.fd);
+        free(s);
+}

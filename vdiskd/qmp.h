@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * qmp.h - the control socket's protocol: QEMU's QMP (docs/interop/qmp-spec), as qemu-storage-daemon speaks it.
+ *
+ * Several clients at once. Each gets the greeting, must say qmp_capabilities first, and then gets one answer per command,
+ * in order, with its "id". A client that talks nonsense gets error objects; one that does not read its answers, or sends
+ * more than QMP_MAX_REQUEST without completing a command, is closed. Nobody else notices. Control thread only.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stddef.h>
+
+#include "common/loop.h"
+
+#define QMP_MAX_REQUEST (1u << 20)   /* bytes of one command */
+#define QMP_MAX_BACKLOG (8u << 20)   /* bytes of answers and events that a client left unread */
+#define QMP_MAX_CLIENTS 64u
+
+struct qmp_server;
+struct qmp_call; /* one command being carried out; lives until it is answered */
+
+enum qmp_arg_type { QMP_STR, QMP_INT, QMP_BOOL, QMP_OBJECT, QMP_ARRAY };
+struct qmp_arg {
+        const char *name; /* NULL ends the list */
+        enum qmp_arg_type type;
+        bool optional;
+};
+
+/*
+ * A command. The arguments have passed @args (names, types, missing, unexpected) when run() is called; @args NULL takes
+ * any object. run() must answer exactly once, now or later: qmp_return() or qmp_fail().
+ */
+struct qmp_command {
+        const char *name; /* NULL ends the table */
+        const struct qmp_arg *args;
+        void (*run)(struct qmp_call *call, json_t *args, void *opaque);
+};
+
+/* @listen_fd: a listening Unix socket, taken also on failure. @commands: kept by reference. 0 or -errno with a sentence. */
+int qmp_new(struct loop *l, int listen_fd, const struct qmp_command *commands, void *opaque, struct qmp_server **ret);
+/* Closes all clients; calls not answered yet are answered into the void. NULL is fine. */
+void qmp_free(struct qmp_server *s);
+
+/* @value: the "return" value, taken; NULL means {}. */
+void qmp_return(struct qmp_call *call, json_t *value);
+/* Class GenericError unless @class says otherwise ("DeviceNotFound", "CommandNotFound", ...). */
+void qmp_fail(struct qmp_call *call, const char *class, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* To every client that has finished its greeting. @data: taken; NULL leaves the member out. */
+void qmp_event(struct qmp_server *s, const char *name, json_t *data);
