@@ -40,9 +40,9 @@ works() {
 # refuses CODE PATTERN ARGS...: that exit code, one sentence that matches, and the directory is as it was
 refuses() {
         local code=$1 pattern=$2 before after; shift 2
-        rm -f v.out v.err; before=$(ls -la --time-style=+ . | sort)
+        rm -f v.out v.err; before=$(ls -lA --time-style=+ . | sort)
         "$img" "$@" >/dev/null 2>"$dir.err"; local v=$?
-        after=$(ls -la --time-style=+ . | sort)
+        after=$(ls -lA --time-style=+ . | sort)
         mv "$dir.err" v.err
         [ "$before" = "$after" ] || { bad "$* left something behind"; diff <(echo "$before") <(echo "$after"); }
         if [ $v = "$code" ] && [ "$(wc -l <v.err)" = 1 ] && grep -q -- "^vdisk-img: .*$pattern" v.err; then ok; else
@@ -166,6 +166,66 @@ printf x | dd of=copy.raw bs=1 seek=6M conv=notrunc status=none
 same compare -f raw -F raw disk.raw copy.raw
 same compare -q -f raw -F raw disk.raw copy.raw
 
+echo "== convert"
+equal() { if qemu-img compare -q -f "$1" -F "$3" "$2" "$4"; then ok; else bad "$2 and $4 differ"; fi; }
+for src in "raw disk.raw" "qcow2 q.qcow2" "qcow2 sub/top.qcow2" "qcow2 packed.qcow2" "raw odd.raw"; do
+        set -- $src
+        [ "$2" != odd.raw ] || { head -c 70001 /dev/urandom >odd.raw; truncate -s 300001 odd.raw; printf x >>odd.raw; }
+        for how in "-O raw" "-O qcow2" "-O qcow2 -o cluster_size=512 -m 16" "-O qcow2 -o cluster_size=2M,compat=0.10 -W -m 3" \
+                "-O raw -m 1 -t none -T none" "-O raw -S 0" "-O qcow2 -S 64k -t none"; do
+                rm -f t.img
+                works convert -f "$1" $how "$2" t.img
+                fmt=$(set -- $how; echo "$2")
+                equal "$1" "$2" $fmt t.img
+                [ $fmt = raw ] || clean t.img
+        done
+        works convert -q -p -f "$1" -O raw "$2" t.img # over an image that is there
+        equal "$1" "$2" raw t.img
+        [ "$2" = odd.raw ] || { qemu-img convert -f "$1" -O raw "$2" ref.raw
+                [ $(($(stat -c %b t.img) - $(stat -c %b ref.raw))) -le 64 ] && ok || bad "$2: converted with fewer holes than qemu-img"; }
+done
+head -c 3M /dev/urandom >full.raw
+qemu-img create -q -f qcow2 n.qcow2 6M
+qemu-io -f qcow2 -c 'write -P 9 0 6M' n.qcow2 >/dev/null
+works convert -n -f raw -O qcow2 disk.raw n.qcow2 # old bytes must go where the source has zeros
+qemu-io -f qcow2 -c 'discard 5M 1M' n.qcow2 >/dev/null
+equal raw disk.raw qcow2 n.qcow2
+clean n.qcow2
+works convert -f qcow2 -O qcow2 -B mid.qcow2 -F qcow2 sub/top.qcow2 flat.qcow2
+equal qcow2 sub/top.qcow2 qcow2 flat.qcow2
+clean flat.qcow2
+[ "$(stat -c %s flat.qcow2)" -le "$(($(stat -c %s sub/top.qcow2) + 2097152))" ] && ok || bad "-B copies what the backing file has"
+"$img" convert -p -f raw -O qcow2 disk.raw t.img | tr '\r' '\n' | tail -n 2 | grep -q '^    (100.00/100%)$' && ok || bad "convert -p"
+refuses 1 "expecting a source and a target" convert disk.raw
+refuses 1 "unknown option '-c'" convert -c disk.raw new
+refuses 1 "-m '17'" convert -m 17 disk.raw new
+refuses 1 "-S '100'" convert -S 100 disk.raw new
+refuses 1 "-t 'fast'" convert -t fast disk.raw new
+refuses 1 "'vmdx'" convert -O vmdx disk.raw new
+refuses 1 "'missing': cannot open" convert -f raw missing new
+refuses 1 "part of the source" convert -f raw disk.raw disk.raw
+refuses 1 "part of the source" convert -f qcow2 sub/top.qcow2 mid.qcow2
+refuses 1 "too few" convert -n -f raw -O raw disk.raw odd.raw
+refuses 1 "'new': cannot open" convert -n -f raw -O raw disk.raw new
+refuses 1 "only followed when" convert sub/top.qcow2 new
+refuses 1 "needs its format" convert -f raw -O qcow2 -B mid.qcow2 disk.raw new
+refuses 1 "cannot have a backing file" convert -f raw -O raw -B mid.qcow2 -F qcow2 disk.raw new
+refuses 1 "nope" convert -f raw -O qcow2 -B nope -F qcow2 disk.raw new
+refuses 1 "'frobs'" convert -f raw -O qcow2 -o frobs=1 disk.raw new
+for fault in engine.write=3:ENOSPC engine.read=2:EIO engine.sync=1 file.write=1:ENOSPC; do
+        for fmt in raw qcow2; do
+                [ "$fault $fmt" != "file.write=1:ENOSPC raw" ] || continue
+                VDISKD_FAULT=$fault refuses 1 "" convert -f raw -O $fmt full.raw new
+        done
+done
+truncate -s 20G huge.raw
+"$img" convert -f raw -O raw -S 0 huge.raw new 2>v.err & # takes long: stop it
+busy=$!
+for ((i = 0; i < 500; i++)); do [ -s new ] && break; sleep 0.02; done
+sleep 0.2; kill -INT $busy; kill -TERM $busy; wait $busy
+[ $? = 1 ] && grep -q interrupted v.err && [ ! -e new ] && ok || { bad "convert, interrupted"; cat v.err; ls -l new; }
+rm -f huge.raw
+
 echo "== leaks and corruption"
 qemu-img create -q -f qcow2 leak.qcow2 1M
 qemu-io -f qcow2 -c 'write 0 128k' leak.qcow2 >/dev/null
@@ -181,15 +241,20 @@ echo "== errors"
 works create -q -f qcow2 e.qcow2 1M
 truncate -s 1M e.raw
 refuses 1 "no command 'frobnicate'" frobnicate
-for c in create info check map snapshot resize; do
+for c in create info check map snapshot resize compare convert; do
         refuses 1 "$c: unknown option '--frobnicate'.*vdisk-img $c --help" $c --frobnicate e.raw
         refuses 1 "$c: unknown option '-Z'" $c -Z e.raw
         refuses 1 "'-f' needs a value" $c -f
+        works $c --help
+done
+for c in create info check map snapshot resize convert; do
         refuses 1 "expecting" $c
         refuses 1 "too many words" $c a b c d
-        works $c --help
-        [ "$c" = create ] || refuses 1 "unknown image format 'vmdx'" $c -f vmdx e.raw $([ $c = resize ] && echo 2M)
-        [ "$c" = create ] || refuses 1 "'missing': cannot open: No such file" $c -f raw missing $([ $c = resize ] && echo 2M)
+done
+for c in info check map snapshot resize; do
+        size=$([ $c = resize ] && echo 2M)
+        refuses 1 "unknown image format 'vmdx'" $c -f vmdx e.raw $size
+        refuses 1 "'missing': cannot open: No such file" $c -f raw missing $size
 done
 refuses 1 "'vmdx'" create -f vmdx new 1M
 refuses 1 "needs a size" create -f qcow2 new

@@ -5,11 +5,14 @@
 
 #include "common/err.h"
 #include "common/fault.h"
+#include "common/log.h"
 #include "config.h"
 #include "tools/vdisk-img/tool.h"
 
+#define LOG_NOTHING ((enum log_level)0)
+
 static const struct command *const commands[] = {
-        &cmd_check, &cmd_compare, &cmd_create, &cmd_info, &cmd_map, &cmd_resize, &cmd_snapshot, NULL,
+        &cmd_check, &cmd_compare, &cmd_convert, &cmd_create, &cmd_info, &cmd_map, &cmd_resize, &cmd_snapshot, NULL,
 };
 
 static void print_help(void)
@@ -32,6 +35,7 @@ int main(int argc, char **argv)
         if (r < 0)
                 return tool_fail(r, 1);
         signal(SIGPIPE, SIG_IGN);
+        log_init("vdisk-img", LOG_NOTHING); /* volumes log for daemons; here each error gets its one sentence */
         if (!strcmp(word, "--version") || !strcmp(word, "-V")) {
                 printf("vdisk-img %s\n", VDISKD_VERSION);
                 return 0;
