@@ -21,6 +21,10 @@
 #define PAGE_ALIGN 4096u
 #define LOAD_MAX 64u
 
+/* rcu_dereference() and rcu_assign_pointer() in C11's words, which thread sanitizers understand. */
+#define see(p) __atomic_load_n(&(p), __ATOMIC_ACQUIRE)
+#define publish(p, v) __atomic_store_n(&(p), (v), __ATOMIC_RELEASE)
+
 struct page_load {
         struct fmt_batch b;
         struct list link;
@@ -115,8 +119,8 @@ void table_set_top(struct qcow2_image *q, struct qcow2_table *t, uint64_t i, uin
 
 struct page *tcache_find(struct qcow2_image *q, struct qcow2_table *t, uint64_t no)
 {
-        struct page_dir *d = rcu_dereference(t->dir[no / q->pages_per_leaf]);
-        struct page *p = d ? rcu_dereference(d->page[no % q->pages_per_leaf]) : NULL;
+        struct page_dir *d = see(t->dir[no / q->pages_per_leaf]);
+        struct page *p = d ? see(d->page[no % q->pages_per_leaf]) : NULL;
 
         /* Look before writing: a busy page's cache line stays shared between threads. */
         if (p && !atomic_load_explicit(&p->used, memory_order_relaxed))
@@ -146,9 +150,9 @@ static void page_drop(struct qcow2_image *q, struct page *p)
         struct page_dir *d = *slot;
 
         list_del(&p->link);
-        rcu_assign_pointer(d->page[p->no % q->pages_per_leaf], NULL);
+        publish(d->page[p->no % q->pages_per_leaf], NULL);
         if (--d->npages == 0) {
-                rcu_assign_pointer(*slot, NULL);
+                publish(*slot, NULL);
                 call_rcu(&d->rcu, dir_free_rcu);
         }
         q->cache.npages--;
@@ -207,7 +211,7 @@ int tcache_make_dir(struct qcow2_image *q, struct qcow2_table *t, uint64_t top_i
         d = calloc(1, sizeof(*d) + q->pages_per_leaf * sizeof(d->page[0]));
         if (!d)
                 return -ENOMEM;
-        rcu_assign_pointer(t->dir[top_index], d);
+        publish(t->dir[top_index], d);
         return 0;
 }
 
@@ -235,7 +239,7 @@ void tcache_publish(struct qcow2_image *q, struct page *p)
         assert(d && !*slot);
         d->npages++;
         list_add_tail(&q->cache.clean, &p->link);
-        rcu_assign_pointer(*slot, p);
+        publish(*slot, p);
 }
 
 void page_dirty(struct qcow2_image *q, struct page *p)
