@@ -3,8 +3,8 @@
  * bounce.c - see bounce.h.
  *
  * Buffers come in powers of two from BOUNCE_ALIGN up, so that a returned one fits the next who asks. Invariants:
- * used + kept <= max, where used is lent out and kept lies on the free stacks; kept buffers of other sizes are given back
- * to the system when room is wanted, so sizes cannot starve each other. The first in line is served first.
+ * used + kept <= max, where used is lent out and kept lies on the free stacks; kept buffers of other sizes are given
+ * back to the system when room is wanted, so sizes cannot starve each other. The first in line is served first.
  */
 #include "bounce.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * bounce.h - aligned buffers for what cannot be transferred in place: guest memory that O_DIRECT does not take, copied-up
- * clusters, packed clusters. One pool a queue thread, bounded in bytes; who finds it empty waits in line.
+ * bounce.h - aligned buffers for what cannot be transferred in place: guest memory that O_DIRECT does not take,
+ * copied-up clusters, packed clusters. One pool a queue thread, bounded in bytes; who finds it empty waits in line.
  *
  *     r = bounce_get(pool, &wait, len, on_ready, &buf); // 0: now
  *     if (r == -EAGAIN)

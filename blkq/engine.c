@@ -8,8 +8,8 @@
  *                 +-> finished -> done           a fault point said no
  *
  * in_flight counts from submit to just before done(), running counts what the back end has. Notifications pass by the
- * backlog: a guest that waits for an answer must not wait for another's disk. io->res counts retries while the operation
- * is on its way; io->priv marks a ZERO that is being written.
+ * backlog: a guest that waits for an answer must not wait for another's disk. io->res counts retries while the
+ * operation is on its way; io->priv marks a ZERO that is being written.
  */
 #include "engine.h"
 
@@ -329,7 +329,7 @@ void engine_on_result(struct engine *e, struct io *io, int64_t res)
         if (__builtin_expect(res == (int64_t)io->len && moves_bytes(io), 1)) {
                 complete(e, io, 0);
         } else if (io->op == IO_NOTIFY) {
-                complete(e, io, res < 0 && res != -EAGAIN ? (int)res : 0); /* EAGAIN: counter full, who reads it wakes */
+                complete(e, io, res < 0 && res != -EAGAIN ? (int)res : 0); /* EAGAIN: full, so rung */
         } else if (res == -EINTR || res == -EAGAIN) {
                 go_on(e, io, (int)res);
         } else if (cannot_punch(io, res)) {

@@ -24,10 +24,11 @@ enum io_op {
         IO_READ,      /* past the end of the file: zeros */
         IO_WRITE,
         IO_SYNC,      /* fdatasync */
-        IO_ZERO,      /* reads as zeros afterwards, space given back; engines write zeros where punching is not possible */
+        IO_ZERO,      /* reads as zeros afterwards, space given back; zeros are written where punching is not possible */
         IO_ZERO_KEEP, /* likewise, space kept */
         IO_TRUNCATE,  /* off: new size; file->size follows (so: home thread). A write past the end does not change it */
-        IO_NOTIFY,    /* write 1 to the eventfd io->fd, which becomes O_NONBLOCK; a full counter is success. No depth limit */
+        IO_NOTIFY,    /* write 1 to the eventfd io->fd, which becomes O_NONBLOCK; a full counter is success. Not bound by
+                         the depth */
 };
 
 /* One operation. The caller's memory from engine_submit() until done(); iov[] too. Zero-initialise. */
@@ -59,7 +60,7 @@ struct engine_opts {
 struct engine;
 int engine_new(const struct engine_opts *opts, struct engine **ret); /* sentence noted on failure */
 void engine_free(struct engine *e);                                  /* nothing may be in flight; NULL is fine */
-const char *engine_describe(const struct engine *e); /* "io_uring (single issuer, deferred task run, ...)" for the log */
+const char *engine_describe(const struct engine *e); /* "io_uring (single issuer, ...)" for the log */
 
 /* Let the engine know a file it will see often (registered file). Optional; at most 64 a engine, more are ignored. */
 void engine_add_file(struct engine *e, struct file *f);
@@ -67,8 +68,8 @@ void engine_del_file(struct engine *e, struct file *f); /* nothing of it in flig
 
 void engine_submit(struct engine *e, struct io *io); /* cannot fail; done() tells */
 
-/* Watch a readable fd (kick eventfd, inbox). ready() runs on the engine's thread once per wake-up, edge-like: read it dry
- * or do not read it at all. The struct is the caller's until engine_unwatch() has called gone(). */
+/* Watch a readable fd (kick eventfd, inbox). ready() runs on the engine's thread once per wake-up, edge-like: read it
+ * dry or do not read it at all. The struct is the caller's until engine_unwatch() has called gone(). */
 struct engine_watch {
         int fd;
         void (*ready)(struct engine_watch *w);
@@ -82,8 +83,8 @@ void engine_unwatch(struct engine *e, struct engine_watch *w);
 
 /**
  * engine_wait - hand over what was submitted, wait for something to happen, run the callbacks of all that is complete.
- * @timeout_ns: 0 does not wait (and makes no system call when nothing is to be submitted or reaped), UINT64_MAX waits for ever.
- * Returns the number of callbacks run.
+ * @timeout_ns: 0 does not wait (and makes no system call when nothing is to be submitted or reaped), UINT64_MAX waits
+ * for ever. Returns the number of callbacks run.
  */
 unsigned engine_wait(struct engine *e, uint64_t timeout_ns);
 

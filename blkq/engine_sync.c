@@ -3,8 +3,9 @@
  * engine_sync.c - the engine of the tests: everything on the caller's thread, also on memory files, and always the same
  * for the same seed.
  *
- * A step is carried out at the moment it is chosen to complete. With a seed, each wait takes some of the pending steps in
- * random order, so a test sees late writes, overtaking and half-done batches; with seed 0 it takes all, in order.
+ * A step is carried out at the moment it is chosen to complete. With a seed, each wait takes some of the pending
+ * steps in random order, so a test sees late writes, overtaking and half-done batches; with seed 0 it takes all, in
+ * order.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -3,17 +3,17 @@
  * engine_uring.c - one io_uring for one thread.
  *
  * Invariants
- * - One io_uring_enter a round: uring_wait() submits, waits and lets deferred completions run in the same call. Two happen
- *   only when a round submits more than the ring holds.
+ * - One io_uring_enter a round: uring_wait() submits, waits and lets deferred completions run in the same call. Two
+ *   happen only when a round submits more than the ring holds.
  * - user_data is a pointer with its kind in the low bits: an io, a watch, or nothing we want to hear of.
- * - A watch is a multishot poll. It is either on @todo (to be armed, or going and to be cancelled) or settled. gone() is
- *   called when the poll's last CQE is here (the one without F_MORE), so the kernel holds nothing of it any more.
+ * - A watch is a multishot poll. It is either on @todo (to be armed, or going and to be cancelled) or settled. gone()
+ *   is called when the poll's last CQE is here (the one without F_MORE), so the kernel holds nothing of it any more.
  * - What finds no free SQE waits on @stalled and goes first in the next round.
  *
  * IO_NOTIFY is a WRITE of 8 bytes in the same submission, with RWF_NOWAIT. For an O_NONBLOCK eventfd the kernel does it
- * inline, at submit (seen on 6.18: the CQE is there when io_uring_enter returns, no io-wq thread). A blocking one would go to
- * an io-wq thread and a full one would wait for a reader who may never come; RWF_NOWAIT gives EAGAIN for both, and
- * engine_do_step() makes the eventfd non-blocking and writes, so this happens once an eventfd.
+ * inline, at submit (seen on 6.18: the CQE is there when io_uring_enter returns, no io-wq thread). A blocking one
+ * would go to an io-wq thread and a full one would wait for a reader who may never come; RWF_NOWAIT gives EAGAIN for
+ * both, and engine_do_step() makes the eventfd non-blocking and writes, so this happens once an eventfd.
  */
 #include <assert.h>
 #include <errno.h>
@@ -199,8 +199,8 @@ static void arm(struct io_uring_sqe *sqe, struct engine_watch *w)
         w->priv = w;
 }
 
-/* Not POLL_REMOVE: that one gives up (EALREADY) when a wake-up is on its way, this one never does. The poll's own last CQE
- * is what we wait for; how the cancel went is of no interest. */
+/* Not POLL_REMOVE: that one gives up (EALREADY) when a wake-up is on its way, this one never does. The poll's own
+ * last CQE is what we wait for; how the cancel went is of no interest. */
 static void cancel(struct io_uring_sqe *sqe, struct engine_watch *w)
 {
         io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)w | TAG_WATCH, 0);
@@ -440,8 +440,8 @@ static int set_up_ring(struct uring *u, const struct engine_opts *o, const char 
 
 static bool has_ops(struct uring *u)
 {
-        static const int needed[] = { IORING_OP_READ, IORING_OP_WRITE, IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC,
-                                      IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_FALLOCATE };
+        static const int needed[] = { IORING_OP_READ, IORING_OP_WRITE, IORING_OP_READV, IORING_OP_WRITEV,
+                                      IORING_OP_FSYNC, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_FALLOCATE };
         struct io_uring_probe *p = io_uring_get_probe_ring(&u->ring);
         bool all = p;
 

@@ -2,9 +2,9 @@
 /*
  * epoll_watch.c - see epoll_watch.h.
  *
- * An unwatched struct stays the set's until gone(), which is called at the end of a wait: an event of it that was fetched
- * before finds it going, never freed. Each watch has its own dup() of the fd (kept in w->priv as fd + 1), because a front
- * end may give the same eventfd for two rings and epoll takes an fd only once.
+ * An unwatched struct stays the set's until gone(), which is called at the end of a wait: an event of it that was
+ * fetched before finds it going, never freed. Each watch has its own dup() of the fd (kept in w->priv as fd + 1),
+ * because a front end may give the same eventfd for two rings and epoll takes an fd only once.
  */
 #include "epoll_watch.h"
 

@@ -6,12 +6,12 @@
  * round, so each poster's tasks keep their order. Nobody can lose or delay anybody else's task.
  *
  * Sleep: who pushes and who goes to sleep agree through @asleep. The owner says "asleep", then looks at the inbox; a
- * poster pushes, then looks at @asleep. With a full barrier between on both sides ([A] and [B]) one of them sees the other,
- * so a task never waits in front of a sleeping thread. Only the poster that turns @asleep off writes the eventfd. The
- * eventfd is never read: its watch is edge-like.
+ * poster pushes, then looks at @asleep. With a full barrier between on both sides ([A] and [B]) one of them sees the
+ * other, so a task never waits in front of a sleeping thread. Only the poster that turns @asleep off writes the
+ * eventfd. The eventfd is never read: its watch is edge-like.
  *
- * Kicks: @quiet is true from a poll that found work to the next sleep. Before sleeping the pollers are told to want kicks
- * again and are asked once more; whoever finds something then keeps the thread awake.
+ * Kicks: @quiet is true from a poll that found work to the next sleep. Before sleeping the pollers are told to want
+ * kicks again and are asked once more; whoever finds something then keeps the thread awake.
  */
 #include "qthread.h"
 
@@ -85,7 +85,8 @@ void qthread_post(struct qthread *t, struct qtask *task)
 
         do
                 task->node[0] = top;
-        while (!atomic_compare_exchange_weak_explicit(&t->inbox, &top, task, memory_order_seq_cst, memory_order_relaxed));
+        while (!atomic_compare_exchange_weak_explicit(&t->inbox, &top, task, memory_order_seq_cst,
+                                                      memory_order_relaxed));
         /* [A] the seq_cst exchange above, before this load; pairs with [B] in may_sleep() */
         if (atomic_load_explicit(&t->asleep, memory_order_seq_cst) &&
             atomic_exchange_explicit(&t->asleep, false, memory_order_seq_cst)) {

@@ -22,9 +22,9 @@ struct qthread_opts {
         bool inline_loop;          /* start no thread: the caller turns the loop with qthread_run() (tools, tests) */
 };
 
-/* The thread (inline: the caller's) is registered with RCU as long as the qthread lives: rcu_read_lock() may be used. */
+/* The thread (inline: the caller's) is registered with RCU while the qthread lives: rcu_read_lock() may be used. */
 int qthread_new(const struct qthread_opts *opts, struct qthread **ret);
-/* Stops and joins; its disks and rings must be gone and no other thread may still be inside qthread_post(). NULL is fine. */
+/* Stops and joins; its disks and rings must be gone, nobody may still be inside qthread_post(). NULL is fine. */
 void qthread_free(struct qthread *t);
 
 struct engine *qthread_engine(struct qthread *t);
@@ -42,8 +42,9 @@ void qthread_post(struct qthread *t, struct qtask *task);
 /* Work that can be found by looking (avail rings). poll() returns whether it found any. On-thread calls only. */
 struct qpoller {
         bool (*poll)(struct qpoller *p);
-        void (*quiet)(struct qpoller *p, bool quiet); /* true: we spin, kicks are not needed; false: about to sleep. After
-                                                         false poll() is asked once more, so nothing is lost. May be NULL */
+        void (*quiet)(struct qpoller *p, bool quiet); /* true: we are awake, kicks are not needed; false: about to
+                                                         sleep. After false poll() is asked once more, so nothing is
+                                                         lost. May be NULL */
         struct list link;
 };
 void qthread_add_poller(struct qthread *t, struct qpoller *p);
@@ -67,5 +68,5 @@ void qthread_timer_cancel(struct qthread *t, struct qtimer *tm);
 
 /* inline_loop only: turn the loop until *done is true (set by a callback). */
 void qthread_run(struct qthread *t, const bool *done);
-/* inline_loop only: one round; @timeout_ns as in engine_wait(). Does not wait when the round itself found work to do. */
+/* inline_loop only: one round; @timeout_ns as in engine_wait(). Does not wait when the round itself found work. */
 void qthread_run_once(struct qthread *t, uint64_t timeout_ns);

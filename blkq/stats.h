@@ -23,5 +23,5 @@ struct blk_stats {
 };
 
 void stats_account(struct op_stats *s, uint64_t bytes, uint64_t ns, int res);
-/* The latency that @fraction (0..1) of all requests stayed below, in ns: the upper bound of its bucket. 0: none counted. */
+/* The latency that @fraction (0..1) of all requests stayed below, in ns: the upper bound of its bucket. 0: none. */
 uint64_t stats_quantile(const struct op_stats *s, double fraction);

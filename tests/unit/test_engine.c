@@ -100,7 +100,7 @@ static void world_open(struct world *w)
         close(fd);
         assert_int_equal(file_open(w->path, w->file_flags | FILE_NO_LOCK, &w->f), 0);
         unlink(w->path);
-        assert_int_equal(fcntl(w->f->fd, F_GETFL) & O_NONBLOCK, 0); /* io_uring would answer EAGAIN instead of waiting */
+        assert_int_equal(fcntl(w->f->fd, F_GETFL) & O_NONBLOCK, 0); /* or io_uring would not wait */
         assert_int_equal(engine_new(&w->opts, &w->e), 0);
         w->buf = aligned_alloc(4096, BUF_BYTES);
         w->back = aligned_alloc(4096, BUF_BYTES);
@@ -254,6 +254,26 @@ static void notify(struct world *w)
         notify_kind(w, 0); /* a front end may give us one that blocks */
 }
 
+/* Notifications know no depth limit: more than the ring holds, in either direction, and nothing is lost. */
+static void many_notifications(struct world *w)
+{
+        enum { N = 1000 };
+        AUTO(closep) int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        struct op *op = calloc(N, sizeof(*op));
+        uint64_t n = 0;
+
+        for (unsigned i = 0; i < N; i++) {
+                op[i].io = (struct io){ .op = IO_NOTIFY, .fd = fd, .done = op_done };
+                engine_submit(w->e, &op[i].io);
+        }
+        run_dry(w);
+        for (unsigned i = 0; i < N; i++)
+                assert_true(op[i].calls == 1 && op[i].res == 0);
+        assert_int_equal(read(fd, &n, sizeof(n)), sizeof(n));
+        assert_int_equal(n, N);
+        free(op);
+}
+
 struct seen {
         struct engine_watch w;
         unsigned ready, gone;
@@ -351,7 +371,8 @@ static void taps(struct world *w)
 }
 
 static void (*const facts[])(struct world *w) = {
-        write_then_read, vectors, end_of_file, zero_and_truncate, depth_overflow, notify, watches, wait_times_out, taps,
+        write_then_read, vectors, end_of_file, zero_and_truncate, depth_overflow, notify, many_notifications, watches,
+        wait_times_out, taps,
         errors_and_faults, /* last: spoils the fd */
 };
 
@@ -436,7 +457,7 @@ static void test_falls_back_to_threads(void **state)
         fault_arm(NULL);
 }
 
-/* --- the sync engine's order ---------------------------------------------------------------------------------------- */
+/* --- the sync engine's order -------------------------------------------------------------------------------------- */
 
 static unsigned order[32], ordered;
 
@@ -488,7 +509,7 @@ static void test_seed_decides_order(void **state)
                 assert_int_equal(d[i], i);
 }
 
-/* --- short transfers -------------------------------------------------------------------------------------------------- */
+/* --- short transfers ---------------------------------------------------------------------------------------------- */
 
 static ssize_t (*whole_pread)(struct file *f, void *buf, size_t len, uint64_t off);
 static ssize_t (*whole_pwrite)(struct file *f, const void *buf, size_t len, uint64_t off);

@@ -27,7 +27,8 @@ static const enum engine_kind kinds[] = { ENGINE_AUTO, ENGINE_THREADS };
 
 static struct qthread *start(enum engine_kind kind, unsigned poll_us, bool inlined)
 {
-        struct qthread_opts o = { .name = "test", .engine = { .kind = kind }, .poll_us = poll_us, .inline_loop = inlined };
+        struct qthread_opts o = { .name = "test", .engine = { .kind = kind }, .poll_us = poll_us,
+                                  .inline_loop = inlined };
         struct qthread *t;
 
         assert_int_equal(qthread_new(&o, &t), 0);
