@@ -4,7 +4,8 @@
  *
  * Invariants
  * - An io is in exactly one place: on its way to a worker (@queue), with a worker, or on @done. Both lists are
- *   guarded by @lock; a worker touches nothing else of the engine, and of the io only what engine_step() and the kernel call need.
+ *   guarded by @lock; a worker touches nothing else of the engine, and of the io only what engine_step() and the kernel
+ *   call need.
  * - Results travel in rest[1].iov_len (steps use rest[0] only).
  * - @woken is true from a worker's eventfd write until the owner has seen it: one write a batch, not one an operation.
  */
