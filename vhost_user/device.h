@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "blkq/qthread.h"
+#include "common/log.h"
 #include "vhost_user/chain.h"
 
 struct ring;
@@ -37,6 +38,7 @@ struct vu_device_ops {
 struct vu_device {
         const struct vu_device_ops *ops;
         const char *name;           /* for log lines */
+        struct log_limit limit;     /* of lines that front ends provoke, however often they reconnect; control thread */
         uint64_t features;          /* offered, without VU_F_PROTOCOL_FEATURES */
         unsigned num_queues;        /* 1..256 */
         struct qthread **threads;   /* queue i lives on threads[(first + i) % nthreads] */

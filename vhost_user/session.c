@@ -42,7 +42,6 @@ struct session {
         struct mem_table *mem;
         int backend_fd; /* our way to say something unasked; -1: none */
         unsigned pending;
-        struct log_limit limit;
 
         /* The message in hand: */
         uint32_t request;
@@ -466,7 +465,7 @@ static const struct handler *handler_of(const struct session *s, const struct wi
 
 static void close_because(struct session *s, int r)
 {
-        log_limited(&s->limit, LOG_LVL_WARN, "%s: front end closed: %s", s->dev->name, err_text(r));
+        log_limited(&s->dev->limit, LOG_LVL_WARN, "%s: front end closed: %s", s->dev->name, err_text(r));
         err_clear();
         session_close(s);
 }
@@ -481,7 +480,7 @@ static void finish_message(struct session *s)
                 return;
         }
         if (s->result < 0)
-                log_limited(&s->limit, LOG_LVL_WARN, "%s: %s refused: %s", s->dev->name, handlers[s->request].name,
+                log_limited(&s->dev->limit, LOG_LVL_WARN, "%s: %s refused: %s", s->dev->name, handlers[s->request].name,
                             err_text(s->result));
         err_clear();
         if (s->answer_len)
@@ -518,7 +517,7 @@ static void on_gone(struct wire *w, int reason)
                 close_because(s, reason);
                 return;
         }
-        log_info("%s: front end disconnected", s->dev->name);
+        log_limited(&s->dev->limit, LOG_LVL_INFO, "%s: front end disconnected", s->dev->name);
         session_close(s);
 }
 
@@ -584,7 +583,7 @@ static void ring_trouble(struct ring *r, const char *why, bool memory_gone)
 {
         struct session *s = r->owner;
 
-        log_limited(&s->limit, LOG_LVL_WARN, "%s: queue %u is broken: %s", s->dev->name, r->index, why);
+        log_limited(&s->dev->limit, LOG_LVL_WARN, "%s: queue %u is broken: %s", s->dev->name, r->index, why);
         if (memory_gone)
                 session_close(s);
 }

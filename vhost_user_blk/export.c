@@ -35,7 +35,6 @@ struct export {
         int fd; /* -1 when stopping */
         struct loop_watch watch;
         struct loop_timer pause; /* out of file descriptors: accept again later */
-        struct log_limit limit;
         struct blk_device dev;
         struct session *session; /* NULL: nobody is connected */
         char *name;
@@ -152,9 +151,9 @@ static void welcome(struct export *x, int fd)
         int r = session_new(x->loop, &x->dev.vu, fd, on_ended, x, &x->session);
 
         if (r < 0)
-                log_warn("%s: cannot serve a front end: %s", x->name, err_text(r));
+                log_limited(&x->dev.vu.limit, LOG_LVL_WARN, "%s: cannot serve a front end: %s", x->name, err_text(r));
         else
-                log_info("%s: front end connected", x->name);
+                log_limited(&x->dev.vu.limit, LOG_LVL_INFO, "%s: front end connected", x->name);
         err_clear();
 }
 
@@ -172,13 +171,13 @@ static void on_connect(struct loop_watch *w, uint32_t events)
         if (fd < 0) {
                 if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS)
                         return; /* the peer is gone again */
-                log_limited(&x->limit, LOG_LVL_WARN, "%s: cannot accept a front end: %m", x->name);
+                log_limited(&x->dev.vu.limit, LOG_LVL_WARN, "%s: cannot accept a front end: %m", x->name);
                 loop_unwatch(x->loop, &x->watch);
                 loop_timer_set(x->loop, &x->pause, ACCEPT_PAUSE_NS);
                 return;
         }
         if (x->session) {
-                log_limited(&x->limit, LOG_LVL_WARN, "%s: a second front end was turned away; the disk is in use",
+                log_limited(&x->dev.vu.limit, LOG_LVL_WARN, "%s: a second front end was turned away; the disk is in use",
                             x->name);
                 close(fd);
                 return;
