@@ -180,17 +180,17 @@ int qcow2_map(struct fmt_image *img, uint64_t off, uint64_t len, struct extent *
 {
         struct qcow2_image *q = qcow2_of(img);
         unsigned n = 0;
+        int r = 0;
 
         while (len) {
                 struct extent e;
-                int r = map_one(q, off, len, &e);
 
-                if (r < 0)
-                        return n ? (int)n : r;
-                if (!add_extent(ext, &n, max, &e))
+                r = map_one(q, off, len, &e);
+                if (r < 0 || !add_extent(ext, &n, max, &e))
                         break;
                 off += e.len;
                 len -= e.len;
         }
-        return (int)n;
+        tcache_looked();
+        return n ? (int)n : r;
 }

@@ -172,6 +172,8 @@ void table_set_top(struct qcow2_image *q, struct qcow2_table *t, uint64_t i, uin
 /* Any thread, inside rcu_read_lock() or on home. NULL: not cached. */
 struct page *tcache_find(struct qcow2_image *q, struct qcow2_table *t, uint64_t no);
 
+void tcache_looked(void); /* a lookup is over (for thread sanitizers; nothing otherwise) */
+
 /* Home. 0, or -EAGAIN (the miss is remembered for want()). The top entry is not 0. */
 int tcache_get(struct qcow2_image *q, struct qcow2_table *t, uint64_t no, struct page **ret);
 int tcache_get_leaf(struct qcow2_image *q, struct qcow2_table *t, uint64_t top_index); /* all pages of one leaf */

@@ -25,6 +25,31 @@
 #define see(p) __atomic_load_n(&(p), __ATOMIC_ACQUIRE)
 #define publish(p, v) __atomic_store_n(&(p), (v), __ATOMIC_RELEASE)
 
+/*
+ * A grace period of liburcu is invisible to thread sanitizers. In their builds they are told: every lookup that has ended
+ * comes before the memory is freed. A lookup that has not ended by then is still reported.
+ */
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+static char grace;
+/* rcu_barrier() hands memory between threads by means that a sanitizer does not see; it is liburcu's own. */
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+        return "race:urcu_memb_barrier\n";
+}
+#define looked() __tsan_release(&grace)
+#define grace_over() __tsan_acquire(&grace)
+#else
+#define looked() ((void)0)
+#define grace_over() ((void)0)
+#endif
+
+void tcache_looked(void)
+{
+        looked();
+}
+
 struct page_load {
         struct fmt_batch b;
         struct list link;
@@ -76,11 +101,13 @@ static void page_free(struct page *p)
 
 static void page_free_rcu(struct rcu_head *head)
 {
+        grace_over();
         page_free(container_of(head, struct page, rcu));
 }
 
 static void dir_free_rcu(struct rcu_head *head)
 {
+        grace_over();
         free(container_of(head, struct page_dir, rcu));
 }
 
@@ -153,9 +180,11 @@ static void page_drop(struct qcow2_image *q, struct page *p)
         publish(d->page[p->no % q->pages_per_leaf], NULL);
         if (--d->npages == 0) {
                 publish(*slot, NULL);
+                looked();
                 call_rcu(&d->rcu, dir_free_rcu);
         }
         q->cache.npages--;
+        looked();
         call_rcu(&p->rcu, page_free_rcu);
 }
 
