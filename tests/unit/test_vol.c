@@ -249,6 +249,56 @@ static void test_close_settles(void **state)
         vf_compare("disk", "qcow2", model, MIB);
 }
 
+/* Packed clusters are unpacked by workers; written ones are unpacked for the copy-up. */
+static void test_compressed(void **state)
+{
+        AUTO(freep) unsigned char *model = malloc(MIB), *got = malloc(MIB);
+        AUTO(freep) char *a = pattern(4096, 'a');
+        struct rig g;
+        FILE *f;
+
+        (void)state;
+        for (unsigned i = 0; i < MIB; i++)
+                model[i] = (unsigned char)(i / 512 + 1);
+        f = fopen("plain", "w");
+        assert_non_null(f);
+        assert_int_equal(fwrite(model, 1, MIB, f), MIB);
+        fclose(f);
+        assert_int_equal(system("qemu-img convert -c -O qcow2 plain disk"), 0);
+        vf_open(&g, "disk", &qcow2_opts, &sync_engine);
+        assert_int_equal(vf_do(&g, BLK_READ, 0, 0, MIB, got), 0);
+        assert_memory_equal(got, model, MIB);
+        assert_int_equal(vf_do(&g, BLK_READ, 0, CLUSTER - 512, 1024, got), 0);
+        assert_memory_equal(got, model + CLUSTER - 512, 1024);
+        assert_int_equal(vf_do(&g, BLK_WRITE, 0, 3 * CLUSTER + 512, 4096, a), 0);
+        memcpy(model + 3 * CLUSTER + 512, a, 4096);
+        assert_int_equal(vf_do(&g, BLK_READ, 0, 0, MIB, got), 0);
+        assert_memory_equal(got, model, MIB);
+        assert_int_equal(vf_close(&g), 0);
+        assert_int_equal(vf_check("disk"), 0);
+        vf_compare("disk", "qcow2", model, MIB);
+}
+
+/* A mapped request on its own thread meets nobody; the counters tell which road was taken. */
+static void test_common_road(void **state)
+{
+        AUTO(freep) char *a = pattern(4096, 'a'), *two = pattern(8192, 0);
+        struct rig g;
+
+        (void)state;
+        vf_create("disk", "qcow2", "", MIB, NULL);
+        vf_open(&g, "disk", &qcow2_opts, &sync_engine);
+        assert_int_equal(vf_do(&g, BLK_WRITE, 0, 0, 4096, a), 0);
+        assert_int_equal(port_stats(g.port)->fast, 0);
+        assert_int_equal(vf_do(&g, BLK_WRITE, 0, 4096, 4096, a), 0);
+        assert_int_equal(vf_do(&g, BLK_READ, 0, 0, 8192, two), 0);
+        assert_int_equal(port_stats(g.port)->fast, 2);
+        assert_int_equal(port_stats(g.port)->op[STATS_WRITE].bytes, 8192);
+        assert_int_equal(port_stats(g.port)->op[STATS_READ].count, 1);
+        assert_int_equal(port_in_flight(g.port), 0);
+        assert_int_equal(vf_close(&g), 0);
+}
+
 /* --- every operation fails once ------------------------------------------------------------------------------------- */
 
 struct script_op {
@@ -361,6 +411,8 @@ int main(void)
                 cmocka_unit_test(test_flushes_are_shared),
                 cmocka_unit_test(test_failed_flush_is_for_good),
                 cmocka_unit_test(test_close_settles),
+                cmocka_unit_test(test_compressed),
+                cmocka_unit_test(test_common_road),
                 cmocka_unit_test(test_every_operation_fails_once),
         };
 

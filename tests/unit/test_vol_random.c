@@ -307,8 +307,8 @@ static void test_model(void **state)
                 struct engine_opts sync = { .kind = ENGINE_SYNC, .seed = seed + i }, uring = { .kind = ENGINE_AUTO };
 
                 print_message("%s\n", kinds[i].what);
-                run_model(&kinds[i], &sync, 3, 700);
-                run_model(&kinds[i], &uring, 1, 700);
+                run_model(&kinds[i], &sync, 2, 400);
+                run_model(&kinds[i], &uring, 1, 300);
         }
 }
 
@@ -381,8 +381,8 @@ static void test_threads(void **state)
         (void)state;
         for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
                 print_message("%s\n", kinds[i].what);
-                run_threads(&kinds[i], i % 2 ? ENGINE_AUTO : ENGINE_THREADS, false, 600);
-                run_threads(&kinds[i], i % 2 ? ENGINE_THREADS : ENGINE_AUTO, true, 600);
+                run_threads(&kinds[i], i % 2 ? ENGINE_AUTO : ENGINE_THREADS, false, 300);
+                run_threads(&kinds[i], i % 2 ? ENGINE_THREADS : ENGINE_AUTO, true, 300);
         }
 }
 
