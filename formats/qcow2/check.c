@@ -277,7 +277,7 @@ static int check_file(struct checker *c, struct file *file)
         r = qcow2_header_read(file, QCOW2_REPAIRING, &c->t.h);
         if (r == 0)
                 r = qcow2_header_usable(&c->t.h, false);
-        c->clusters = qcow2_file_clusters(file, c->t.h.cluster_bits);
+        c->t.clusters = qcow2_file_clusters(file, c->t.h.cluster_bits);
         if (r == 0)
                 r = check_own_tables(c);
         if (r == 0)

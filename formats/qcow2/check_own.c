@@ -13,8 +13,8 @@
 
 static bool in_file(const struct checker *c, uint64_t off, uint64_t len)
 {
-        return len == 0 || ((off >> c->t.h.cluster_bits) < c->clusters &&
-                            ((off + len - 1) >> c->t.h.cluster_bits) < c->clusters && off + len > off);
+        return len == 0 || ((off >> c->t.h.cluster_bits) < c->t.clusters &&
+                            ((off + len - 1) >> c->t.h.cluster_bits) < c->t.clusters && off + len > off);
 }
 
 /* A table whose place was checked when it was read. */
@@ -111,7 +111,7 @@ static int own_bitmaps(struct checker *c)
 static int load_block(struct checker *c, uint64_t index, uint8_t *buf)
 {
         uint64_t per = refcount_per_block(c->t.h.cluster_size, c->t.h.refcount_order), first = index * per;
-        uint64_t end = min_u64(first + per, c->clusters);
+        uint64_t end = min_u64(first + per, c->t.clusters);
         int r = file_pread(c->t.file, buf, c->t.h.cluster_size, c->t.blocks[index]);
 
         for (uint64_t i = first; r == 0 && i < end; i++) {

@@ -17,16 +17,15 @@ struct checker {
         struct qcow2_txn t;
         struct fmt_check *chk;
         struct qcow2_snapshots snaps;
-        uint64_t clusters; /* of the file */
         bool only_refcounts; /* repair refcounts and COPIED bits, refuse anything else (dirty images) */
 
-        bool blind;        /* something could not be read, so what is counted is not all: repair nothing */
-        bool bad_structure;/* refcount table or blocks cannot be used as they are */
-        uint64_t flaws;    /* entries that point nowhere or carry wrong bits */
-        uint64_t low;      /* refcounts that are too small */
-        uint64_t copied;   /* COPIED bits that are wrong */
+        bool blind;         /* something could not be read, so what is counted is not all: repair nothing */
+        bool bad_structure; /* refcount table or blocks cannot be used as they are */
+        uint64_t flaws;     /* entries that point nowhere or carry wrong bits */
+        uint64_t low;       /* refcounts that are too small */
+        uint64_t copied;    /* COPIED bits that are wrong */
         uint64_t leaks;
-        const char *whose; /* tree being walked, for sentences */
+        const char *whose;  /* tree being walked, for sentences */
 };
 
 /* One finding, counted and told. @kind: FINDING_CORRUPTION or FINDING_LEAK. */

@@ -41,7 +41,7 @@ int qcow2_table_read(struct file *file, uint64_t off, uint64_t entries, uint64_t
 static int load_block(struct qcow2_txn *t, uint64_t index, uint8_t *buf)
 {
         uint64_t per = refcount_per_block(t->h.cluster_size, t->h.refcount_order), first = index * per;
-        uint64_t end = min_u64(first + per, qcow2_file_clusters(t->file, t->h.cluster_bits));
+        uint64_t end = min_u64(first + per, t->clusters);
         int r = file_pread(t->file, buf, t->h.cluster_size, t->blocks[index]);
 
         for (uint64_t i = first; r == 0 && i < end; i++) {
@@ -123,8 +123,10 @@ int qcow2_txn_begin(struct qcow2_txn *t, struct file *file)
                 if (r == 0)
                         r = qcow2_header_read(file, 0, &t->h);
         }
-        if (r == 0)
-                r = load_refcounts(t);
+        if (r < 0)
+                return r;
+        t->clusters = qcow2_file_clusters(file, t->h.cluster_bits);
+        r = load_refcounts(t);
         return r < 0 ? r : mark_own_clusters(t);
 }
 

@@ -18,6 +18,7 @@ struct qcow2_txn {
         struct file *file;     /* borrowed */
         struct qcow2_header h; /* as it shall become */
         struct refmap refs;    /* refcounts as they shall become */
+        uint64_t clusters;     /* of the file when it was begun: no old entry may point beyond */
 
         /* The refcount structure that the file has now, as far as it is counted in refs; commit replaces it. */
         uint64_t *blocks; /* owned: offsets of the blocks; 0: none there */
