@@ -12,15 +12,24 @@
 #include "checker.h"
 #include "common/err.h"
 
+/*
+ * A table that moves may have been shared with data by mistake, whose COPIED bit is right only then: again, until nothing
+ * changes. Once is enough for all but badly damaged images.
+ */
+#define MAX_ROUNDS 8
+
 static int repair_active(struct checker *c)
 {
         AUTO(freep) uint64_t *l1 = NULL;
-        bool changed = false;
+        bool changed = true, moved = false;
         int r = qcow2_table_read(c->t.file, c->t.h.l1_offset, c->t.h.l1_entries, &l1);
 
-        if (r == 0)
+        for (int i = 0; r == 0 && changed && i < MAX_ROUNDS; i++) {
                 r = qcow2_tree_settle(&c->t, l1, c->t.h.l1_entries, true, NULL, &changed);
-        if (r == 0 && changed)
+                moved |= changed;
+                c->t.clusters = UINT64_MAX; /* no old entry is left; new ones may point to where the file has grown */
+        }
+        if (r == 0 && moved)
                 r = qcow2_l1_replace(&c->t, l1, c->t.h.l1_entries);
         return r;
 }
@@ -63,10 +72,10 @@ int check_repair(struct checker *c)
                 return err_note(-EIO, "the image was not closed cleanly and has damaged tables; 'check -r all' can repair it");
         if (c->blind || (!chk->fix_all && (wrong || !c->leaks)) || (!wrong && !c->leaks && !marked))
                 return 0;
-        if (wrong || c->leaks) /* counts that change make COPIED bits change */
-                r = repair_active(c);
-        if (r == 0 && c->flaws)
+        if (c->flaws)
                 r = repair_snapshots(c);
+        if (r == 0 && (wrong || c->leaks)) /* counts that change make COPIED bits of the active tree change: it comes last */
+                r = repair_active(c);
         if (r < 0)
                 return r;
         if (chk->fix_all && !c->only_refcounts)

@@ -40,13 +40,10 @@ static uint64_t clusters_of(const struct resizer *z, uint64_t bytes)
 /* The L2 table of an L1 entry into z->l2; all zeros when there is none. */
 static int load_l2(struct resizer *z, uint64_t i)
 {
-        uint64_t fixed;
-        const char *flaw = qcow2_l1e_flaw(&z->t, z->l1[i], &fixed);
+        uint64_t off = l1e_offset(z->l1[i]); /* checked by load(), or made by us since */
 
-        if (flaw)
-                return err_note(-EIO, "L1 entry %" PRIu64 " %s; 'check -r all' can repair that", i, flaw);
         memset(z->l2, 0, z->t.h.cluster_size);
-        return fixed ? file_pread(z->t.file, z->l2, z->t.h.cluster_size, l1e_offset(fixed)) : 0;
+        return off ? file_pread(z->t.file, z->l2, z->t.h.cluster_size, off) : 0;
 }
 
 static int drop_entry(struct resizer *z, uint64_t i, bool *changed)
@@ -191,6 +188,12 @@ static int load(struct resizer *z, uint64_t size)
         AUTO(freep) uint64_t *l1 = NULL;
         int r = qcow2_table_read(z->t.file, z->t.h.l1_offset, z->t.h.l1_entries, &l1);
 
+        for (uint64_t i = 0, fixed; r == 0 && i < z->t.h.l1_entries; i++) {
+                const char *flaw = qcow2_l1e_flaw(&z->t, l1[i], &fixed);
+
+                if (flaw)
+                        return err_note(-EIO, "L1 entry %" PRIu64 " %s; 'check -r all' can repair that", i, flaw);
+        }
         if (r < 0)
                 return r;
         z->entries = z->t.h.l1_entries;
