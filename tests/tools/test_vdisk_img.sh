@@ -40,9 +40,9 @@ works() {
 # refuses CODE PATTERN ARGS...: that exit code, one sentence that matches, and the directory is as it was
 refuses() {
         local code=$1 pattern=$2 before after; shift 2
-        rm -f v.out v.err; before=$(ls -lA --time-style=+ . | sort)
+        rm -f v.out v.err; before=$(find . -printf '%p %s %y\n' | sort)
         "$img" "$@" >/dev/null 2>"$dir.err"; local v=$?
-        after=$(ls -lA --time-style=+ . | sort)
+        after=$(find . -printf '%p %s %y\n' | sort)
         mv "$dir.err" v.err
         [ "$before" = "$after" ] || { bad "$* left something behind"; diff <(echo "$before") <(echo "$after"); }
         if [ $v = "$code" ] && [ "$(wc -l <v.err)" = 1 ] && grep -q -- "^vdisk-img: .*$pattern" v.err; then ok; else
