@@ -2,8 +2,8 @@
 /*
  * virtio 1.2, 2.7.5 (descriptor table) and 2.7.5.3 (indirect descriptors).
  *
- * A walk is bounded twice: by the steps a table allows (a chain has no more descriptors than its table, so a longer one is a
- * loop), and by CHAIN_MAX_IOV.
+ * A walk is bounded twice: by the steps a table allows (a chain has no more descriptors than its table, so a longer
+ * one is a loop), and by CHAIN_MAX_IOV.
  */
 #include "chain.h"
 

@@ -11,7 +11,8 @@
 
 #include "vhost_user/guest_mem.h"
 
-#define CHAIN_MAX_IOV 192 /* 128 descriptors (seg_max 126, header, status), and room for odd framing and region borders */
+/* 128 descriptors (seg_max 126, header, status), and room for odd framing and borders of regions. */
+#define CHAIN_MAX_IOV 192
 #define CHAIN_MIN_TABLE 128 /* an indirect table may have so many whatever the queue size: drivers go by seg_max */
 
 /* First the nread pieces that the device may read, then nwrite that it may write, in guest order. */

@@ -3,8 +3,9 @@
  * guest_mem.h - the only room that touches a guest's memory.
  *
  * The guest writes to all of it while we look. So: a guest address becomes host memory only together with its length;
- * bytes are copied out once and the copy is used; ring indices are single atomic loads and stores. Any thread that holds
- * the table. With GM_FETCH_HOOK (test builds) every read is told to gm_fetch_hook, so a test sees a byte fetched twice.
+ * bytes are copied out once and the copy is used; ring indices are single atomic loads and stores. Any thread that
+ * holds the table. With GM_FETCH_HOOK (test builds) every read is told to gm_fetch_hook, so a test sees a byte
+ * fetched twice.
  */
 #pragma once
 
@@ -26,7 +27,8 @@ extern void (*gm_fetch_hook)(const void *host, size_t len);
  */
 int gm_translate(const struct mem_table *mt, uint64_t addr, uint64_t len, struct iovec *iov, unsigned max);
 
-/* Host memory of [user, user + len) in the front end's address space, all in one region and aligned; NULL: there is none. */
+/* Host memory of [user, user + len) in the front end's address space, all in one region and aligned; NULL: there is
+ * none. */
 void *gm_ring_part(const struct mem_table *mt, uint64_t user, size_t len, size_t align);
 
 /* Copy bytes out, once. */

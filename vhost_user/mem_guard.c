@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Invariants:
- *   - A slot is published by its len (release) and taken back by len = 0, both under the lock; the handler takes no lock.
- *   - A mapping outlives every access to it, so the slot that the handler looks for cannot change under its eyes; others may,
- *     therefore it reads a slot twice.
+ *   - A slot is published by its len (release) and taken back by len = 0, both under the lock; the handler takes none.
+ *   - A mapping outlives every access to it, so the slot that the handler looks for cannot change under its eyes;
+ *     others may, therefore it reads a slot twice.
  *   - The handler calls nothing but mmap(), which on Linux is a bare system call.
  */
 #include "mem_guard.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Invariants:
- *   - A region that made it into a table is backed by its file to its last byte at that moment, and nothing in it wraps.
+ *   - A region that made it into a table was backed by its file to its last byte then, and nothing in it wraps.
  *   - map->refs counts the regions (of all tables) that point at it. Counters are plain: control thread only.
  */
 #include "mem_table.h"
@@ -87,7 +87,8 @@ static int map_region(const struct vu_region *want, int fd, struct mem_region *r
 
         if (!m)
                 return -ENOMEM;
-        /* Ask that the file cannot be cut short any more. Some front ends do not allow it: then mem_guard.c is the net. */
+        /* Ask that the file cannot be cut short any more. Some front ends do not allow it: then mem_guard.c is the
+         * net. */
         (void)fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK);
         m->addr = r < 0 ? MAP_FAILED
                         : mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, (off_t)start);

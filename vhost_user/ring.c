@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Invariants:
- *   - Control and the queue thread meet in order_task, done_task and trouble_task only. One order is out at a time, so its
- *     answer needs no queue.
- *   - Every request holds its view; a view goes home to control when it is not the ring's any more and has no users. The
- *     views of a ring are home before the answer to its STOP, since the loop keeps order.
+ *   - Control and the queue thread meet in order_task, done_task and trouble_task only. One order is out at a time, so
+ *     its answer needs no queue.
+ *   - Every request holds its view; a view goes home to control when it is not the ring's any more and has no users.
+ *     The views of a ring are home before the answer to its STOP, since the loop keeps order.
  *   - What is pushed is published, and the guest notified, once a round of the thread (round_end).
  */
 #include "ring.h"
@@ -23,7 +23,7 @@
 
 #define POLL_PERIOD_NS NS_PER_MS /* a ring without a kick fd is looked at so often while the thread has nothing else */
 
-/* --- views ------------------------------------------------------------------------------------------------------ */
+/* --- views ------------------------------------------------------------------------------------------------------- */
 
 void mem_view_free(struct mem_view *v)
 {
@@ -55,7 +55,7 @@ static void view_send_home(struct mem_view *v)
         loop_post(v->loop, &v->home);
 }
 
-/* --- bells ------------------------------------------------------------------------------------------------------ */
+/* --- bells ------------------------------------------------------------------------------------------------------- */
 
 static void bell_ring(struct ring *r, struct ring_bell *b)
 {
@@ -104,7 +104,7 @@ static void err_done(struct io *io, int res)
         bell_done(r, &r->err);
 }
 
-/* --- trouble ---------------------------------------------------------------------------------------------------- */
+/* --- trouble ----------------------------------------------------------------------------------------------------- */
 
 static void trouble_arrived(struct loop_task *t)
 {
@@ -138,7 +138,7 @@ static void check_memory(struct ring *r)
                 report(r, NULL);
 }
 
-/* --- the common road -------------------------------------------------------------------------------------------- */
+/* --- the common road --------------------------------------------------------------------------------------------- */
 
 static void at_round_end(struct ring *r)
 {
@@ -233,8 +233,8 @@ static void ring_quiet(struct qpoller *p, bool quiet)
         vq_want_kicks(&r->vq, !quiet);
 }
 
-/* The thread is awake, so it polls this round: there is nothing else to do. The eventfd is never read, its counter does not
- * matter (every write wakes the watch), and so a kick costs us no system call. */
+/* The thread is awake, so it polls this round: there is nothing else to do. The eventfd is never read, its counter does
+ * not matter (every write wakes the watch), and so a kick costs us no system call. */
 static void on_kick(struct engine_watch *w)
 {
         (void)w;
@@ -247,7 +247,7 @@ static void on_poll_timer(struct qtimer *t)
         qthread_timer_set(r->thread, t, POLL_PERIOD_NS);
 }
 
-/* --- orders ----------------------------------------------------------------------------------------------------- */
+/* --- orders ------------------------------------------------------------------------------------------------------ */
 
 static void answer_arrived(struct loop_task *t)
 {

@@ -2,8 +2,8 @@
 /*
  * ring.h - a vring at work: a virtqueue on its queue thread, with kick, call and err eventfds.
  *
- * The control thread owns it while it is not running; while it runs, control changes it by ring_order() only, one order at
- * a time, each answered by done() on the control thread.
+ * The control thread owns it while it is not running; while it runs, control changes it by ring_order() only, one
+ * order at a time, each answered by done() on the control thread.
  */
 #pragma once
 
@@ -27,7 +27,7 @@ void mem_view_free(struct mem_view *v);                              /* control;
 
 enum ring_order_kind {
         RING_START,  /* not running yet; with a view. Answered when it runs, or failed */
-        RING_STOP,   /* answered when nothing is in flight and no fd of it is used; next_avail is valid then. Running or not */
+        RING_STOP,   /* answered when nothing is in flight and no fd in use; next_avail is valid then. Running or not */
         RING_ENABLE, /* running: take requests, or leave them in the ring */
         RING_MEMORY, /* running: change over to another view. Failure breaks the queue */
         RING_CALL,   /* another call eventfd; it is written once, since front ends count on that. Running or not */
@@ -103,7 +103,8 @@ void ring_order(struct ring *r, const struct ring_order *o);
 /* Has everything that START needs but a view? */
 bool ring_ready(const struct ring *r);
 
-/* Queue thread: @q is done; @written bytes went to the guest, from the first writable byte on. @q is the device's again. */
+/* Queue thread: @q is done; @written bytes went to the guest, from the first writable byte on. @q is the device's
+ * again. */
 void ring_complete(struct ring_req *q, uint32_t written);
 
 /* Queue thread: the guest's request was beyond answering. The request goes to put(); nothing more is taken. */

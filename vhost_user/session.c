@@ -56,7 +56,7 @@ struct session {
         struct ring ring[];
 };
 
-/* --- orders ----------------------------------------------------------------------------------------------------- */
+/* --- orders ------------------------------------------------------------------------------------------------------ */
 
 static void order(struct session *s, struct ring *r, const struct ring_order *o)
 {
@@ -99,7 +99,7 @@ static int set_enabled(struct session *s, struct ring *r, bool on)
         return 0;
 }
 
-/* --- handlers: features ----------------------------------------------------------------------------------------- */
+/* --- handlers: features ------------------------------------------------------------------------------------------ */
 
 static int answer_u64(struct session *s, uint64_t v)
 {
@@ -164,7 +164,7 @@ static int set_backend_req_fd(struct session *s, struct wire_msg *m)
         return 0;
 }
 
-/* --- handlers: config space ------------------------------------------------------------------------------------- */
+/* --- handlers: config space -------------------------------------------------------------------------------------- */
 
 static int get_config(struct session *s, struct wire_msg *m)
 {
@@ -186,7 +186,7 @@ static int set_config(struct session *s, struct wire_msg *m)
         return s->dev->ops->set_config(s->dev, c->offset, c->region, c->size);
 }
 
-/* --- handlers: memory ------------------------------------------------------------------------------------------- */
+/* --- handlers: memory -------------------------------------------------------------------------------------------- */
 
 /* Takes @mt. Running rings change over before the answer; rings that waited for memory start. */
 static int adopt_memory(struct session *s, struct mem_table *mt)
@@ -237,7 +237,7 @@ static int rem_mem_reg(struct session *s, struct wire_msg *m)
         return r < 0 ? r : adopt_memory(s, mt);
 }
 
-/* --- handlers: rings -------------------------------------------------------------------------------------------- */
+/* --- handlers: rings --------------------------------------------------------------------------------------------- */
 
 /* The ring that a message means; NULL with a sentence. The index is decoded here and nowhere else. */
 static struct ring *ring_of(struct session *s, uint32_t index)
@@ -395,7 +395,7 @@ static int set_vring_enable(struct session *s, struct wire_msg *m)
         return set_enabled(s, r, m->p.state.num);
 }
 
-/* --- the table -------------------------------------------------------------------------------------------------- */
+/* --- the table --------------------------------------------------------------------------------------------------- */
 
 enum state { ANY, OWNED }; /* OWNED: only after SET_OWNER */
 #define NO_PF (-1)
@@ -461,7 +461,7 @@ static const struct handler *handler_of(const struct session *s, const struct wi
         return NULL;
 }
 
-/* --- one message ------------------------------------------------------------------------------------------------ */
+/* --- one message ------------------------------------------------------------------------------------------------- */
 
 static void close_because(struct session *s, int r)
 {
@@ -521,7 +521,7 @@ static void on_gone(struct wire *w, int reason)
         session_close(s);
 }
 
-/* --- the end ---------------------------------------------------------------------------------------------------- */
+/* --- the end ----------------------------------------------------------------------------------------------------- */
 
 static void on_end(struct loop_task *t)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Invariants:
- *   - in_flight is the number of bits in taken[]; a head is in flight at most once, so in_flight <= num and used[] cannot
- *     overrun what the guest has not read.
+ *   - in_flight is the number of bits in taken[]; a head is in flight at most once, so in_flight <= num and used[]
+ *     cannot overrun what the guest has not read.
  *   - last_avail and used_idx are ours; the guest's copies are only shown or compared.
  */
 #include "virtqueue.h"
@@ -137,7 +137,8 @@ bool vq_publish(struct virtqueue *vq)
         gm_store16_release(&vq->used->idx, vq->used_idx);
         vq->published = vq->notified = vq->used_idx;
         vq->notified_valid = true;
-        /* [B] the index before the look at the guest's wish: pairs with its barrier between wish and look at the index. */
+        /* [B] the index before the look at the guest's wish: pairs with its barrier between wish and look at the
+         * index. */
         gm_full_barrier();
         if (!vq->event_idx)
                 return !(gm_load16(&vq->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * virtqueue.h - a split virtqueue as the device sees it (virtio 1.2, 2.7). No I/O, no threads: the ring (ring.h) owns one
- * and uses it on its queue thread.
+ * virtqueue.h - a split virtqueue as the device sees it (virtio 1.2, 2.7). No I/O, no threads: the ring (ring.h) owns
+ * one and uses it on its queue thread.
  */
 #pragma once
 

@@ -2,8 +2,9 @@
 /*
  * wire.h - whole messages over a stranger's socket. The only room that receives file descriptors.
  *
- * The wire owns every fd of a message: what the handler did not take (wire_take_fd) is closed when it returns. A peer that
- * sends half a message and stops, or does not read its replies, is cut off after WIRE_PATIENCE_NS. Control thread only.
+ * The wire owns every fd of a message: what the handler did not take (wire_take_fd) is closed when it returns. A peer
+ * that sends half a message and stops, or does not read its replies, is cut off after WIRE_PATIENCE_NS. Control
+ * thread only.
  */
 #pragma once
 

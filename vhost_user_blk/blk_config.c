@@ -19,7 +19,8 @@ _Static_assert(sizeof(struct virtio_blk_config) <= CONFIG_BYTES, "the config spa
 
 uint64_t blk_features(const struct blk_device *d)
 {
-        uint64_t f = 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_RING_F_EVENT_IDX |
+        uint64_t f = 1ull << VIRTIO_F_VERSION_1 |
+                     1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_RING_F_EVENT_IDX |
                      1ull << VIRTIO_BLK_F_SIZE_MAX | 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE |
                      1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_TOPOLOGY | 1ull << VIRTIO_BLK_F_CONFIG_WCE |
                      1ull << VIRTIO_BLK_F_MQ;
@@ -86,8 +87,8 @@ int blk_set_config(struct vu_device *vu, uint32_t off, const void *buf, uint32_t
         struct blk_device *d = container_of(vu, struct blk_device, vu);
 
         if (real_offset(off) != WCE_OFFSET || len != 1)
-                return err_note(-EINVAL, "config bytes [%u, +%u) cannot be written; only the cache mode, [%zu, +1)", off,
-                                len, WCE_OFFSET);
+                return err_note(-EINVAL, "config bytes [%u, +%u) cannot be written; only the cache mode, [%zu, +1)",
+                                off, len, WCE_OFFSET);
         atomic_store(&d->wce, *(const uint8_t *)buf != 0);
         return 0;
 }

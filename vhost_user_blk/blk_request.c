@@ -8,8 +8,8 @@
  *
  * Invariants:
  *   - The status byte is the last writable byte of the chain, whatever the framing; data never covers it.
- *   - Requests come from slabs of the ring, which grow to the most it ever had in flight (at most its size) and live until
- *     it stops.
+ *   - Requests come from slabs of the ring, which grow to the most it ever had in flight (at most its size) and live
+ *     until it stops.
  */
 #include <endian.h>
 #include <errno.h>
@@ -133,7 +133,7 @@ static struct blk_ring *ring_of(const struct blk_request *q)
         return ring_priv(q->rq.ring);
 }
 
-/* --- completion --------------------------------------------------------------------------------------------------- */
+/* --- completion -------------------------------------------------------------------------------------------------- */
 
 static void finish(struct blk_request *q, uint8_t status, uint64_t data_written)
 {
@@ -174,7 +174,7 @@ static void on_done(struct blk_req *req, int res)
                 finish(q, status_of(res), res == 0 && req->op == BLK_READ ? req->len : 0);
 }
 
-/* --- checks ------------------------------------------------------------------------------------------------------- */
+/* --- checks ------------------------------------------------------------------------------------------------------ */
 
 static bool negotiated(const struct blk_ring *br, unsigned bit)
 {
@@ -201,7 +201,7 @@ static bool sectors_fit(const struct blk_device *d, uint64_t sector, uint64_t ns
         return is_aligned(ret->off | ret->len, d->block_size);
 }
 
-/* --- the request types -------------------------------------------------------------------------------------------- */
+/* --- the request types ------------------------------------------------------------------------------------------- */
 
 static void transfer(struct blk_request *q, uint64_t sector, bool write)
 {
@@ -296,7 +296,7 @@ static void discard_or_zero(struct blk_request *q, bool zeroes)
         submit_range(q);
 }
 
-/* --- a chain arrives ---------------------------------------------------------------------------------------------- */
+/* --- a chain arrives --------------------------------------------------------------------------------------------- */
 
 /* Sets the status byte aside; false: there is none. */
 static bool split(struct blk_request *q)

@@ -71,7 +71,7 @@ static void export_freep(struct export **x)
         export_free(*x);
 }
 
-/* --- stopping ----------------------------------------------------------------------------------------------------- */
+/* --- stopping ---------------------------------------------------------------------------------------------------- */
 
 static void on_left(struct loop_task *t)
 {
@@ -120,7 +120,7 @@ void export_stop(struct export *x, void (*stopped)(void *opaque), void *opaque)
                 leave_all(x);
 }
 
-/* --- front ends come and go --------------------------------------------------------------------------------------- */
+/* --- front ends come and go -------------------------------------------------------------------------------------- */
 
 static void listen_again(struct export *x)
 {
@@ -177,15 +177,15 @@ static void on_connect(struct loop_watch *w, uint32_t events)
                 return;
         }
         if (x->session) {
-                log_limited(&x->dev.vu.limit, LOG_LVL_WARN, "%s: a second front end was turned away; the disk is in use",
-                            x->name);
+                log_limited(&x->dev.vu.limit, LOG_LVL_WARN,
+                            "%s: a second front end was turned away; the disk is in use", x->name);
                 close(fd);
                 return;
         }
         welcome(x, fd);
 }
 
-/* --- a new export ------------------------------------------------------------------------------------------------- */
+/* --- a new export ------------------------------------------------------------------------------------------------ */
 
 static int check_opts(const struct export_opts *o, struct vol *v)
 {

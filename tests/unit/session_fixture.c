@@ -31,7 +31,7 @@ unsigned open_fds(void)
         return n;
 }
 
-/* --- the device: answers at once, or when the test says so ---------------------------------------------------------------- */
+/* --- the device: answers at once, or when the test says so ------------------------------------------------------- */
 
 struct ring_req *held[16];
 unsigned nheld, starts, stops;
@@ -105,7 +105,7 @@ void release_all(void)
         fake_poll(thread); /* round end */
 }
 
-/* --- the loop and the connection ------------------------------------------------------------------------------------------- */
+/* --- the loop and the connection --------------------------------------------------------------------------------- */
 
 static void stop(struct loop_task *t)
 {
@@ -260,7 +260,8 @@ void clear_ring(void)
 {
         memset(at(DESC), 0, 0x4000);
         for (unsigned i = 0; i < NUM; i++)
-                *((struct vring_desc *)at(DESC) + i) = (struct vring_desc){ 0x1000 + 16 * i, 16, VRING_DESC_F_WRITE, 0 };
+                ((struct vring_desc *)at(DESC))[i] =
+                        (struct vring_desc){ 0x1000 + 16 * i, 16, VRING_DESC_F_WRITE, 0 };
 }
 
 void start_ring(uint32_t q)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * session_fixture.h - for tests of sessions: a front end on a socketpair, a device that keeps requests until told, and a
- * queue thread that is none (fake_qthread.c). One of each; setup and teardown go around every test.
+ * session_fixture.h - for tests of sessions: a front end on a socketpair, a device that keeps requests until told,
+ * and a queue thread that is none (fake_qthread.c). One of each; setup and teardown go around every test.
  */
 #pragma once
 

@@ -75,7 +75,7 @@ void ring_break(struct ring_req *q, const char *why)
         blk_put(q->ring, q);
 }
 
-/* --- fetches: each byte of guest memory once --------------------------------------------------------------------------- */
+/* --- fetches: each byte of guest memory once --------------------------------------------------------------------- */
 
 extern void (*gm_fetch_hook)(const void *host, size_t len);
 static struct { const char *p; size_t len; } fetched[512];
@@ -93,7 +93,7 @@ static void record(const void *host, size_t len)
         fetched[nfetched++].len = len;
 }
 
-/* --- a guest that sends one request ------------------------------------------------------------------------------------- */
+/* --- a guest that sends one request ------------------------------------------------------------------------------ */
 
 static struct vring_desc table[256];
 static unsigned ndesc;
@@ -194,7 +194,7 @@ static int teardown(void **state)
         return 0;
 }
 
-/* --- ranges --------------------------------------------------------------------------------------------------------------- */
+/* --- ranges ------------------------------------------------------------------------------------------------------ */
 
 #define T_IN VIRTIO_BLK_T_IN
 #define T_OUT VIRTIO_BLK_T_OUT
@@ -283,7 +283,8 @@ static void test_unknown_types(void **state)
 static void test_results(void **state)
 {
         static const struct { int res; uint8_t want; } rows[] = {
-                { 0, OK }, { -EIO, IOERR }, { -ENOSPC, IOERR }, { -ENOTSUP, UNSUPP }, { -EFAULT, IOERR }, { -EINVAL, IOERR },
+                { 0, OK },            { -EIO, IOERR },    { -ENOSPC, IOERR },
+                { -ENOTSUP, UNSUPP }, { -EFAULT, IOERR }, { -EINVAL, IOERR },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -295,9 +296,10 @@ static void test_results(void **state)
         }
 }
 
-/* --- framing ----------------------------------------------------------------------------------------------------------------- */
+/* --- framing ----------------------------------------------------------------------------------------------------- */
 
-/* Every way to cut the 16 bytes of the header, with the status alone, behind data, and with data in pieces; reads and writes. */
+/* Every way to cut the 16 bytes of the header, with the status alone, behind data, and with data in pieces; reads and
+ * writes. */
 static void test_all_header_splits(void **state)
 {
         for (unsigned n = 0; n < (1u << 15) * 4; n++) {
@@ -391,7 +393,7 @@ static void test_get_id(void **state)
         }
 }
 
-/* --- discard and write zeroes ------------------------------------------------------------------------------------------------- */
+/* --- discard and write zeroes ------------------------------------------------------------------------------------ */
 
 static const struct {
         const char *what;
@@ -485,7 +487,7 @@ static void test_lists(void **state)
         assert_int_equal(seen.submits, 0);
 }
 
-/* --- features ------------------------------------------------------------------------------------------------------------------ */
+/* --- features ---------------------------------------------------------------------------------------------------- */
 
 #define BIT(n) (1ull << VIRTIO_BLK_F_##n)
 static const struct {
@@ -544,7 +546,8 @@ int main(void)
                 TEST(test_ranges),       TEST(test_4096_byte_blocks), TEST(test_read_only), TEST(test_unknown_types),
                 TEST(test_results),      TEST(test_all_header_splits), TEST(test_data_is_exact),
                 TEST(test_no_place_for_the_status), TEST(test_short_headers), TEST(test_get_id),
-                TEST(test_ranges_of_lists), TEST(test_longest_range), TEST(test_most_data), TEST(test_lists), TEST(test_cache_mode), TEST(test_pool),
+                TEST(test_ranges_of_lists), TEST(test_longest_range), TEST(test_most_data),
+                TEST(test_lists), TEST(test_cache_mode), TEST(test_pool),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,7 +12,7 @@
 #define TABLE 0x10000ull /* guest address of the table under test; indirect tables too */
 #define OUTER 0x12000ull
 
-/* --- no byte is fetched twice: a guest that changes it in between would slip past the check ------------------------- */
+/* --- no byte is fetched twice: a guest that changes it in between would slip past the check ---------------------- */
 
 extern void (*gm_fetch_hook)(const void *host, size_t len);
 static struct { const char *p; size_t len; } fetched[512];
@@ -30,7 +30,7 @@ static void record(const void *host, size_t len)
         fetched[nfetched++].len = len;
 }
 
-/* --- all tables of three descriptors over a small alphabet ----------------------------------------------------------- */
+/* --- all tables of three descriptors over a small alphabet ------------------------------------------------------- */
 
 static const struct { uint64_t addr; uint32_t len; bool ok; unsigned pieces; } places[] = {
         { 0x1800, 8, true, 1 },
@@ -88,7 +88,8 @@ static void fill(struct vring_desc *table, const unsigned *letters)
 {
         for (int i = 0; i < 3; i++)
                 table[i] = letter(letters[i]);
-        table[3] = (struct vring_desc){ places[0].addr, places[0].len, VRING_DESC_F_WRITE, 0 }; /* looks right, is beyond */
+        /* Behind the table: it looks right, so nobody notices but those who count. */
+        table[3] = (struct vring_desc){ places[0].addr, places[0].len, VRING_DESC_F_WRITE, 0 };
 }
 
 static void test_all_direct(void **state)
@@ -134,7 +135,7 @@ static void test_all_indirect(void **state)
         mem_table_put(mt);
 }
 
-/* --- indirect tables as such ------------------------------------------------------------------------------------------ */
+/* --- indirect tables as such ------------------------------------------------------------------------------------- */
 
 static const struct {
         const char *what;

@@ -60,7 +60,8 @@ static bool overlap(unsigned a, unsigned alen, unsigned b, unsigned blen)
         return false;
 }
 
-/* Every layout of three regions of 1 or 2 pages at pages 0..4, guest and user addresses apart: 10^3 x a few user layouts. */
+/* Every layout of three regions of 1 or 2 pages at pages 0..4, guest and user addresses apart: 10^3 x a few user
+ * layouts. */
 static void test_all_small_layouts(void **state)
 {
         AUTO(closep) int fd = guest_memfd(2 * GUEST_PAGE);
@@ -164,7 +165,7 @@ static void test_strange_files(void **state)
         err_clear();
 }
 
-/* Where the front end lets us, its file cannot shrink any more. Where not, a touch of the lost page does not kill us. */
+/* Where the front end lets us, its file cannot shrink any more. Where not, touching a lost page does not kill us. */
 static void test_truncated(void **state)
 {
         AUTO(closep) int sealable = memfd_create("sealable", MFD_ALLOW_SEALING | MFD_CLOEXEC);

@@ -8,10 +8,11 @@
 
 #include "tests/unit/session_fixture.h"
 
-/* --- answers ------------------------------------------------------------------------------------------------------------------ */
+/* --- answers ----------------------------------------------------------------------------------------------------- */
 
 static void test_answers(void **state)
 {
+        struct vu_config set;
         struct packet k;
 
         connect_session();
@@ -28,15 +29,17 @@ static void test_answers(void **state)
                 for (uint32_t i = 0; i < len; i++)
                         assert_int_equal(k.p.config.region[i], 7);
         }
-        assert_int_equal(say(VU_SET_CONFIG, &(struct vu_config){ .offset = 32, .size = 1, .region = { 9 } }, 13, -1), 0);
+        set = (struct vu_config){ .offset = 32, .size = 1, .region = { 9 } };
+        assert_int_equal(say(VU_SET_CONFIG, &set, 13, -1), 0);
         assert_int_equal(config[32], 9);
-        assert_int_equal(say(VU_SET_CONFIG, &(struct vu_config){ .offset = 256, .size = 1 }, 13, -1), 1); /* and goes on */
+        set.offset = 256;
+        assert_int_equal(say(VU_SET_CONFIG, &set, 13, -1), 1); /* and goes on */
         assert_int_equal(say_u64(VU_SET_BACKEND_REQ_FD, 0, call), 0);
         assert_int_equal(say_u64(VU_SET_BACKEND_REQ_FD, 0, kick), 0);
         disconnect();
 }
 
-/* --- requests ------------------------------------------------------------------------------------------------------------------ */
+/* --- requests ---------------------------------------------------------------------------------------------------- */
 
 static void test_a_request(void **state)
 {
@@ -146,7 +149,7 @@ static void test_call_is_changed(void **state)
         disconnect();
 }
 
-/* --- stopping --------------------------------------------------------------------------------------------------------------------- */
+/* --- stopping ---------------------------------------------------------------------------------------------------- */
 
 static void test_get_vring_base_drains(void **state)
 {
@@ -213,7 +216,7 @@ static void test_disconnect_while_stopping(void **state)
         assert_int_equal(ended, 1);
 }
 
-/* --- memory ------------------------------------------------------------------------------------------------------------------------- */
+/* --- memory ------------------------------------------------------------------------------------------------------ */
 
 static void test_memory_changes_under_a_running_ring(void **state)
 {

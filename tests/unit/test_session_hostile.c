@@ -9,7 +9,7 @@
 #include "common/fault.h"
 #include "tests/unit/session_fixture.h"
 
-/* --- hostile guests ----------------------------------------------------------------------------------------------------------------- */
+/* --- hostile guests ---------------------------------------------------------------------------------------------- */
 
 static void test_broken_queue(void **state)
 {
@@ -106,9 +106,10 @@ static void test_packed_rings_are_refused(void **state)
         disconnect();
 }
 
-/* --- every message, wrong in every way ------------------------------------------------------------------------------------------------- */
+/* --- every message, wrong in every way --------------------------------------------------------------------------- */
 
-/* Every request number, every payload size up to 300, in three states: no crash, no leak, and the rest goes on or ends. */
+/* Every request number, every payload size up to 300, in three states: no crash, no leak, and the rest goes on or
+ * ends. */
 static void test_all_sizes(void **state)
 {
         static const uint8_t zeros[300];

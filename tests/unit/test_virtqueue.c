@@ -150,7 +150,7 @@ static void test_same_head_twice(void **state)
         assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), 0); /* given back in between: fine */
 }
 
-/* Every (old, new, event) of an 8-bit index. Multiplying by 256 makes the 16-bit index wrap where the small one does. */
+/* Every (old, new, event) of an 8-bit index. Times 256, the 16-bit index wraps where the small one does. */
 static void test_all_events(void **state)
 {
         for (unsigned from = 0; from < 256; from++)

@@ -167,7 +167,7 @@ static void test_many_at_once(void **state)
         disconnect();
 }
 
-/* 0 to 32 fds with a message or with each half; the handler takes none, one, all: nothing stays open that nobody took. */
+/* 0 to 32 fds with a message or with each half; the handler takes none, one, all: nothing that nobody took stays. */
 static void test_fds(void **state)
 {
         unsigned before = open_fds();
