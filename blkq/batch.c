@@ -114,7 +114,7 @@ static void batch_end(struct batch_run *run)
         int err = run->err;
 
         if (err && !may_pass(run->failed_op, err))
-                vol_fail(v, err, run->failed_op == FMT_SYNC ? "the disk could not be flushed" : "tables could not be written");
+                vol_fail(v, err, run->failed_op == FMT_SYNC ? "the disk cannot be flushed" : "tables cannot be written");
         free(run);
         tell_all(v, b, err);
 }
@@ -136,7 +136,7 @@ void batch_start(struct vol *v, struct fmt_batch *b)
         batch_drop(run);
 }
 
-/* --- what -EAGAIN waits for ------------------------------------------------------------------------------------ */
+/* --- what -EAGAIN waits for --------------------------------------------------------------------------------------- */
 
 void batch_want(struct vol *v, struct fmt_image *img, struct waiter *w)
 {
@@ -155,7 +155,7 @@ void batch_want(struct vol *v, struct fmt_image *img, struct waiter *w)
                 batch_start(v, b);
 }
 
-/* --- work that waits for no guest -------------------------------------------------------------------------------- */
+/* --- work that waits for no guest --------------------------------------------------------------------------------- */
 
 static void on_housekept(struct waiter *w, int err)
 {

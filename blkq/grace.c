@@ -56,7 +56,7 @@ void grace_port_init(struct vol_port *p)
         p->answer.run = on_answer;
 }
 
-/* --- the round, at home -------------------------------------------------------------------------------------------- */
+/* --- the round, at home ------------------------------------------------------------------------------------------- */
 
 static void on_home_drained(struct mover *m)
 {

@@ -55,7 +55,7 @@ static void job_flush(struct job *j)
                 atomic_fetch_add_explicit(&j->req->p.port->stats.flushes_joined, 1, memory_order_relaxed);
 }
 
-/* --- changes ----------------------------------------------------------------------------------------------------------- */
+/* --- changes ------------------------------------------------------------------------------------------------------ */
 
 static void change_done(struct job *j, int res)
 {
@@ -113,7 +113,7 @@ static void job_change(struct job *j)
                 change_start(j);
 }
 
-/* --- the door ------------------------------------------------------------------------------------------------------------ */
+/* --- the door ----------------------------------------------------------------------------------------------------- */
 
 static void on_read(struct chain_read *rd, int res)
 {

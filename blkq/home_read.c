@@ -177,7 +177,7 @@ static void read_packed(struct chain_read *rd, const struct extent *e)
         move_start(&v->mover, &rd->move, IO_READ, &packed, 1, &u->iov, 1, 0, packed.len);
 }
 
-/* --- steps ---------------------------------------------------------------------------------------------------------- */
+/* --- steps -------------------------------------------------------------------------------------------------------- */
 
 /* What can be moved at once: what stands before the first compressed extent. */
 static unsigned plain_extents(const struct extent *ext, unsigned n, uint64_t *len)

@@ -46,7 +46,7 @@ static void on_in_place(struct move *mv, int res)
         advance(container_of(mv, struct chain_write, move), res);
 }
 
-/* --- new clusters --------------------------------------------------------------------------------------------------- */
+/* --- new clusters ------------------------------------------------------------------------------------------------- */
 
 static void allocate_end(struct chain_write *wr, int res)
 {
@@ -187,7 +187,7 @@ static void copy_up(struct chain_write *wr)
                 on_buffer(&wr->buffer, r == 0 ? buf : NULL);
 }
 
-/* --- steps ---------------------------------------------------------------------------------------------------------- */
+/* --- steps -------------------------------------------------------------------------------------------------------- */
 
 static void write_planned(struct chain_write *wr)
 {

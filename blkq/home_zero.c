@@ -68,7 +68,7 @@ static void punch(struct chain_zero *z)
         engine_submit(z->v->mover.engine, &z->io);
 }
 
-/* --- zeros as data, a chunk at a time -------------------------------------------------------------------------------- */
+/* --- zeros as data, a chunk at a time ----------------------------------------------------------------------------- */
 
 static void write_zeros(struct chain_zero *z);
 
@@ -93,7 +93,7 @@ static void write_zeros(struct chain_zero *z)
         chain_write_start(z->v, &z->write, from, len, z->zeros, n, on_zeros_written);
 }
 
-/* --- steps ------------------------------------------------------------------------------------------------------------ */
+/* --- steps -------------------------------------------------------------------------------------------------------- */
 
 static int plan_next(struct chain_zero *z)
 {

@@ -60,7 +60,7 @@ void mover_drain(struct mover *m, void (*drained)(struct mover *m))
                 m->draining = true;
 }
 
-/* --- parts ---------------------------------------------------------------------------------------------------- */
+/* --- parts -------------------------------------------------------------------------------------------------------- */
 
 static void part_free(struct mover *m, struct part *p)
 {
@@ -98,7 +98,7 @@ static struct part *part_new(struct mover *m, struct move *mv, const struct iove
         return p;
 }
 
-/* --- one move ------------------------------------------------------------------------------------------------- */
+/* --- one move ----------------------------------------------------------------------------------------------------- */
 
 static void move_drop(struct move *mv, int res)
 {

@@ -27,9 +27,11 @@ void request_finish(struct blk_req *req, int res)
         struct vol_port *p = req->p.port;
 
         stats_account(&p->stats.op[stats_of[req->op]], req->len, clock_ns() - req->p.start_ns, res);
-        if (!req->p.home) /* one writer, so no locked instruction */
-                atomic_store_explicit(&p->stats.fast,
-                                      atomic_load_explicit(&p->stats.fast, memory_order_relaxed) + 1, memory_order_relaxed);
+        if (!req->p.home) { /* one writer, so no locked instruction */
+                uint64_t fast = atomic_load_explicit(&p->stats.fast, memory_order_relaxed);
+
+                atomic_store_explicit(&p->stats.fast, fast + 1, memory_order_relaxed);
+        }
         p->in_flight--;
         req->done(req, res);
 }

@@ -2,8 +2,8 @@
 /*
  * vol.c - a volume opens, settles and closes.
  *
- * Settling is a loop at home, taken up whenever nothing is under way any more (busy is 0): wind down once, then flush (each
- * flush is followed by housekeeping and grace) until the driver has nothing dirty and nothing dying. It stops early when
+ * Settling is a loop at home, taken up whenever nothing is under way any more (busy is 0): wind down once, then flush
+ * (housekeeping and grace follow each flush) until the driver has nothing dirty and nothing dying. It stops early when
  * something failed for good; the image is then as a crash would leave it.
  */
 #include <assert.h>
@@ -20,7 +20,7 @@
 #define WRITEBACK_MS 5000u
 #define SETTLE_ROUNDS 1000u /* far more than any image needs */
 
-/* --- open --------------------------------------------------------------------------------------------------------------- */
+/* --- open --------------------------------------------------------------------------------------------------------- */
 
 static void vol_free(struct vol *v)
 {
@@ -91,7 +91,8 @@ int vol_open(const char *path, const struct vol_opts *opts, struct qthread *home
                 return r;
         coarse = opts->writeback ? NULL : too_coarse(top, opts->block_size ? opts->block_size : SECTOR);
         if (coarse) {
-                log_info("%s: direct I/O needs blocks of %u bytes; using the page cache", coarse->path, coarse->off_align);
+                log_info("%s: direct I/O needs blocks of %u bytes; using the page cache", coarse->path,
+                         coarse->off_align);
                 chain_close(top);
                 how.flags &= ~(unsigned)FMT_DIRECT;
                 r = chain_open(path, &how, &top);
@@ -112,7 +113,7 @@ int vol_open(const char *path, const struct vol_opts *opts, struct qthread *home
         return 0;
 }
 
-/* --- state --------------------------------------------------------------------------------------------------------------- */
+/* --- state -------------------------------------------------------------------------------------------------------- */
 
 void vol_fail(struct vol *v, int err, const char *what)
 {
@@ -166,7 +167,7 @@ const char *vol_path(const struct vol *v)
         return v->path;
 }
 
-/* --- close ---------------------------------------------------------------------------------------------------------------- */
+/* --- close -------------------------------------------------------------------------------------------------------- */
 
 static void settle_end(struct vol *v)
 {

@@ -31,7 +31,7 @@ struct waiter {
         void (*wake)(struct waiter *w, int err);
 };
 
-/* --- overlap.c: ranges of clusters that somebody is changing ---------------------------------------------------- */
+/* --- overlap.c: ranges of clusters that somebody is changing ------------------------------------------------------ */
 
 struct range_lock {
         struct list link;
@@ -43,7 +43,7 @@ struct range_lock {
 bool range_lock(struct list *ranges, struct range_lock *l, uint64_t off, uint64_t len, struct waiter *who);
 void range_unlock(struct list *ranges, struct range_lock *l); /* wakes those who waited only for this one */
 
-/* --- the volume ------------------------------------------------------------------------------------------------- */
+/* --- the volume --------------------------------------------------------------------------------------------------- */
 
 struct flush_state {
         bool running;
@@ -195,7 +195,7 @@ struct chain_write {
 void chain_write_start(struct vol *v, struct chain_write *wr, uint64_t off, uint64_t len, const struct iovec *iov,
                        unsigned niov, void (*done)(struct chain_write *wr, int res));
 
-/* --- home_zero.c: discard and zeroes ------------------------------------------------------------------------------- */
+/* --- home_zero.c: discard and zeroes ------------------------------------------------------------------------------ */
 
 #define ZERO_CHUNK (1u << 20)  /* bytes of zeros written at once */
 #define ZERO_PAGE (64u << 10)
@@ -216,16 +216,16 @@ struct chain_zero {
 void chain_zero_start(struct vol *v, struct chain_zero *z, uint64_t off, uint64_t len, unsigned flags,
                       void (*done)(struct chain_zero *z, int res));
 
-/* --- home.c -------------------------------------------------------------------------------------------------------- */
+/* --- home.c ------------------------------------------------------------------------------------------------------- */
 
 void home_take(struct qtask *task); /* a blk_req's task arrives */
 
-/* --- request.c: port's thread -------------------------------------------------------------------------------------- */
+/* --- request.c: port's thread ------------------------------------------------------------------------------------- */
 
 void request_finish(struct blk_req *req, int res);
 void request_back(struct qtask *task); /* a blk_req's task is back from home; res is in it */
 
-/* --- workers.c: what takes long and needs no thread in particular. Any thread ---------------------------------------- */
+/* --- workers.c: what takes long and needs no thread in particular. Any thread ------------------------------------- */
 
 struct work {
         void (*run)(struct work *w); /* on a worker; posts its result itself */

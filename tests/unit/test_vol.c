@@ -299,7 +299,7 @@ static void test_common_road(void **state)
         assert_int_equal(vf_close(&g), 0);
 }
 
-/* --- every operation fails once ------------------------------------------------------------------------------------- */
+/* --- every operation fails once ----------------------------------------------------------------------------------- */
 
 struct script_op {
         enum blk_op op;

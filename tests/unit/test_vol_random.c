@@ -167,7 +167,9 @@ static enum blk_op pick_op(struct load *l)
 {
         unsigned dice = vf_rnd(&l->rnd) % 100;
 
-        return dice < 40 ? BLK_WRITE : dice < 75 ? BLK_READ : dice < 85 ? BLK_DISCARD : dice < 97 ? BLK_WRITE_ZEROES : BLK_FLUSH;
+        if (dice < 75)
+                return dice < 40 ? BLK_WRITE : BLK_READ;
+        return dice < 85 ? BLK_DISCARD : dice < 97 ? BLK_WRITE_ZEROES : BLK_FLUSH;
 }
 
 static void submit(struct load *l, struct slot *s)
@@ -261,7 +263,7 @@ static void make_disk(const struct kind *k, unsigned char *model)
         vf_create("disk", k->format, k->opts, DISK_SIZE, k->backing ? "base" : NULL);
 }
 
-/* --- one thread ------------------------------------------------------------------------------------------------------- */
+/* --- one thread --------------------------------------------------------------------------------------------------- */
 
 static void run_model(const struct kind *k, const struct engine_opts *eo, unsigned rounds, unsigned ops)
 {
@@ -312,7 +314,7 @@ static void test_model(void **state)
         }
 }
 
-/* --- threads ------------------------------------------------------------------------------------------------------------ */
+/* --- threads ------------------------------------------------------------------------------------------------------ */
 
 static void start_load(struct qtask *task)
 {
