@@ -267,6 +267,20 @@ static void test_resize_hides_backing(void **state)
         reads("a", 0, "10M", "20M");
 }
 
+/* The last cluster is cut by the disk's end: its rest is cleared, or refused when the backing file holds it. */
+static void test_resize_hides_backing_in_last_cluster(void **state)
+{
+        must("qemu-img create -q -f raw base 20M && qemu-io -f raw -c 'write -P 8 0 20M' base >out");
+        must("qemu-img create -q -f qcow2 -b base -F raw a 10486272"); /* 10M + 512 */
+        assert_int_equal(rest_resize("a", 30u << 20, false), -ENOTSUP);
+        must("qemu-io -f qcow2 -c 'write -P 7 10M 512' a >out");
+        ok(rest_resize("a", 30u << 20, false));
+        rest_clean("a", "grown in the last cluster");
+        reads("a", 7, "10M", "512");
+        reads("a", 0, "10486272", "10M");
+        reads("a", 8, "0", "10M");
+}
+
 static void test_resize_limits(void **state)
 {
         ok(rest_create("a", 1u << 20, "cluster_size=512"));
@@ -290,6 +304,7 @@ int main(void)
                 cmocka_unit_test(test_resize),
                 cmocka_unit_test(test_resize_with_snapshot),
                 cmocka_unit_test(test_resize_hides_backing),
+                cmocka_unit_test(test_resize_hides_backing_in_last_cluster),
                 cmocka_unit_test(test_resize_limits),
         };
 
