@@ -36,7 +36,7 @@ static char grace;
 const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
 {
-        return "race:urcu_memb_barrier\n";
+        return "race:urcu_memb_barrier\nrace:liburcu\n";
 }
 #define looked() __tsan_release(&grace)
 #define grace_over() __tsan_acquire(&grace)

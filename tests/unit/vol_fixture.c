@@ -13,16 +13,6 @@
 #include "common/fault.h"
 #include "formats/format.h"
 
-/*
- * liburcu is not built for ThreadSanitizer, which therefore cannot see that readers of a page or directory are done before
- * the library frees it, nor that rcu_assign_pointer() publishes what was written before.
- */
-const char *__tsan_default_suppressions(void);
-const char *__tsan_default_suppressions(void)
-{
-        return "race:page_free\nrace:dir_free_rcu\nrace:tcache_find\nrace:liburcu\n";
-}
-
 static char dir[64];
 static int old_cwd;
 

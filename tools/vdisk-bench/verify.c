@@ -311,7 +311,7 @@ void verify_flush_done(struct verify *v, struct verify_log *l, bool ok)
 {
         uint64_t covered = TAKE(l->covered, 0);
 
-        if (!ok)
+        if (!ok || !l->len)
                 return;
         for (uint64_t i = 0; i < covered; i++)
                 unit_durable(&v->units[l->e[i].unit], l->e[i].gen, l->e[i].write);
