@@ -78,6 +78,10 @@ int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fm
                 file_close(file);
                 return r;
         }
+        if (opts->snapshot && !(drv->caps & FMT_HAS_SNAPSHOTS)) {
+                file_close(file);
+                return err_note(-ENOTSUP, "%s images have no internal snapshots", drv->name);
+        }
         return drv->open(file, opts, ret);
 }
 
@@ -158,6 +162,7 @@ static int open_backing(struct fmt_image *top, struct fmt_image *img, const stru
         if (r < 0)
                 return r;
         how.format = img->backing_format;
+        how.snapshot = NULL;
         how.flags = FMT_RDONLY | (opts->flags & (FMT_DIRECT | FMT_NO_LOCK | FMT_GUESS));
         if (!how.format && !(opts->flags & FMT_GUESS))
                 return err_note(-EINVAL, "'%s' does not say which format its backing file '%s' has; "

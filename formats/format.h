@@ -216,11 +216,16 @@ enum fmt_open_flags {
         FMT_INFO_ONLY = 1 << 5,  /* header only: tables are not loaded, nothing may be mapped */
         FMT_GUESS = 1 << 6,      /* tools that only read: what looks like nothing is raw, unnamed backing formats are probed */
 };
+/* An internal snapshot; the names that are not NULL must all be its. @any: its id, or else its name. */
+struct fmt_snapshot_which {
+        const char *any, *id, *name;
+};
 struct fmt_open_opts {
         const char *format;  /* NULL: probe. Whoever serves guests must name it; see fmt_probe() */
         unsigned flags;
         size_t cache_bytes;  /* table cache per image; 0: default (FMT_CACHE_DEFAULT) */
         uint64_t null_size;  /* the null format has no file that could tell */
+        const struct fmt_snapshot_which *snapshot; /* the top image as it was then, FMT_RDONLY only; NULL: as it is now */
 };
 #define FMT_CACHE_DEFAULT (32u << 20)
 #define FMT_MAX_CHAIN 64u
@@ -312,6 +317,13 @@ struct fmt_create {
         size_t nopts;
 };
 
+/* How large the file of a new image will be. */
+struct fmt_measure {
+        uint64_t required;        /* bytes, with the data that the source has */
+        uint64_t fully_allocated; /* bytes, when all of the disk has been written */
+        bool has_bitmaps;         /* the source could have bitmaps, and so could the new image; there are none */
+};
+
 struct fmt_snapshot {
         char *id, *name;               /* owned */
         uint64_t vm_state_size, disk_size, vm_clock_ns, icount;
@@ -347,13 +359,20 @@ struct fmt_driver {
 
         /*
          * At rest; @file is empty (create) or the image is open and nothing is in flight. Work is done on img->file; what
-         * the open image holds of its tables is stale after check with repair, resize, snapshot create, apply and delete:
-         * close it then, and open it again to go on. A failure leaves the image as it was.
+         * the open image holds of its tables is stale after check with repair, resize, empty, amend, snapshot create, apply
+         * and delete: close it then, and open it again to go on. A failure leaves the image as it was.
          */
         int (*create)(struct file *file, const struct fmt_create *req);
         const struct fmt_option_doc *create_options; /* ends with a NULL name */
+        /* How large would create() and then a copy of @source (NULL: nothing) make the file? The disk has req->size bytes. */
+        int (*measure)(const struct fmt_create *req, struct fmt_image *source, struct fmt_measure *ret);
         int (*check)(struct fmt_image *img, struct fmt_check *chk);
         int (*resize)(struct fmt_image *img, uint64_t size, bool shrink_ok);
+        int (*empty)(struct fmt_image *img); /* the disk is as never written: all of it comes from the backing image */
+        /* Change options of an image that is there: all of @opts or none. backing_file "": none. The backing file's contents
+         * are the caller's business. */
+        int (*amend)(struct fmt_image *img, const struct fmt_option *opts, size_t n);
+        const struct fmt_option_doc *amend_options;
         int (*info)(struct fmt_image *img, json_t *into); /* qemu-img's "format-specific" object: {"type":..,"data":..} */
         int (*snapshot_list)(struct fmt_image *img, struct fmt_snapshot **ret, size_t *n);
         int (*snapshot_create)(struct fmt_image *img, const char *name);

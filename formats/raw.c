@@ -112,6 +112,14 @@ static int raw_create(struct file *file, const struct fmt_create *req)
         return r;
 }
 
+/* Holes come and go in the file system; the file's size is the disk's. */
+static int raw_measure(const struct fmt_create *req, struct fmt_image *source, struct fmt_measure *ret)
+{
+        (void)source;
+        ret->required = ret->fully_allocated = round_up(req->size, SECTOR);
+        return 0;
+}
+
 static int raw_resize(struct fmt_image *img, uint64_t size, bool shrink_ok)
 {
         int r;
@@ -142,5 +150,6 @@ const struct fmt_driver raw_driver = {
         .plan_zero = raw_plan_zero,
         .create = raw_create,
         .create_options = raw_options,
+        .measure = raw_measure,
         .resize = raw_resize,
 };

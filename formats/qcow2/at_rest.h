@@ -3,17 +3,20 @@
  * at_rest.h - what can be done with a qcow2 image that nobody serves: the driver table's entries, contracts in format.h.
  *
  * Plain synchronous work on img->file; the header is read anew each time, so an image needs nothing but its file here.
- * After check with repair, resize, snapshot create, apply and delete the open image's tables are stale: close and reopen.
+ * After check with repair, resize, empty, amend, snapshot create, apply and delete the open image's tables are stale: close and reopen.
  */
 #pragma once
 
 #include "formats/format.h"
 
-extern const struct fmt_option_doc qcow2_create_options[];
+extern const struct fmt_option_doc qcow2_create_options[], qcow2_amend_options[];
 
 int qcow2_create(struct file *file, const struct fmt_create *req);
+int qcow2_measure(const struct fmt_create *req, struct fmt_image *source, struct fmt_measure *ret);
 int qcow2_check(struct fmt_image *img, struct fmt_check *chk);
 int qcow2_resize(struct fmt_image *img, uint64_t size, bool shrink_ok);
+int qcow2_empty(struct fmt_image *img);
+int qcow2_amend(struct fmt_image *img, const struct fmt_option *opts, size_t n);
 int qcow2_info(struct fmt_image *img, json_t *into);
 int qcow2_snapshot_list(struct fmt_image *img, struct fmt_snapshot **ret, size_t *n);
 int qcow2_snapshot_create(struct fmt_image *img, const char *name);

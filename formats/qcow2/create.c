@@ -14,6 +14,7 @@
 #include "common/err.h"
 #include "common/range.h"
 #include "common/size.h"
+#include "create.h"
 #include "txn.h"
 
 #define DEFAULT_CLUSTER_BITS 16u
@@ -30,15 +31,6 @@ const struct fmt_option_doc qcow2_create_options[] = {
         { NULL, NULL, NULL },
 };
 
-enum prealloc { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL };
-
-struct wish {
-        uint32_t version, cluster_bits, refcount_bits;
-        bool lazy_refcounts, zstd;
-        enum prealloc prealloc;
-        const char *backing_name, *backing_format;
-};
-
 /* --- options -------------------------------------------------------------------------------------------------- */
 
 static int bad_value(const struct fmt_option *o, const char *right)
@@ -46,7 +38,7 @@ static int bad_value(const struct fmt_option *o, const char *right)
         return err_note(-EINVAL, "option %s cannot be '%s': it is %s", o->name, o->value, right);
 }
 
-static int parse_cluster_size(struct wish *w, const struct fmt_option *o)
+static int parse_cluster_size(struct qcow2_wish *w, const struct fmt_option *o)
 {
         uint64_t size;
         int r = size_parse(o->value, &size);
@@ -59,7 +51,7 @@ static int parse_cluster_size(struct wish *w, const struct fmt_option *o)
         return 0;
 }
 
-static int parse_refcount_bits(struct wish *w, const struct fmt_option *o)
+static int parse_refcount_bits(struct qcow2_wish *w, const struct fmt_option *o)
 {
         char *end;
         unsigned long n = strtoul(o->value, &end, 10);
@@ -79,7 +71,7 @@ static int parse_word(const struct fmt_option *o, const char *const *words, cons
         return bad_value(o, right);
 }
 
-static int parse_option(struct wish *w, const struct fmt_option *o)
+static int parse_option(struct qcow2_wish *w, const struct fmt_option *o)
 {
         static const char *const compat[] = { "v2", "0.10", "v3", "1.1", NULL };
         static const char *const on_off[] = { "off", "on", NULL };
@@ -106,7 +98,7 @@ static int parse_option(struct wish *w, const struct fmt_option *o)
                 w->zstd = r > 0;
         } else if (strcmp(o->name, "preallocation") == 0) {
                 r = parse_word(o, prealloc, "off, metadata, falloc or full");
-                w->prealloc = r > 0 ? (enum prealloc)r : PREALLOC_OFF;
+                w->prealloc = r > 0 ? (enum qcow2_prealloc)r : QCOW2_PREALLOC_OFF;
         } else {
                 r = err_note(-ENOTSUP, "qcow2 option '%s' is not supported; supported are backing_file, backing_fmt, "
                              "cluster_size, compat, compression_type, lazy_refcounts, preallocation and refcount_bits",
@@ -115,7 +107,7 @@ static int parse_option(struct wish *w, const struct fmt_option *o)
         return r < 0 ? r : 0;
 }
 
-static int check_wish(const struct wish *w)
+static int check_wish(const struct qcow2_wish *w)
 {
         if (w->version < 3 && (w->lazy_refcounts || w->zstd || w->refcount_bits != 16))
                 return err_note(-EINVAL, "%s needs compat=v3", w->lazy_refcounts ? "lazy_refcounts=on" :
@@ -126,17 +118,17 @@ static int check_wish(const struct wish *w)
                 return err_note(-EINVAL, "a backing format was named without a backing file");
         if (w->backing_format && strlen(w->backing_format) > 15)
                 return err_note(-EINVAL, "'%s' is not the name of a format", w->backing_format);
-        if (w->backing_name && w->prealloc != PREALLOC_OFF)
+        if (w->backing_name && w->prealloc != QCOW2_PREALLOC_OFF)
                 return err_note(-EINVAL, "preallocation and a backing file exclude each other: preallocated clusters would "
                                 "hide the backing file's");
         return 0;
 }
 
-static int read_wish(const struct fmt_create *req, struct wish *w)
+int qcow2_wish_read(const struct fmt_create *req, struct qcow2_wish *w)
 {
         int r = 0;
 
-        *w = (struct wish){ .version = 3, .cluster_bits = DEFAULT_CLUSTER_BITS, .refcount_bits = 16 };
+        *w = (struct qcow2_wish){ .version = 3, .cluster_bits = DEFAULT_CLUSTER_BITS, .refcount_bits = 16 };
         for (size_t i = 0; r == 0 && i < req->nopts; i++)
                 r = parse_option(w, &req->opts[i]);
         if (req->backing_name)
@@ -148,7 +140,7 @@ static int read_wish(const struct fmt_create *req, struct wish *w)
 
 /* --- the image ------------------------------------------------------------------------------------------------ */
 
-static int init_header(struct qcow2_header *h, const struct wish *w, uint64_t size)
+int qcow2_wish_header(const struct qcow2_wish *w, uint64_t size, struct qcow2_header *h)
 {
         uint64_t needs;
 
@@ -217,19 +209,19 @@ static int write_zeros(struct file *file, uint64_t off, uint64_t end)
 }
 
 /* Space for [0, end), everything in it zeros. Before anything is written there. */
-static int reserve_space(struct file *file, enum prealloc prealloc, uint64_t end)
+static int reserve_space(struct file *file, enum qcow2_prealloc prealloc, uint64_t end)
 {
         int r = file->size < end ? file_truncate(file, end) : 0;
 
-        if (r == 0 && prealloc == PREALLOC_FALLOC)
+        if (r == 0 && prealloc == QCOW2_PREALLOC_FALLOC)
                 r = file_zero(file, 0, end, true);
-        if (r == 0 && prealloc == PREALLOC_FULL)
+        if (r == 0 && prealloc == QCOW2_PREALLOC_FULL)
                 r = write_zeros(file, 0, end);
         return r;
 }
 
 /* The L1 table, L2 tables and data come at known places: clusters from 1 on, without a gap. */
-static int write_tables(struct qcow2_txn *t, enum prealloc prealloc)
+static int write_tables(struct qcow2_txn *t, enum qcow2_prealloc prealloc)
 {
         uint64_t len = (uint64_t)t->h.l1_entries * QCOW2_ENTRY_SIZE, cs = t->h.cluster_size;
         AUTO(freep) uint8_t *l1 = calloc(1, max_u64(len, 1));
@@ -238,9 +230,9 @@ static int write_tables(struct qcow2_txn *t, enum prealloc prealloc)
 
         if (r == 0 && len)
                 r = qcow2_txn_alloc(t, div_round_up(len, cs), &t->h.l1_offset);
-        if (r == 0 && prealloc != PREALLOC_OFF)
+        if (r == 0 && prealloc != QCOW2_PREALLOC_OFF)
                 r = reserve_space(t->file, prealloc, end);
-        if (r == 0 && prealloc != PREALLOC_OFF)
+        if (r == 0 && prealloc != QCOW2_PREALLOC_OFF)
                 r = preallocate(t, l1);
         return r < 0 || !len ? r : qcow2_txn_write(t, t->h.l1_offset, l1, len);
 }
@@ -249,11 +241,11 @@ int qcow2_create(struct file *file, const struct fmt_create *req)
 {
         AUTO(qcow2_txn_finish) struct qcow2_txn t = { .file = file };
         uint64_t header_off;
-        struct wish wish;
-        int r = read_wish(req, &wish);
+        struct qcow2_wish wish;
+        int r = qcow2_wish_read(req, &wish);
 
         if (r == 0)
-                r = init_header(&t.h, &wish, req->size);
+                r = qcow2_wish_header(&wish, req->size, &t.h);
         if (r == 0)
                 r = qcow2_txn_alloc(&t, 1, &header_off);
         if (r == 0)

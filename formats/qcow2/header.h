@@ -88,6 +88,12 @@ int qcow2_header_switch(struct file *file, const struct qcow2_header *h);
 int qcow2_header_build(const struct qcow2_header *h, uint8_t *buf);
 
 /**
+ * qcow2_header_replace - give an image that is there another header: numbers, extensions, backing file's name. Syncs.
+ * A crash leaves the old header or the new one (perhaps without the names of features).
+ */
+int qcow2_header_replace(struct file *file, const struct qcow2_header *h);
+
+/**
  * qcow2_feature_name - what a feature bit is called: by the image's own table, by us, or "bit N".
  * @type: 0 incompatible, 1 compatible, 2 autoclear. Returns @buf (unprintable bytes replaced).
  */

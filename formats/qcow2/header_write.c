@@ -12,6 +12,8 @@
 #include "common/range.h"
 #include "header.h"
 
+#define SECTOR 512u
+
 static const struct feature {
         uint8_t type, bit;
         const char *name;
@@ -104,13 +106,14 @@ static int fill_ext(struct filler *f, uint32_t type, const void *data, uint32_t 
 }
 
 /* The extensions as they were read, but for those that we make ourselves and bitmaps that are not valid any more. */
-static int fill_old_exts(struct filler *f, const struct qcow2_header *h, bool *have_names)
+static int fill_old_exts(struct filler *f, const struct qcow2_header *h, bool names, bool *have_names)
 {
         for (uint64_t at = 0; h->ext_len - at >= QCOW2_EXT_HEADER;) {
                 uint32_t type = be32_get(h->ext + at), len = be32_get(h->ext + at + 4);
                 bool stale = type == QCOW2_EXT_BITMAPS && !(h->autoclear & QCOW2_AUTOCLEAR_BITMAPS);
                 int r = 0;
 
+                stale |= type == QCOW2_EXT_FEATURE_NAMES && (!names || h->version < 3);
                 if (type != QCOW2_EXT_BACKING_FORMAT && !stale)
                         r = fill_ext(f, type, h->ext + at + QCOW2_EXT_HEADER, len);
                 if (r < 0)
@@ -138,7 +141,11 @@ static void fill_feature_names(struct filler *f, uint64_t keep_free)
         (void)fill_ext(f, QCOW2_EXT_FEATURE_NAMES, names, sizeof(names)); /* it fits: asked above */
 }
 
-int qcow2_header_build(const struct qcow2_header *h, uint8_t *buf)
+/*
+ * @names: with the feature names. @name_at: where the backing file's name goes; 0: right behind the extensions, which end
+ * at *exts_end.
+ */
+static int lay_out(const struct qcow2_header *h, uint8_t *buf, bool names, uint64_t name_at, uint64_t *exts_end)
 {
         size_t name_len = h->backing_name ? strlen(h->backing_name) : 0;
         struct filler f = { buf, h->length, h->cluster_size };
@@ -157,16 +164,73 @@ int qcow2_header_build(const struct qcow2_header *h, uint8_t *buf)
         if (h->backing_format)
                 r = fill_ext(&f, QCOW2_EXT_BACKING_FORMAT, h->backing_format, (uint32_t)strlen(h->backing_format));
         if (r == 0)
-                r = fill_old_exts(&f, h, &have_names);
-        if (r == 0 && !have_names && h->version >= 3)
+                r = fill_old_exts(&f, h, names, &have_names);
+        if (r == 0 && names && !have_names && h->version >= 3)
                 fill_feature_names(&f, sizeof(end_mark) + name_len);
         if (r == 0)
                 r = fill_bytes(&f, end_mark, sizeof(end_mark), 1);
         if (r < 0)
                 return r;
+        *exts_end = f.at;
+        f.at = name_at ? name_at : f.at;
         be64_put(buf + QH_BACKING_OFFSET, name_len ? f.at : 0);
         be32_put(buf + QH_BACKING_SIZE, (uint32_t)name_len);
         return name_len ? fill_bytes(&f, h->backing_name, name_len, 1) : 0;
+}
+
+int qcow2_header_build(const struct qcow2_header *h, uint8_t *buf)
+{
+        uint64_t exts_end;
+
+        return lay_out(h, buf, true, 0, &exts_end);
+}
+
+/* --- another cluster 0 for an image that is there ---------------------------------------------------------------- */
+
+/* Behind all extensions, old and new, and not where the old name lies. */
+static uint64_t free_place(const struct qcow2_header *old, uint64_t exts_end, uint64_t len)
+{
+        uint64_t name = be64_get(old->raw + QH_BACKING_OFFSET), name_len = be32_get(old->raw + QH_BACKING_SIZE);
+        uint64_t at = max_u64(exts_end, old->length + old->ext_len + QCOW2_EXT_HEADER);
+
+        return name && range_overlaps(at, len, name, name_len) ? round_up(name + name_len, 8) : at;
+}
+
+static int write_synced(struct file *file, const uint8_t *buf, uint64_t from, uint64_t to)
+{
+        int r = from < to ? file_pwrite(file, buf + from, to - from, from) : 0;
+
+        return r < 0 ? r : file_sync(file);
+}
+
+/*
+ * Only a sector changes all at once. So first the new name goes where the old header has nothing; then the first sector
+ * turns to it, with few enough extensions to hold them all; then the names of features, which nobody needs, come back the
+ * same way. Where that finds no room (clusters below 2 KiB with a long name, an image with many extensions) cluster 0 is
+ * written at once.
+ */
+int qcow2_header_replace(struct file *file, const struct qcow2_header *h)
+{
+        AUTO(qcow2_header_finish) struct qcow2_header old = { 0 };
+        AUTO(freep) uint8_t *buf = malloc(h->cluster_size);
+        uint64_t len = h->backing_name ? strlen(h->backing_name) : 0, at = 0, exts_end = 0, small_end = 0;
+        int r = buf ? qcow2_header_read(file, 0, &old) : -ENOMEM;
+
+        if (r == 0)
+                r = lay_out(h, buf, true, 0, &exts_end);
+        if (r < 0)
+                return r;
+        at = free_place(&old, exts_end, len);
+        if (!range_fits(at, len, h->cluster_size) || lay_out(h, buf, false, at, &small_end) < 0 || small_end > SECTOR)
+                return (r = qcow2_header_build(h, buf)) < 0 ? r : write_synced(file, buf, 0, h->cluster_size);
+        r = write_synced(file, buf, at, at + len);
+        if (r == 0)
+                r = write_synced(file, buf, 0, SECTOR);
+        if (r == 0)
+                r = lay_out(h, buf, true, at, &exts_end);
+        if (r == 0)
+                r = write_synced(file, buf, SECTOR, h->cluster_size);
+        return r < 0 ? r : write_synced(file, buf, 0, SECTOR);
 }
 
 /* --- feature names -------------------------------------------------------------------------------------------- */

@@ -19,6 +19,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "formats/drivers.h"
+#include "snapshot_table.h"
 
 #define PAGE_MAX 4096u
 #define SPARE_PAGES 64u /* the smallest cache: these, and room for a few whole leaf tables */
@@ -163,6 +164,35 @@ static int make_writable(struct qcow2_image *q)
         return r < 0 ? r : file_sync(q->img.file);
 }
 
+/* The disk as it was: the snapshot's L1 table instead of the active one, and the size it had. */
+static int choose_snapshot(struct qcow2_image *q, const struct fmt_snapshot_which *which)
+{
+        AUTO(qcow2_snapshots_finish) struct qcow2_snapshots all = { 0 };
+        const struct qcow2_snapshot *s = NULL;
+        int r = qcow2_snapshots_read(q->img.file, &q->h, &all);
+
+        if (r < 0)
+                return r;
+        if (!q->img.read_only)
+                return err_note(-EINVAL, "a snapshot can only be opened for reading");
+        if (which->any)
+                s = qcow2_snapshot_find(&all, which->any);
+        for (uint32_t i = 0; !which->any && !s && i < all.n; i++)
+                if ((!which->id || !strcmp(all.v[i].id, which->id)) && (!which->name || !strcmp(all.v[i].name, which->name)))
+                        s = &all.v[i];
+        if (!s)
+                return err_note(-ENOENT, "the image has no snapshot '%s'", which->any ? which->any :
+                                which->name ? which->name : which->id);
+        if (qcow2_l1_needs(&q->h, s->disk_size) > s->l1_entries)
+                return err_note(-EIO, "snapshot '%s' has an L1 table of %" PRIu32 " entries, too few for its disk of %" PRIu64
+                                " bytes", s->name, s->l1_entries, s->disk_size);
+        q->h.l1_offset = s->l1_offset;
+        q->h.l1_entries = s->l1_entries;
+        q->h.size = s->disk_size;
+        q->img.size = round_up(s->disk_size, SECTOR);
+        return 0;
+}
+
 static int open_image(struct qcow2_image *q, const struct fmt_open_opts *opts)
 {
         bool header_only = opts->flags & (FMT_INFO_ONLY | FMT_REPAIRING);
@@ -177,6 +207,8 @@ static int open_image(struct qcow2_image *q, const struct fmt_open_opts *opts)
         r = qcow2_header_usable(&q->h, !q->img.read_only);
         if (r == 0 && !q->img.read_only)
                 r = make_writable(q);
+        if (r == 0 && opts->snapshot)
+                r = choose_snapshot(q, opts->snapshot);
         return r < 0 ? r : load_tables(q);
 }
 
@@ -244,8 +276,12 @@ const struct fmt_driver qcow2_driver = {
 
         .create = qcow2_create,
         .create_options = qcow2_create_options,
+        .measure = qcow2_measure,
         .check = qcow2_check,
         .resize = qcow2_resize,
+        .empty = qcow2_empty,
+        .amend = qcow2_amend,
+        .amend_options = qcow2_amend_options,
         .info = qcow2_info,
         .snapshot_list = qcow2_snapshot_list,
         .snapshot_create = qcow2_snapshot_create,

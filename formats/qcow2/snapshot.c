@@ -209,6 +209,22 @@ int qcow2_snapshot_apply(struct fmt_image *img, const char *name_or_id)
         return qcow2_txn_commit(&w.t, false);
 }
 
+/* --- empty: back to nothing, as if that had been a snapshot ------------------------------------------------------- */
+
+int qcow2_empty(struct fmt_image *img)
+{
+        AUTO(work_finish) struct work w = { 0 };
+        int r = work_begin(&w, img->file);
+
+        if (r == 0)
+                r = qcow2_tree_ref(&w.t, w.l1, w.t.h.l1_entries, -1);
+        if (r < 0)
+                return r;
+        memset(w.l1, 0, w.t.h.l1_entries * sizeof(*w.l1));
+        r = qcow2_l1_replace(&w.t, w.l1, w.t.h.l1_entries);
+        return r < 0 ? r : qcow2_txn_commit(&w.t, false);
+}
+
 /* --- delete --------------------------------------------------------------------------------------------------- */
 
 static int drop_tree(struct work *w, const struct qcow2_snapshot *s)

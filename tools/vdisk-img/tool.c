@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -67,7 +68,8 @@ static int guess_format(const char *path, unsigned flags, const struct fmt_drive
         return 0;
 }
 
-int tool_open(const char *path, const char *format, unsigned flags, struct fmt_image **ret)
+int tool_open_snapshot(const char *path, const char *format, unsigned flags, const struct tool_snapshot *s,
+                       struct fmt_image **ret)
 {
         const struct fmt_driver *drv = NULL;
         int r = 0;
@@ -79,7 +81,42 @@ int tool_open(const char *path, const char *format, unsigned flags, struct fmt_i
         if (r < 0)
                 return r;
         return chain_open(path, &(struct fmt_open_opts){
-                .format = drv->name, .flags = flags | (flags & FMT_RDONLY ? FMT_GUESS : 0) }, ret);
+                .format = drv->name, .flags = flags | (flags & FMT_RDONLY ? FMT_GUESS : 0),
+                .snapshot = s && s->given ? &s->which : NULL }, ret);
+}
+
+int tool_open(const char *path, const char *format, unsigned flags, struct fmt_image **ret)
+{
+        return tool_open_snapshot(path, format, flags, NULL, ret);
+}
+
+int tool_snapshot_parse(const char *text, struct tool_snapshot *s)
+{
+        int r;
+
+        tool_snapshot_finish(s);
+        s->given = true;
+        if (strncmp(text, "snapshot.", strlen("snapshot."))) {
+                r = option_list_set(&s->words, "", text);
+                s->which.any = r == 0 ? s->words.opts[0].value : NULL;
+                return r;
+        }
+        r = option_list_add(&s->words, text);
+        for (size_t i = 0; r == 0 && i < s->words.n; i++) {
+                if (!strcmp(s->words.opts[i].name, "snapshot.id"))
+                        s->which.id = s->words.opts[i].value;
+                else if (!strcmp(s->words.opts[i].name, "snapshot.name"))
+                        s->which.name = s->words.opts[i].value;
+                else
+                        r = err_note(-EINVAL, "-l knows snapshot.id and snapshot.name, not '%s'", s->words.opts[i].name);
+        }
+        return r;
+}
+
+void tool_snapshot_finish(struct tool_snapshot *s)
+{
+        option_list_finish(&s->words);
+        *s = (struct tool_snapshot){ 0 };
 }
 
 void tool_closep(struct fmt_image **img)

@@ -18,7 +18,8 @@ struct command {
         const char *usage;                 /* what follows the name */
         const char *help;                  /* lines about the options */
 };
-extern const struct command cmd_check, cmd_compare, cmd_convert, cmd_create, cmd_info, cmd_map, cmd_resize, cmd_snapshot;
+extern const struct command cmd_amend, cmd_check, cmd_commit, cmd_compare, cmd_convert, cmd_create, cmd_dd, cmd_info, cmd_map,
+        cmd_measure, cmd_rebase, cmd_resize, cmd_snapshot;
 
 /* --- options --------------------------------------------------------------------------------------------------- */
 
@@ -59,6 +60,19 @@ void print_option_help(const struct fmt_driver *drv);
  * header into a raw disk; whoever trusts it says -f); to write, a raw disk that was only guessed costs a warning.
  */
 int tool_open(const char *path, const char *format, unsigned flags, struct fmt_image **ret);
+
+/* -l: "snapshot.id=..,snapshot.name=.." or an id or a name. */
+struct tool_snapshot {
+        struct option_list words;
+        struct fmt_snapshot_which which;
+        bool given;
+};
+int tool_snapshot_parse(const char *text, struct tool_snapshot *s); /* -EINVAL with a sentence */
+void tool_snapshot_finish(struct tool_snapshot *s);
+
+/* tool_open() to read the disk as it was at a snapshot; the one that is there now when none was given. */
+int tool_open_snapshot(const char *path, const char *format, unsigned flags, const struct tool_snapshot *s,
+                       struct fmt_image **ret);
 void tool_closep(struct fmt_image **img); /* for AUTO() */
 
 /* A driver by name, or a sentence and NULL. */

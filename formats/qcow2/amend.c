@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* amend.c - other options for an image that is there: all that the header alone says. One header write does it. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "at_rest.h"
+#include "common/err.h"
+#include "common/range.h"
+#include "snapshot_table.h"
+
+const struct fmt_option_doc qcow2_amend_options[] = {
+        { "backing_fmt", "str", "format of the backing file" },
+        { "compat", "str", "version of the format: v3 or 1.1, v2 or 0.10" },
+        { "lazy_refcounts", "bool", "let a writer delay refcounts: on or off" },
+        { NULL, NULL, NULL },
+};
+
+struct wish {
+        uint32_t version;
+        int lazy; /* -1: as it is */
+        const char *backing_name, *backing_format; /* NULL: as it is */
+};
+
+static int parse(struct wish *w, const struct fmt_option *o)
+{
+        bool on = !strcmp(o->value, "on");
+
+        if (!strcmp(o->name, "backing_file")) {
+                w->backing_name = o->value;
+        } else if (!strcmp(o->name, "backing_fmt")) {
+                w->backing_format = o->value;
+        } else if (!strcmp(o->name, "lazy_refcounts")) {
+                if (!on && strcmp(o->value, "off"))
+                        return err_note(-EINVAL, "option lazy_refcounts cannot be '%s': it is on or off", o->value);
+                w->lazy = on;
+        } else if (!strcmp(o->name, "compat")) {
+                bool v2 = !strcmp(o->value, "v2") || !strcmp(o->value, "0.10");
+
+                if (!v2 && strcmp(o->value, "v3") && strcmp(o->value, "1.1"))
+                        return err_note(-EINVAL, "option compat cannot be '%s': it is v3 (or 1.1) or v2 (or 0.10)", o->value);
+                w->version = v2 ? 2 : 3;
+        } else {
+                return err_note(-ENOTSUP, "option '%s' cannot be changed in an image that is there; convert makes a new one",
+                                o->name);
+        }
+        return 0;
+}
+
+/* --- versions --------------------------------------------------------------------------------------------------- */
+
+/* Version 3 wants sizes in the snapshots' extra data; our table has them always. */
+static int renew_snapshots(struct file *file)
+{
+        AUTO(qcow2_txn_finish) struct qcow2_txn t = { 0 };
+        AUTO(qcow2_snapshots_finish) struct qcow2_snapshots s = { 0 };
+        int r = qcow2_txn_begin(&t, file);
+
+        if (r == 0)
+                r = qcow2_snapshots_read(file, &t.h, &s);
+        if (r == 0)
+                r = qcow2_snapshots_replace(&t, &s);
+        return r < 0 ? r : qcow2_txn_commit(&t, false);
+}
+
+static int refuse_zero_entries(struct file *file, const struct qcow2_header *h, uint64_t l1_offset, uint64_t l1_entries)
+{
+        AUTO(freep) uint64_t *l1 = NULL;
+        int r = qcow2_table_read(file, l1_offset, l1_entries, &l1);
+
+        for (uint64_t i = 0; r == 0 && i < l1_entries; i++) {
+                AUTO(freep) uint64_t *l2 = NULL;
+
+                if (l1e_offset(l1[i]) == 0)
+                        continue;
+                r = qcow2_table_read(file, l1e_offset(l1[i]), h->cluster_size / QCOW2_ENTRY_SIZE, &l2);
+                for (uint64_t k = 0; r == 0 && k < h->cluster_size / QCOW2_ENTRY_SIZE; k++)
+                        if (!l2e_is_compressed(l2[k]) && l2e_is_zero(l2[k], 3))
+                                return err_note(-ENOTSUP, "the image has clusters of zeros without data, which version 2 "
+                                                "cannot say; convert with -o compat=v2 makes an image that has none");
+        }
+        return r;
+}
+
+static int may_be_v2(struct file *file, const struct qcow2_header *h)
+{
+        AUTO(qcow2_snapshots_finish) struct qcow2_snapshots s = { 0 };
+        int r;
+
+        if (h->refcount_order != 4)
+                return err_note(-ENOTSUP, "the image has refcounts of %u bits, version 2 has 16 always",
+                                1u << h->refcount_order);
+        if (h->incompatible || h->autoclear)
+                return err_note(-ENOTSUP, "the image has features that version 2 does not have (bitmaps or another "
+                                "compression than zlib)");
+        r = qcow2_snapshots_read(file, h, &s);
+        if (r == 0)
+                r = refuse_zero_entries(file, h, h->l1_offset, h->l1_entries);
+        for (uint32_t i = 0; r == 0 && i < s.n; i++)
+                r = refuse_zero_entries(file, h, s.v[i].l1_offset, s.v[i].l1_entries);
+        return r;
+}
+
+static void set_version(struct qcow2_header *h, uint32_t version)
+{
+        h->version = version;
+        h->length = version == 2 ? QH_V2_LENGTH : QH_V3_LENGTH;
+        h->compatible = 0;
+        free(TAKE(h->raw, NULL)); /* only numbers that we know: the other version had no more, or has none */
+}
+
+/* --- all of it ---------------------------------------------------------------------------------------------------- */
+
+static int set_text(char **where, const char *text)
+{
+        free(TAKE(*where, NULL));
+        *where = *text ? strdup(text) : NULL;
+        return *text && !*where ? -ENOMEM : 0;
+}
+
+static int apply(const struct wish *w, struct qcow2_header *h)
+{
+        int r = 0;
+
+        if (w->version != h->version)
+                set_version(h, w->version);
+        if (w->lazy == 1 && h->version < 3)
+                return err_note(-EINVAL, "lazy_refcounts=on needs compat=v3");
+        if (w->lazy >= 0)
+                h->compatible = (h->compatible & ~QCOW2_COMPAT_LAZY_REFCOUNTS) | (w->lazy ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0);
+        if (w->backing_name)
+                r = set_text(&h->backing_name, w->backing_name);
+        if (r == 0 && w->backing_format)
+                r = set_text(&h->backing_format, w->backing_format);
+        if (r == 0 && !h->backing_name)
+                r = set_text(&h->backing_format, "");
+        if (r == 0 && w->backing_name && h->backing_name && !h->backing_format)
+                r = err_note(-EINVAL, "the format of the backing file '%s' must be named (-F)", h->backing_name);
+        if (r == 0 && h->backing_format && strlen(h->backing_format) > 15)
+                r = err_note(-EINVAL, "'%s' is not the name of a format", h->backing_format);
+        return r;
+}
+
+int qcow2_amend(struct fmt_image *img, const struct fmt_option *opts, size_t n)
+{
+        AUTO(qcow2_header_finish) struct qcow2_header h = { 0 };
+        struct wish w = { .lazy = -1 };
+        int r = qcow2_header_read(img->file, 0, &h);
+
+        if (r == 0)
+                r = qcow2_header_usable(&h, true);
+        w.version = h.version;
+        for (size_t i = 0; r == 0 && i < n; i++)
+                r = parse(&w, &opts[i]);
+        if (r == 0 && w.version < h.version)
+                r = may_be_v2(img->file, &h);
+        if (r == 0 && w.version > h.version && h.nb_snapshots) {
+                r = renew_snapshots(img->file);
+                qcow2_header_finish(&h);
+                if (r == 0)
+                        r = qcow2_header_read(img->file, 0, &h);
+        }
+        if (r == 0)
+                r = apply(&w, &h);
+        return r < 0 ? r : qcow2_header_replace(img->file, &h);
+}
