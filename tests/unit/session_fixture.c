@@ -83,7 +83,7 @@ static void complete(struct ring_req *q)
 
 static void dev_take(struct ring *r, struct ring_req *q)
 {
-        if (hold)
+        if (hold && nheld < ARRAY_SIZE(held))
                 held[nheld++] = q;
         else
                 complete(q);

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A stranger's qcow2 image: 16 bytes of script, then the file. It is served read-only and writable, checked, repaired,
+ * and asked for its properties. Besides "no crash, no hang, little memory":
+ *   - what is written to a clean image reads back, and its check finds no corruption afterwards;
+ *   - an image whose repair succeeded and left nothing is clean.
+ */
+#include <errno.h>
+#include <urcu.h>
+
+#include "common/bytes.h"
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "common/log.h"
+#include "common/range.h"
+#include "formats/qcow2/on_disk.h"
+#include "fuzz.h"
+#include "tests/lib/img_io.h"
+
+#define SCRIPT 16u
+#define IO_MAX (64u << 10)
+#define MAP_MAX 2000u /* extents looked at: an image may claim to be 2^63 bytes long */
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+        log_init("fuzz", 0);
+        rcu_register_thread();
+        return 0;
+}
+
+static struct fmt_image *open_image(const void *bytes, size_t len, unsigned flags)
+{
+        struct fmt_open_opts opts = { .format = "qcow2", .flags = flags };
+        struct fmt_image *img = NULL;
+        struct file *f;
+
+        if (file_open_mem(bytes, len, &f) < 0)
+                abort();
+        if (fmt_open_file(f, &opts, &img) < 0)
+                img = NULL;
+        err_clear();
+        return img;
+}
+
+/* The whole disk in order, from both ends: the same bytes must be told once, without gaps. */
+static void map_all(struct fmt_image *img)
+{
+        uint64_t off = 0, size = img->size;
+        struct extent e;
+
+        for (unsigned n = 0; off < size && n < MAP_MAX; n++, off += e.len) {
+                int r = chain_map_sync(img, off, size - off, &e);
+
+                if (r < 0) {
+                        e.len = min_u64(img->cluster_size, size - off);
+                        continue;
+                }
+                if (e.off != off || e.len == 0 || e.len > size - off)
+                        fuzz_fail("map at %llu: extent %llu+%llu", (unsigned long long)off, (unsigned long long)e.off,
+                                  (unsigned long long)e.len);
+                if (e.kind == EXT_DATA && !e.hole && !range_fits(e.host, e.len, img->file->size))
+                        fuzz_fail("map at %llu: host %llu+%llu is not in the file", (unsigned long long)off,
+                                  (unsigned long long)e.host, (unsigned long long)e.len);
+        }
+}
+
+static void read_some(struct fmt_image *img)
+{
+        static uint8_t buf[IO_MAX];
+        struct img_io io = { .img = img };
+        uint64_t size = img->size;
+
+        (void)img_read(&io, buf, min_u64(size, IO_MAX), 0);
+        if (size > IO_MAX)
+                (void)img_read(&io, buf, IO_MAX, size - IO_MAX);
+        (void)chain_read_sync(img, buf, min_u64(size, IO_MAX), size / 2 - min_u64(size / 2, IO_MAX / 2));
+        err_clear();
+}
+
+static int check(const void *bytes, size_t len, struct fmt_check *chk)
+{
+        struct fmt_image *img = open_image(bytes, len, FMT_RDONLY);
+        int r = img ? img->drv->check(img, chk) : -EINVAL;
+
+        chain_close(img);
+        err_clear();
+        return r;
+}
+
+static bool is_clean(const void *bytes, size_t len)
+{
+        struct fmt_check chk = { 0 };
+
+        return check(bytes, len, &chk) == 0 && !chk.corruptions && !chk.check_errors;
+}
+
+/* --- served, writable ------------------------------------------------------------------------------------------------ */
+
+/* One byte of script each: 2 bits what, 3 bits where, 3 bits how long. */
+static int one_op(struct img_io *io, uint8_t op, uint8_t fill)
+{
+        static uint8_t buf[IO_MAX], back[IO_MAX];
+        static const uint32_t lens[] = { 512, 1, 4096, 700, 8192, 65536, 1024, 20000 };
+        uint64_t size = io->img->size, off = size / 8 * (op >> 2 & 7), len = min_u64(lens[op >> 5], size - off);
+        int r;
+
+        if (op >> 2 & 1) /* not at a border of anything */
+                off += min_u64(300, size - off - len);
+        memset(buf, fill, len);
+        switch (op & 3) {
+        case 0:
+                return img_flush(io);
+        case 1:
+                return img_zero(io, off, len, op >> 5 & 3);
+        default:
+                r = img_write(io, buf, len, off);
+                if (r == 0)
+                        r = img_read(io, back, len, off);
+                if (r == 0 && memcmp(buf, back, len))
+                        fuzz_fail("%llu+%llu does not read back", (unsigned long long)off, (unsigned long long)len);
+                return r;
+        }
+}
+
+static void serve(const uint8_t *script, const void *bytes, size_t len, bool clean)
+{
+        struct fmt_image *img = open_image(bytes, len, 0);
+        struct img_io io = { .img = img };
+        size_t after_len;
+        const void *after;
+        int r = 0;
+
+        if (!img)
+                return;
+        for (unsigned i = 0; i < SCRIPT && img->size; i++) {
+                r = one_op(&io, script[i], (uint8_t)(i + 1));
+                if (r == -EPROTO || r == -ELOOP)
+                        fuzz_fail("operation %u (0x%02x): %d", i, script[i], r);
+                err_clear();
+        }
+        r = img_settle(&io);
+        if (r == -EPROTO || r == -ELOOP)
+                fuzz_fail("settling: %d", r);
+        after = file_mem_bytes(img->file, &after_len);
+        if (clean && r == 0 && !img->corrupt && !is_clean(after, after_len))
+                fuzz_fail("a clean image is not clean any more");
+        chain_close(img);
+        err_clear();
+}
+
+/* --- at rest --------------------------------------------------------------------------------------------------------- */
+
+static void ask(struct fmt_image *img)
+{
+        json_t *info = json_object();
+        struct fmt_snapshot *list = NULL;
+        size_t n = 0;
+
+        (void)img->drv->info(img, info);
+        json_decref(info);
+        if (img->drv->snapshot_list(img, &list, &n) == 0)
+                fmt_snapshots_free(list, n);
+        err_clear();
+}
+
+static void repair(const void *bytes, size_t len)
+{
+        struct fmt_image *img = open_image(bytes, len, FMT_REPAIRING);
+        struct fmt_check chk = { .fix_leaks = true, .fix_all = true };
+        size_t after_len;
+        const void *after;
+
+        if (!img)
+                return;
+        if (img->drv->check(img, &chk) == 0 && !chk.corruptions && !chk.check_errors) {
+                struct fmt_check again = { 0 };
+
+                after = file_mem_bytes(img->file, &after_len);
+                if (check(after, after_len, &again) < 0 || again.corruptions || again.leaks || again.check_errors)
+                        fuzz_fail("repaired, but not clean");
+        }
+        chain_close(img);
+        err_clear();
+}
+
+static int change(struct fmt_image *img, uint8_t what)
+{
+        switch (what % 6) {
+        case 0:
+                return img->drv->snapshot_create(img, "new");
+        case 1:
+                return img->drv->snapshot_apply(img, "1");
+        case 2:
+                return img->drv->snapshot_delete(img, "1");
+        case 3:
+                return img->drv->resize(img, img->size < 1u << 30 ? img->size * 2 + 512 : 512, true);
+        case 4:
+                return img->drv->resize(img, round_down(img->size / 2, 512), true);
+        default:
+                return 0;
+        }
+}
+
+static void administer(uint8_t what, const void *bytes, size_t len, bool clean)
+{
+        struct fmt_image *img = open_image(bytes, len, 0);
+        size_t after_len;
+        const void *after;
+
+        if (!img)
+                return;
+        (void)change(img, what);
+        err_clear();
+        after = file_mem_bytes(img->file, &after_len);
+        if (clean && !is_clean(after, after_len))
+                fuzz_fail("change %u spoils a clean image", what % 6);
+        chain_close(img);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+        struct fmt_image *img;
+        const void *bytes = data + SCRIPT;
+        size_t len = size - SCRIPT;
+        bool clean;
+
+        if (size <= SCRIPT)
+                return 0;
+        img = open_image(bytes, len, FMT_RDONLY);
+        if (img) {
+                ask(img);
+                map_all(img);
+                read_some(img);
+        }
+        chain_close(img);
+        clean = is_clean(bytes, len);
+        serve(data, bytes, len, clean);
+        administer(data[SCRIPT - 1], bytes, len, clean);
+        repair(bytes, len);
+        return 0;
+}
+
+/* --- a mutator that knows where tables are ----------------------------------------------------------------------------- */
+
+#ifdef FUZZING
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed);
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
+{
+        uint64_t words = size > SCRIPT + 8 ? (size - SCRIPT) / 8 : 0, at, v;
+
+        if (rand_r(&seed) % 4 == 0 || !words)
+                return LLVMFuzzerMutate(data, size, max);
+        if (rand_r(&seed) % 6 == 0) {
+                LLVMFuzzerMutate(data, SCRIPT, SCRIPT);
+                return size;
+        }
+        at = (unsigned)rand_r(&seed) % words;
+        if (rand_r(&seed) % 4 == 0)
+                at = (unsigned)rand_r(&seed) % min_u64(14, words);
+        for (unsigned i = 0; i < 200 && !be64_get(data + SCRIPT + 8 * at); i++) /* zeros are rarely a table */
+                at = (unsigned)rand_r(&seed) % words;
+        v = be64_get(data + SCRIPT + 8 * at);
+        switch (rand_r(&seed) % 5) {
+        case 0:
+                v ^= 1ull << (rand_r(&seed) % 64);
+                break;
+        case 1:
+                v = (v & ~QCOW2_OFFSET_MASK) | (uint64_t)rand_r(&seed) % (words / 64 + 2) * 512;
+                break;
+        case 2:
+                v = be64_get(data + SCRIPT + 8 * ((unsigned)rand_r(&seed) % words));
+                break;
+        case 3:
+                v += (uint64_t)(rand_r(&seed) % 3) - 1 + ((uint64_t)(rand_r(&seed) % 3) - 1) * 512;
+                break;
+        default:
+                v = rand_r(&seed) % 2 ? UINT64_MAX >> (rand_r(&seed) % 64) : 0;
+        }
+        be64_put(data + SCRIPT + 8 * at, v);
+        return size;
+}
+#endif

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A front end's whole session: how far the handshake has come, then steps: messages with any payload and any fds, bytes
+ * that are no message, requests of the guest, completions, time. Nothing crashes, hangs or leaks an fd; a session whose
+ * peer hung up ends.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <sys/socket.h>
+
+#include "common/err.h"
+#include "fuzz.h"
+#include "tests/unit/session_fixture.h"
+
+#define STEPS 40u
+#define PAYLOAD_MAX 300u
+#define FDS_MAX 10u
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+        return fixture_begin(NULL);
+}
+
+static void drain_answers(void)
+{
+        char buf[512];
+
+        while (recv(peer, buf, sizeof(buf), MSG_DONTWAIT) > 0)
+                ;
+}
+
+/* A payload as a front end would send it, for a start; the input is laid over it. */
+static uint32_t usual(uint32_t request, uint8_t *to)
+{
+        struct vu_vring_addr addr = { .desc = GUEST_USER + DESC, .avail = GUEST_USER + AVAIL, .used = GUEST_USER + USED };
+        struct vu_mem_reg reg = { .region = guest_layout[2] };
+        struct vu_mem_table table = { .nregions = GUEST_REGIONS };
+        struct vu_vring_state state = { 0, request == VU_SET_VRING_NUM ? NUM : 0 };
+        uint64_t u64 = request == VU_SET_FEATURES ? FEATURES : request == VU_SET_PROTOCOL_FEATURES ? ALL_PF : 0;
+
+        switch (request) {
+        case VU_SET_VRING_ADDR:
+                memcpy(to, &addr, sizeof(addr));
+                return sizeof(addr);
+        case VU_ADD_MEM_REG:
+        case VU_REM_MEM_REG:
+                memcpy(to, &reg, sizeof(reg));
+                return sizeof(reg);
+        case VU_SET_MEM_TABLE:
+                memcpy(table.region, guest_layout, sizeof(guest_layout));
+                memcpy(to, &table, 8 + sizeof(guest_layout));
+                return 8 + sizeof(guest_layout);
+        case VU_GET_CONFIG:
+        case VU_SET_CONFIG:
+                memcpy(to, &(uint32_t[]){ 0, 8, 0 }, 12);
+                return request == VU_SET_CONFIG ? 20 : 12;
+        case VU_SET_VRING_NUM:
+        case VU_SET_VRING_BASE:
+        case VU_GET_VRING_BASE:
+        case VU_SET_VRING_ENABLE:
+                state.num += request == VU_SET_VRING_ENABLE;
+                memcpy(to, &state, sizeof(state));
+                return sizeof(state);
+        case VU_SET_FEATURES:
+        case VU_SET_PROTOCOL_FEATURES:
+        case VU_SET_VRING_KICK:
+        case VU_SET_VRING_CALL:
+        case VU_SET_VRING_ERR:
+                memcpy(to, &u64, sizeof(u64));
+                return sizeof(u64);
+        default:
+                return 0;
+        }
+}
+
+/* How many fds and which: 2 bits each. */
+static unsigned pick_fds(uint8_t how, int *fds)
+{
+        const int choice[] = { memfd, kick, call, peer };
+        unsigned n = how % 8 == 7 ? FDS_MAX : how % 8;
+
+        for (unsigned i = 0; i < n; i++)
+                fds[i] = choice[((how >> 3) + i * (how >> 5)) & 3];
+        return n;
+}
+
+static void send_message(struct fuzz_input *in)
+{
+        uint8_t request = fuzz_u8(in), how = fuzz_u8(in), payload[PAYLOAD_MAX] = { 0 };
+        uint32_t len = usual(request, payload), flags = VU_VERSION | (how & 1 ? VU_NEED_REPLY : 0);
+        unsigned changes = how >> 1 & 3;
+        int fds[FDS_MAX];
+        unsigned nfds = 0;
+
+        if (how & 8)
+                flags = fuzz_u8(in);
+        if (how & 16)
+                len = fuzz_u16(in) % PAYLOAD_MAX;
+        if (how & 32)
+                nfds = pick_fds(fuzz_u8(in), fds);
+        else if (request == VU_SET_MEM_TABLE || request == VU_ADD_MEM_REG)
+                nfds = pick_fds(request == VU_ADD_MEM_REG ? 1 : GUEST_REGIONS, fds);
+        else if (request >= VU_SET_VRING_KICK && request <= VU_SET_VRING_ERR)
+                nfds = pick_fds(1 | 1 << 3, fds);
+        while (changes--) {
+                uint8_t where = fuzz_u8(in), n = 1 + fuzz_u8(in) % 8;
+
+                fuzz_bytes(in, payload + (where < PAYLOAD_MAX - n ? where : 0), n);
+        }
+        send_raw(request, flags, payload, len, fds, nfds);
+}
+
+static void send_bytes(struct fuzz_input *in)
+{
+        uint8_t bytes[64];
+        size_t len = fuzz_u8(in) % sizeof(bytes);
+        ssize_t ignored;
+
+        fuzz_bytes(in, bytes, len);
+        ignored = send(peer, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        (void)ignored;
+}
+
+static void one_step(struct fuzz_input *in)
+{
+        switch (fuzz_u8(in) % 8) {
+        case 0:
+                offer(fuzz_u8(in) % (NUM + 1));
+                kick_it();
+                break;
+        case 1:
+                fuzz_bytes(in, at(DESC + 16 * (fuzz_u8(in) % NUM)), 16);
+                break;
+        case 2:
+                hold = true;
+                break;
+        case 3:
+                release_all();
+                break;
+        case 4:
+                send_bytes(in);
+                break;
+        case 5:
+                turn();
+                drain_answers();
+                break;
+        default:
+                send_message(in);
+        }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+        struct fuzz_input in = { data, size };
+        uint8_t far = fuzz_u8(&in);
+
+        setup(NULL);
+        if (far % 4 == 0) {
+                connect_session();
+        } else if (far % 4 == 1) {
+                connect_session();
+                handshake(FEATURES);
+        } else {
+                running_session();
+        }
+        refuse_start = far & 8;
+        for (unsigned i = 0; i < STEPS && in.left; i++)
+                one_step(&in);
+        hold = false;
+        turn();
+        drain_answers();
+        release_all();
+        disconnect();
+        if (nheld || stops > starts)
+                fuzz_fail("%u requests held, %u starts, %u stops", nheld, starts, stops);
+        if (teardown(NULL) < 0)
+                fuzz_fail("an fd leaked");
+        err_clear();
+        return 0;
+}
