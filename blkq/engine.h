@@ -28,7 +28,8 @@ enum io_op {
         IO_ZERO_KEEP, /* likewise, space kept */
         IO_TRUNCATE,  /* off: new size; file->size follows (so: home thread). A write past the end does not change it */
         IO_NOTIFY,    /* write 1 to the eventfd io->fd, which becomes O_NONBLOCK; a full counter is success. Not bound by
-                         the depth */
+                         the depth. Ends no wait: done() comes from the engine_wait() that hands it over, or the next, but
+                         possibly only after something else has ended that wait */
 };
 
 /* One operation. The caller's memory from engine_submit() until done(); iov[] too. Zero-initialise. */
@@ -84,7 +85,7 @@ void engine_unwatch(struct engine *e, struct engine_watch *w);
 /**
  * engine_wait - hand over what was submitted, wait for something to happen, run the callbacks of all that is complete.
  * @timeout_ns: 0 does not wait (and makes no system call when nothing is to be submitted or reaped), UINT64_MAX waits
- * for ever. Returns the number of callbacks run.
+ * for ever. Returns the number of callbacks run; done() of a NOTIFY may be left out.
  */
 unsigned engine_wait(struct engine *e, uint64_t timeout_ns);
 

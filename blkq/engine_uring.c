@@ -11,9 +11,13 @@
  * - What finds no free SQE waits on @stalled and goes first in the next round.
  *
  * IO_NOTIFY is a WRITE of 8 bytes in the same submission, with RWF_NOWAIT. For an O_NONBLOCK eventfd the kernel does it
- * inline, at submit (seen on 6.18: the CQE is there when io_uring_enter returns, no io-wq thread). A blocking one
- * would go to an io-wq thread and a full one would wait for a reader who may never come; RWF_NOWAIT gives EAGAIN for
- * both, and engine_do_step() makes the eventfd non-blocking and writes, so this happens once an eventfd.
+ * inline, at submit (seen on 6.18: no io-wq thread). A blocking one would go to an io-wq thread and a full one would wait
+ * for a reader who may never come; RWF_NOWAIT gives EAGAIN for both, and engine_do_step() makes the eventfd non-blocking
+ * and writes, so this happens once an eventfd.
+ *
+ * A CQE at once would end the wait that the same call begins, and cost a second call to sleep. So success posts none
+ * (IOSQE_CQE_SKIP_SUCCESS): those in @notified have an SQE and no CQE yet, and once the kernel has taken all SQEs and all
+ * CQEs are reaped, whoever is still there has succeeded.
  */
 #include <assert.h>
 #include <errno.h>
@@ -47,7 +51,8 @@ struct uring {
         unsigned last_slot;
         struct file *file[MAX_FILES];
         bool fixed_files;
-        struct list todo, stalled, inlined;
+        bool skips_cqe;             /* IORING_FEAT_CQE_SKIP, Linux 5.17 */
+        struct list todo, stalled, inlined, notified;
         struct log_limit limit;
 };
 
@@ -108,6 +113,10 @@ static void prep(struct uring *u, struct io_uring_sqe *sqe, struct io *io)
         if (io->op == IO_NOTIFY) {
                 io_uring_prep_write(sqe, io->fd, &one, sizeof(one), 0);
                 sqe->rw_flags = RWF_NOWAIT;
+                if (u->skips_cqe) {
+                        sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+                        list_add_tail(&u->notified, &io->link);
+                }
                 return;
         }
         s = engine_step(io);
@@ -266,6 +275,8 @@ static void on_poll_cqe(struct uring *u, struct engine_watch *w, int res, unsign
 
 static void on_io_cqe(struct uring *u, struct io *io, int64_t res)
 {
+        if (io->op == IO_NOTIFY && u->skips_cqe)
+                list_del(&io->link);
         if (__builtin_expect(io->op == IO_NOTIFY && (res == -EAGAIN || res == -EOPNOTSUPP), 0))
                 res = engine_do_step(io, &(struct io_step){ .op = IO_NOTIFY });
         engine_on_result(&u->e, io, res);
@@ -314,6 +325,20 @@ static unsigned run_inlined(struct uring *u)
         return ran;
 }
 
+/* After reap(): who has rung without a CQE? Only those that are here now: done() may ring again. */
+static void end_notified(struct uring *u)
+{
+        struct list now;
+        struct list *n;
+
+        if (io_uring_sq_ready(&u->ring) || IO_URING_READ_ONCE(*u->ring.sq.kflags) & IORING_SQ_CQ_OVERFLOW)
+                return; /* not all taken, or a failure may be waiting: after the next call */
+        list_init(&now);
+        list_splice_tail(&now, &u->notified);
+        while ((n = list_pop(&now)))
+                engine_on_result(&u->e, list_entry(n, struct io, link), 0);
+}
+
 /* Has the kernel something for us that only a call brings into the ring? */
 static bool kernel_has_more(const struct uring *u)
 {
@@ -354,6 +379,8 @@ static unsigned uring_wait(struct engine *e, uint64_t timeout_ns)
         if (r < 0 && r != -ETIME && r != -EINTR && r != -EBUSY && r != -EAGAIN)
                 log_limited(&u->limit, LOG_LVL_ERR, "io_uring_enter: %s", strerror(-r));
         ran += reap(u);
+        if (!list_empty(&u->notified))
+                end_notified(u);
         u->waiting = false;
         return ran;
 }
@@ -479,6 +506,8 @@ int engine_uring_new(const struct engine_opts *o, struct engine **ret)
         list_init(&u->todo);
         list_init(&u->stalled);
         list_init(&u->inlined);
+        list_init(&u->notified);
+        u->skips_cqe = features & IORING_FEAT_CQE_SKIP;
         fixed_ring = !o->no_registered_ring && io_uring_register_ring_fd(&u->ring) == 1;
         u->fixed_files = !o->no_registered_files && io_uring_register_files_sparse(&u->ring, MAX_FILES) == 0;
         snprintf(u->e.about, sizeof(u->e.about), "io_uring (%s%s%s)", mode, fixed_ring ? ", registered ring" : "",

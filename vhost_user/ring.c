@@ -79,6 +79,7 @@ static void bell_close(struct ring_bell *b)
 }
 
 static void settle(struct ring *r);
+static void at_round_end(struct ring *r);
 
 static void bell_done(struct ring *r, struct ring_bell *b)
 {
@@ -152,9 +153,11 @@ static void on_round_end(struct qhook *h)
         struct ring *r = container_of(h, struct ring, round_end);
 
         r->hook_set = false;
-        if (vq_publish(&r->vq))
-                bell_ring(r, &r->call);
-        check_memory(r);
+        if (r->started) { /* not so when it is only a bell that somebody waits for */
+                if (vq_publish(&r->vq))
+                        bell_ring(r, &r->call);
+                check_memory(r);
+        }
         settle(r);
 }
 
@@ -309,6 +312,9 @@ static void change_bell_now(struct ring *r, struct ring_bell *b)
 /* Something ended: is it what an order waits for? */
 static void settle(struct ring *r)
 {
+        /* The end of a notification wakes nobody (engine.h), so nobody may sleep while an order waits for it. */
+        if ((r->stopping || r->bell_waits) && (r->call.busy || r->err.busy))
+                at_round_end(r);
         if (r->bell_waits && !r->bell_waits->busy)
                 change_bell_now(r, TAKE(r->bell_waits, NULL));
         if (r->stopping && !(r->started && r->vq.in_flight) && !r->watching && !r->hook_set && !r->call.busy &&
