@@ -82,6 +82,7 @@ int vol_open(const char *path, const struct vol_opts *opts, struct qthread *home
                          (opts->no_lock ? FMT_NO_LOCK : 0),
                 .cache_bytes = opts->cache_bytes,
                 .null_size = opts->null_size,
+                .state_dir = opts->state_dir,
         };
         const struct file *coarse;
         struct fmt_image *top;

@@ -60,6 +60,7 @@ struct vol_opts {
         bool no_lock;
         uint64_t null_size;
         uint32_t block_size;   /* all requests are multiples of it, 512 or 4096; 0: 512. See vol_block_size_min() */
+        const char *state_dir; /* format.h: where table changes survive a killed process; NULL: nowhere */
         size_t cache_bytes;    /* table cache; 0: default */
         unsigned writeback_ms; /* tables are written this long after a change without a guest flush; 0: 5000 */
 };

@@ -421,3 +421,15 @@ int file_allocated(struct file *f, uint64_t *bytes)
                 *bytes = (uint64_t)st.st_blocks * 512;
         return 0;
 }
+
+int file_modified(struct file *f, int64_t *seconds)
+{
+        struct stat st;
+
+        if (f->fd < 0)
+                return -ENOTSUP;
+        if (fstat(f->fd, &st) < 0)
+                return -errno;
+        *seconds = st.st_mtime;
+        return 0;
+}

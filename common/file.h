@@ -110,6 +110,9 @@ int file_next_data(struct file *f, uint64_t off, uint64_t *data, uint64_t *hole)
 /* Host bytes really allocated (st_blocks), for info and the daemon's statistics. */
 int file_allocated(struct file *f, uint64_t *bytes);
 
+/* When the file was last written to: CLOCK_REALTIME, seconds. Not for memory files (-ENOTSUP). */
+int file_modified(struct file *f, int64_t *seconds);
+
 /* For the engines: report an event of the asynchronous path to the tap. */
 static inline void file_tell(struct file *f, const struct file_event *ev)
 {

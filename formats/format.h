@@ -226,6 +226,7 @@ struct fmt_open_opts {
         size_t cache_bytes;  /* table cache per image; 0: default (FMT_CACHE_DEFAULT) */
         uint64_t null_size;  /* the null format has no file that could tell */
         const struct fmt_snapshot_which *snapshot; /* the top image as it was then, FMT_RDONLY only; NULL: as it is now */
+        const char *state_dir; /* where table changes survive a killed process (maplog.h); NULL: nowhere */
 };
 #define FMT_CACHE_DEFAULT (32u << 20)
 #define FMT_MAX_CHAIN 64u

@@ -67,6 +67,7 @@ int disk_open(const struct disk_opts *opts, const struct disk_env *env, unsigned
                 .writeback = opts->writeback,
                 .null_size = opts->size,
                 .cache_bytes = env->cache_bytes,
+                .state_dir = env->state_dir,
         };
         int r;
 

@@ -15,6 +15,7 @@ struct disk_env {
         struct qthread **threads;
         unsigned nthreads;
         size_t cache_bytes;
+        const char *state_dir; /* NULL: none */
         struct passed_sockets *passed;
 };
 

@@ -358,6 +358,11 @@ static int opt_cache_size(struct reader *rd, const char *v)
         return r;
 }
 
+static int opt_state_dir(struct reader *rd, const char *v)
+{
+        return set_text("--state-dir", v, &rd->o->state_dir);
+}
+
 static int opt_log_level(struct reader *rd, const char *v)
 {
         static const struct choice levels[] = { { "error", LOG_LVL_ERR }, { "warning", LOG_LVL_WARN },
@@ -404,6 +409,7 @@ static const struct option_row {
         { "poll-us", "N", "spin up to N microseconds for more work before sleeping (default 0)", opt_poll_us },
         { "engine", "auto|io_uring|threads", "how I/O reaches the kernel (default auto)", opt_engine },
         { "cache-size", "SIZE", "table cache of each disk (default 32M)", opt_cache_size },
+        { "state-dir", "DIR|none", "where unflushed table changes survive a kill (default /run/vdiskd)", opt_state_dir },
         { "log-level", "LEVEL", "error, warning, info or debug (default info)", opt_log_level },
         { "print-capabilities", NULL, "print what QEMU's conventions ask for, as JSON", opt_capabilities },
         { "help", NULL, "print this text", opt_help },
@@ -518,6 +524,7 @@ void options_finish(struct options *o)
         for (size_t i = 0; i < o->ndisks; i++)
                 disk_opts_finish(&o->disks[i]);
         free(TAKE(o->disks, NULL));
+        free(TAKE(o->state_dir, NULL));
         o->ndisks = 0;
 }
 

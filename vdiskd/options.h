@@ -34,6 +34,7 @@ struct options {
         unsigned iothreads;
         unsigned poll_us;
         size_t cache_bytes; /* table cache of each disk; 0: the default */
+        char *state_dir;    /* NULL: the default, where it can be had; "none" */
         enum engine_kind engine;
         enum log_level log_level;
 };

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -32,6 +33,7 @@ struct daemon {
         unsigned nthreads;
         struct passed_sockets passed;
         struct disk_env env;
+        char *state_dir; /* NULL: none */
         struct disk **disks;
         size_t nopen; /* disks[0 .. nopen) are to be closed */
         size_t left;  /* stopping: disks that are not closed yet */
@@ -142,15 +144,59 @@ static int start_threads(struct daemon *d)
         return 0;
 }
 
+/* A directory for ourselves alone: what lies there is believed after a restart. */
+static int make_private_dir(const char *path)
+{
+        struct stat st;
+
+        if (mkdir(path, 0700) < 0 && errno != EEXIST)
+                return err_note(-errno, "%s: cannot make this directory: %s", path, strerror(errno));
+        if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode))
+                return err_note(-ENOTDIR, "%s: not a directory", path);
+        if (st.st_uid != geteuid() || st.st_mode & (S_IWGRP | S_IWOTH))
+                return err_note(-EPERM, "%s: must belong to us and be writable by nobody else", path);
+        return 0;
+}
+
+/* Where table changes survive a kill. The default is a convenience: without it the daemon serves all the same. */
+static int choose_state_dir(struct daemon *d)
+{
+        const char *wish = d->opts->state_dir, *runtime = geteuid() ? getenv("XDG_RUNTIME_DIR") : "/run";
+        int r;
+
+        if (wish && !strcmp(wish, "none"))
+                return 0;
+        if (wish)
+                d->state_dir = strdup(wish);
+        else if (!runtime || asprintf(&d->state_dir, "%s/vdiskd", runtime) < 0)
+                d->state_dir = NULL;
+        if (!d->state_dir && wish)
+                return -ENOMEM;
+        r = d->state_dir ? make_private_dir(d->state_dir) : err_note(-ENOENT, "there is no runtime directory");
+        if (r == 0)
+                return 0;
+        if (wish)
+                return err_prefix(r, "--state-dir: ");
+        log_info("writes that are not flushed yet would not survive a kill of this daemon: %s (--state-dir=DIR|none)",
+                 err_text(r));
+        err_clear();
+        free(TAKE(d->state_dir, NULL));
+        return 0;
+}
+
 static int start_disks(struct daemon *d)
 {
-        int r;
+        int r = choose_state_dir(d);
+
+        if (r < 0)
+                return r;
 
         d->env = (struct disk_env){
                 .loop = d->loop,
                 .threads = d->threads,
                 .nthreads = d->nthreads,
                 .cache_bytes = d->opts->cache_bytes,
+                .state_dir = d->state_dir,
                 .passed = &d->passed,
         };
         d->disks = calloc(d->opts->ndisks, sizeof(struct disk *));
@@ -201,6 +247,7 @@ static void daemon_finish(struct daemon *d)
                 qthread_free(d->threads[i]);
         free(d->threads);
         free(d->disks);
+        free(d->state_dir);
         passed_sockets_finish(&d->passed);
         if (d->loop)
                 loop_unwatch(d->loop, &d->signals);

@@ -36,7 +36,7 @@ struct flush_item {
 
 struct flush {
         struct fmt_batch b;
-        uint64_t gen;
+        uint64_t gen, log_mark;
         /* What this generation knew, for when the batch fails. */
         uint64_t newest_used;
         bool data_first, link_blocks, reftable_moved, header;
@@ -185,6 +185,8 @@ static void flush_done(struct fmt_batch *b, int err)
                 mark_again(q, f);
         else
                 q->durable_gen = f->gen;
+        if (err == 0 && q->log)
+                maplog_trim(q->log, f->log_mark);
         for (size_t i = 0; i < f->nitems; i++) {
                 struct page *p = f->item[i].page;
 
@@ -261,6 +263,7 @@ int qcow2_flush(struct fmt_image *img, struct fmt_batch **ret)
         add_sync(f);
 
         f->gen = q->gen++;
+        f->log_mark = q->log ? maplog_mark(q->log) : 0;
         q->newest_used = 0;
         q->data_first = q->link_blocks = q->reftable_moved = false;
         *ret = &f->b;

@@ -144,8 +144,25 @@ static int load_tables(struct qcow2_image *q)
         return r < 0 ? r : map_check_l1(q);
 }
 
+static int header_again(struct qcow2_image *q)
+{
+        qcow2_header_finish(&q->h);
+        return qcow2_header_read(q->img.file, 0, &q->h);
+}
+
+/* What a process that was killed had told the guest and not written yet. */
+static int replay(struct qcow2_image *q, const char *state_dir)
+{
+        int r = maplog_open(state_dir, q->img.file->dev, q->img.file->ino, &q->log);
+
+        if (r < 0 || !maplog_pending(q->log))
+                return r;
+        r = qcow2_replay(q->img.file, q->log);
+        return r < 0 ? r : header_again(q);
+}
+
 /* What a writer owes the image before its first write. */
-static int make_writable(struct qcow2_image *q)
+static int make_writable(struct qcow2_image *q, const char *state_dir)
 {
         int r = 0;
 
@@ -153,10 +170,11 @@ static int make_writable(struct qcow2_image *q)
                 r = qcow2_repair_refcounts(q->img.file);
                 if (r < 0)
                         return r;
-                qcow2_header_finish(&q->h);
-                r = qcow2_header_read(q->img.file, 0, &q->h);
+                r = header_again(q);
                 q->img.dirty = false;
         }
+        if (r == 0 && state_dir && q->img.file->fd >= 0)
+                r = replay(q, state_dir);
         if (r < 0 || q->h.autoclear == 0)
                 return r;
         q->h.autoclear = 0; /* what these stand for (bitmaps, and things we do not know) will not follow our writes */
@@ -206,7 +224,7 @@ static int open_image(struct qcow2_image *q, const struct fmt_open_opts *opts)
                 return r;
         r = qcow2_header_usable(&q->h, !q->img.read_only);
         if (r == 0 && !q->img.read_only)
-                r = make_writable(q);
+                r = make_writable(q, opts->state_dir);
         if (r == 0 && opts->snapshot)
                 r = choose_snapshot(q, opts->snapshot);
         return r < 0 ? r : load_tables(q);
@@ -219,6 +237,7 @@ static void qcow2_close(struct fmt_image *img)
         tcache_finish(q);
         space_finish(q);
         meta_finish(&q->meta);
+        maplog_close(q->log);
         free(q->header_page);
         qcow2_header_finish(&q->h);
         free(q);

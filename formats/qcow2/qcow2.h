@@ -21,6 +21,7 @@
 
 #include "common/bytes.h"
 #include "common/list.h"
+#include "common/maplog.h"
 #include "common/range.h"
 #include "formats/format.h"
 #include "header.h"
@@ -139,6 +140,7 @@ struct qcow2_image {
         bool data_first;      /* an entry of this generation relies on data that no sync has covered */
         bool link_blocks;     /* a new refcount block is linked from the refcount table in this generation */
         bool reftable_moved;  /* a new refcount table is to be written and the header switched to it */
+        struct maplog *log;   /* entries changed since the last flush, for after a kill; NULL: not kept */
 };
 
 static inline struct qcow2_image *qcow2_of(const struct fmt_image *img)
@@ -290,6 +292,7 @@ struct change {
 };
 int change_new(struct qcow2_image *q, unsigned slot, unsigned n, unsigned spare, struct change **ret);
 void change_pin(struct change *c, struct page *p);
+void change_entry(struct qcow2_image *q, struct change *c, unsigned k, uint64_t now); /* the k-th entry becomes @now */
 void change_free(struct change *c);
 /* The page for @off in an L2 table that is ours alone, made or copied if need be. 0 or as fmt_plan_write(). */
 int l2_own(struct qcow2_image *q, uint64_t off, struct page **ret);
@@ -307,3 +310,12 @@ void qcow2_abort(struct fmt_image *img, struct fmt_plan *plan);
 
 int qcow2_flush(struct fmt_image *img, struct fmt_batch **ret);
 bool qcow2_is_dirty(const struct fmt_image *img);
+
+/* --- replay.c ------------------------------------------------------------------------------------------------------ */
+
+/**
+ * qcow2_replay - put into the image what @log still holds: a process was killed before its flush.
+ * The image is at rest. All of it or nothing is applied, in one step (txn.h). A log that does not fit the image (somebody
+ * changed it meanwhile) is dropped with a log line. The log is empty afterwards, unless an error is returned.
+ */
+int qcow2_replay(struct file *file, struct maplog *log);

@@ -143,6 +143,20 @@ void change_pin(struct change *c, struct page *p)
         p->pins++;
 }
 
+void change_entry(struct qcow2_image *q, struct change *c, unsigned k, uint64_t now)
+{
+        if (q->log) {
+                struct maplog_entry e = {
+                        .index = c->page->no * q->page_entries + c->slot + k,
+                        .was = page_entry(c->page, c->slot + k),
+                        .now = now,
+                };
+
+                maplog_put(q->log, &e);
+        }
+        page_set_entry(c->page, c->slot + k, now);
+}
+
 void change_free(struct change *c)
 {
         if (!c)
@@ -286,7 +300,7 @@ int qcow2_plan_write(struct fmt_image *img, uint64_t off, uint64_t len, struct f
                 plan->host = s.host + (off & (img->cluster_size - 1));
                 return 0;
         }
-        if (s.linked && space_is_crowded(q))
+        if ((s.linked && space_is_crowded(q)) || (q->log && maplog_is_crowded(q->log)))
                 return tcache_miss(q, MISS_FLUSH, NULL, 0);
         return plan_allocate(q, &s, plan);
 }
@@ -298,7 +312,7 @@ static void write_commit(struct qcow2_image *q, struct change *c)
         for (unsigned k = 0; k < c->n; k++) {
                 struct entry old = entry_decode(q, page_entry(c->page, c->slot + k));
 
-                page_set_entry(c->page, c->slot + k, (c->first + k) << q->cluster_bits | QCOW2_COPIED);
+                change_entry(q, c, k, (c->first + k) << q->cluster_bits | QCOW2_COPIED);
                 if (c->taken && old.host)
                         space_unlink(q, &c->spare, old.host, old.kind == ENTRY_PACKED ? old.packed_len : q->img.cluster_size);
         }

@@ -47,10 +47,10 @@ void zero_commit(struct qcow2_image *q, struct change *c)
                 struct entry old = entry_decode(q, page_entry(c->page, c->slot + k));
 
                 if (keeps(q, &old, c->zero_flags)) {
-                        page_set_entry(c->page, c->slot + k, old.host | QCOW2_L2_ZERO | QCOW2_COPIED);
+                        change_entry(q, c, k, old.host | QCOW2_L2_ZERO | QCOW2_COPIED);
                         continue;
                 }
-                page_set_entry(c->page, c->slot + k, absent_is_zero(q, off) ? 0 : QCOW2_L2_ZERO);
+                change_entry(q, c, k, absent_is_zero(q, off) ? 0 : QCOW2_L2_ZERO);
                 if (old.host)
                         space_unlink(q, &c->spare, old.host, old.kind == ENTRY_PACKED ? old.packed_len : q->img.cluster_size);
         }
@@ -80,7 +80,7 @@ static int plan_tables(struct qcow2_image *q, uint64_t off, unsigned n, unsigned
         struct page *p;
         int r;
 
-        if (linked && space_is_crowded(q))
+        if ((linked && space_is_crowded(q)) || (q->log && maplog_is_crowded(q->log)))
                 return tcache_miss(q, MISS_FLUSH, NULL, 0);
         r = change_new(q, l2_slot(q, off), n, linked, &c);
         if (r == 0)
