@@ -102,5 +102,58 @@ refuses "too big" measure -O qcow2 --size 1E
 refuses "unknown image format" measure -O vmdk9 --size 1M
 refuses "backing file" measure over.qcow2
 
+echo "== convert of a snapshot, of several sources, and of what cannot be read"
+qemu-img create -q -f qcow2 -o cluster_size=4k -b disk.raw -F raw snap.qcow2 6M
+for name in one 2 three; do
+        random_io snap.qcow2 qcow2 6144 8
+        qemu-img snapshot -c $name snap.qcow2
+done
+random_io snap.qcow2 qcow2 6144 8
+for l in one 2 three 1 snapshot.id=2 snapshot.name=2 snapshot.id=1,snapshot.name=one; do
+        qemu-img convert -f qcow2 -O raw -l $l snap.qcow2 q.raw
+        works convert -f qcow2 -O raw -l $l snap.qcow2 v.raw
+        equal raw q.raw raw v.raw
+        works convert -f qcow2 -O qcow2 -l $l snap.qcow2 v.qcow2
+        equal raw q.raw qcow2 v.qcow2
+        clean v.qcow2
+        works measure -f qcow2 -O qcow2 -l $l snap.qcow2
+done
+works convert -f qcow2 -l 2 snap.qcow2 two.raw # the id wins
+works convert -f qcow2 -l three snap.qcow2 before.raw
+works resize -q -f qcow2 snap.qcow2 9M
+works convert -f qcow2 -l three snap.qcow2 after.raw
+cmp -s before.raw after.raw && ok || bad "a snapshot has the size it had"
+refuses "no snapshot 'four'" convert -f qcow2 -l four snap.qcow2 new.raw
+refuses "no snapshot 'one'" convert -f qcow2 -l snapshot.id=2,snapshot.name=one snap.qcow2 new.raw
+refuses "snapshot.id and snapshot.name" convert -f qcow2 -l snapshot.age=2 snap.qcow2 new.raw
+refuses "no internal snapshots" convert -f raw -l one disk.raw new.raw
+clean snap.qcow2
+head -c 1000000 /dev/urandom >odd.raw # no multiple of a cluster, nor of a sector
+for sources in "odd.raw disk.raw" "disk.raw odd.raw odd.raw"; do
+        qemu-img convert -f raw -O raw $sources q.raw
+        works convert -f raw -O raw $sources v.raw
+        equal raw q.raw raw v.raw
+        works convert -f raw -O qcow2 -o cluster_size=2M $sources v.qcow2
+        equal raw q.raw qcow2 v.qcow2
+        clean v.qcow2
+done
+works convert -f raw -n -O raw disk.raw odd.raw v.raw
+refuses "one source" convert -f raw -O qcow2 -B disk.raw -F raw odd.raw disk.raw new.qcow2
+refuses "'missing'" convert -f raw odd.raw missing new.raw
+refuses "part of the source" convert -f raw odd.raw disk.raw disk.raw
+before=$(date +%s%N)
+works convert -f raw -O raw -r 4M odd.raw v.raw
+[ $(($(date +%s%N) - before)) -lt 60000000000 ] && cmp -n 1000000 -s odd.raw v.raw && ok || bad "convert -r"
+truncate -s 3M odd.raw
+qemu-io -f raw -c "write -P 7 0 3M" odd.raw >/dev/null
+qemu-img convert -c -f raw -O qcow2 odd.raw packed.qcow2
+dd if=/dev/zero of=packed.qcow2 bs=1 seek=$((0x50000)) count=100 conv=notrunc status=none
+qemu-img convert --salvage -q -f qcow2 -O raw packed.qcow2 q.raw 2>/dev/null
+"$img" convert --salvage -f qcow2 -O raw packed.qcow2 v.raw 2>v.err && ok || { bad "convert --salvage"; cat v.err; }
+[ "$(grep -c "warning: the sector at offset .* cannot be read" v.err)" -ge 128 ] && ok || bad "convert --salvage is silent"
+equal raw q.raw raw v.raw
+rm v.raw
+refuses "cannot read" convert -f qcow2 -O raw packed.qcow2 new.raw
+
 echo "vdisk-img, more: $passed passed, $failed failed (seed $seed)"
 [ $failed = 0 ]

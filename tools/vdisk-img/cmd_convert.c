@@ -20,7 +20,12 @@
 #define MAX_SPARSE (1u << 20)
 
 struct job {
-        const char *from, *to, *from_format, *to_format;
+        char **from; /* names of the sources, one behind the other */
+        int nfrom;
+        struct fmt_image **map; /* the sources, open to look at their tables */
+        uint64_t size;          /* of all of them */
+        struct tool_snapshot snapshot;
+        const char *to, *from_format, *to_format;
         char *backing, *backing_format; /* owned */
         struct option_list opts;
         struct copy_opts copy;
@@ -42,6 +47,10 @@ static void job_finish(struct job *j)
         option_list_finish(&j->opts);
         free(j->backing);
         free(j->backing_format);
+        tool_snapshot_finish(&j->snapshot);
+        for (int i = 0; j->map && i < j->nfrom; i++)
+                chain_close(j->map[i]);
+        free(j->map);
 }
 
 static int refuse_same_file(const struct job *j, const struct fmt_image *source)
@@ -59,10 +68,10 @@ static int refuse_same_file(const struct job *j, const struct fmt_image *source)
         return 0;
 }
 
-static int create_target(const struct job *j, const struct fmt_driver *drv, uint64_t size)
+static int create_target(const struct job *j, const struct fmt_driver *drv)
 {
         struct fmt_create req = {
-                .size = size, .backing_name = j->backing, .backing_format = j->backing_format,
+                .size = j->size, .backing_name = j->backing, .backing_format = j->backing_format,
                 .opts = j->opts.opts, .nopts = j->opts.n,
         };
         int r;
@@ -83,47 +92,87 @@ static void remove_half_made(const char *path)
                 unlink(path);
 }
 
-/* @map: the source, open. Opens both sides for the copy; the target is there already. */
-static int copy(struct job *j, struct fmt_image *map, const struct fmt_driver *drv)
+static bool comes_from_backing(const struct extent *ext, const void *opaque)
 {
-        struct fmt_open_opts src = { .format = map->drv->name, .flags = FMT_RDONLY | FMT_GUESS | j->flags |
-                                             (j->copy.source_direct ? FMT_DIRECT : 0) };
+        (void)opaque;
+        return ext->depth > 0;
+}
+
+/* Opens both sides for the copy of source @i to @off; the target is there already. */
+static int copy_one(struct job *j, int i, uint64_t off, const struct fmt_driver *drv)
+{
+        struct fmt_open_opts src = { .format = j->map[i]->drv->name, .flags = FMT_RDONLY | FMT_GUESS | j->flags |
+                                             (j->copy.source_direct ? FMT_DIRECT : 0),
+                                     .snapshot = j->snapshot.given ? &j->snapshot.which : NULL };
         struct fmt_open_opts dst = { .format = drv->name, .flags = j->copy.target_direct ? FMT_DIRECT : 0 };
         struct fmt_image *source, *target;
-        int r = chain_open(j->from, &src, &source);
+        int r = chain_open(j->from[i], &src, &source);
 
         if (r < 0)
                 return r;
         r = chain_open(j->to, &dst, &target);
-        if (r == 0 && tool_disk_size(target) < tool_disk_size(map)) {
+        if (r == 0 && tool_disk_size(target) < j->size) {
                 r = err_note(-ENOSPC, "'%s' holds %llu bytes, too few for the %llu of '%s'", j->to,
-                             (unsigned long long)tool_disk_size(target), (unsigned long long)tool_disk_size(map), j->from);
+                             (unsigned long long)tool_disk_size(target), (unsigned long long)j->size, j->from[i]);
                 chain_close(target);
         }
         if (r < 0) {
                 chain_close(source);
                 return r;
         }
-        j->copy.target_backed = j->backing != NULL;
+        j->copy.in_target = j->backing ? comes_from_backing : NULL;
         j->copy.target_is_zero = (!j->keep_target || j->target_is_zero) && !j->backing && !target->file->is_blkdev;
-        return copy_disk(map, source, target, &j->copy);
+        j->copy.target_off = off;
+        return copy_disk(j->map[i], source, target, &j->copy);
+}
+
+static int copy(struct job *j, const struct fmt_driver *drv)
+{
+        uint64_t off = 0;
+        int r = 0;
+
+        for (int i = 0; r == 0 && i < j->nfrom; i++) {
+                uint64_t len = tool_disk_size(j->map[i]);
+
+                j->progress.from = j->size ? (double)off / (double)j->size : 0;
+                j->progress.part = j->size ? (double)len / (double)j->size : 1;
+                r = copy_one(j, i, off, drv);
+                off += len;
+        }
+        return r;
+}
+
+static int open_sources(struct job *j)
+{
+        int r = 0;
+
+        j->map = calloc((size_t)j->nfrom, sizeof(struct fmt_image *));
+        if (!j->map)
+                return -ENOMEM;
+        for (int i = 0; r == 0 && i < j->nfrom; i++) {
+                r = tool_open_snapshot(j->from[i], j->from_format, FMT_RDONLY | j->flags, &j->snapshot, &j->map[i]);
+                if (r == 0)
+                        r = refuse_same_file(j, j->map[i]);
+                if (r == 0 && tool_disk_size(j->map[i]) > INT64_MAX - j->size)
+                        r = err_note(-EFBIG, "'%s': the disks together are larger than 8 EiB", j->from[i]);
+                if (r == 0)
+                        j->size += tool_disk_size(j->map[i]);
+        }
+        return r;
 }
 
 static int convert(struct job *j)
 {
-        AUTO(tool_closep) struct fmt_image *map = NULL;
         const struct fmt_driver *drv = tool_driver(j->to_format);
-        int r = drv ? tool_open(j->from, j->from_format, FMT_RDONLY | j->flags, &map) : -EINVAL;
+        int r = drv ? open_sources(j) : -EINVAL;
 
-        if (r == 0)
-                r = refuse_same_file(j, map);
         if (r == 0 && !j->keep_target)
-                r = create_target(j, drv, tool_disk_size(map));
+                r = create_target(j, drv);
         if (r < 0)
                 return r;
         signal(SIGINT, on_signal);
         signal(SIGTERM, on_signal);
-        r = copy(j, map, drv);
+        r = copy(j, drv);
         if (r < 0 && !j->keep_target)
                 remove_half_made(j->to);
         progress_end(&j->progress);
@@ -171,10 +220,11 @@ static int set_text(char **where, const char *text)
         return *where ? 0 : -ENOMEM;
 }
 
-enum { OPT_TARGET_IS_ZERO = OPT_SIZE + 1 };
+enum { OPT_TARGET_IS_ZERO = OPT_SIZE + 1, OPT_SALVAGE };
 static const struct option longs[] = {
         { "force-share", no_argument, NULL, 'U' },
         { "quiet", no_argument, NULL, 'q' },
+        { "salvage", no_argument, NULL, OPT_SALVAGE },
         { "target-is-zero", no_argument, NULL, OPT_TARGET_IS_ZERO },
         { NULL, 0, NULL, 0 },
 };
@@ -194,6 +244,13 @@ static int take_option(struct job *j, int c)
                 return set_text(&j->backing, optarg);
         case 'F':
                 return set_text(&j->backing_format, optarg);
+        case 'l':
+                return tool_snapshot_parse(optarg, &j->snapshot);
+        case 'r':
+                return size_parse(optarg, &j->copy.rate);
+        case OPT_SALVAGE:
+                j->copy.salvage = true;
+                return 0;
         case 'm':
                 return parse_count(optarg, &j->copy.jobs);
         case 'S':
@@ -240,7 +297,7 @@ static int run(int argc, char **argv)
         bool quiet = false;
         int c, r = 0;
 
-        while (r == 0 && (c = tool_option(&cmd_convert, argc, argv, "f:O:o:B:F:m:S:t:T:WnpqU", longs)) != -1) {
+        while (r == 0 && (c = tool_option(&cmd_convert, argc, argv, "f:O:o:B:F:l:m:r:S:t:T:WnpqU", longs)) != -1) {
                 quiet |= c == 'q';
                 r = take_option(&j, c);
         }
@@ -258,9 +315,12 @@ static int run(int argc, char **argv)
                 r = err_note(-EINVAL, "convert: --target-is-zero only goes with -n");
         if (r < 0)
                 return tool_fail(r, 1);
-        tool_want_words(&cmd_convert, argc, 2, 2, "a source and a target");
-        j.from = argv[optind];
-        j.to = argv[optind + 1];
+        tool_want_words(&cmd_convert, argc, 2, -1, "a source and a target");
+        j.from = argv + optind;
+        j.nfrom = argc - optind - 1;
+        j.to = argv[argc - 1];
+        if (j.nfrom > 1 && (j.backing || j.snapshot.given))
+                return tool_fail(err_note(-EINVAL, "convert: %s only goes with one source", j.backing ? "-B" : "-l"), 1);
         j.progress.on &= !quiet;
         j.copy.progress = &j.progress;
         r = convert(&j);
@@ -269,15 +329,20 @@ static int run(int argc, char **argv)
 
 const struct command cmd_convert = {
         .name = "convert", .run = run,
-        .usage = "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-n] [--target-is-zero] [-m N] [-W] [-S SIZE]\n"
-                 "          [-t CACHE] [-T CACHE] [-p] [-q] [-U] SOURCE TARGET",
-        .help = "Copies the disk in SOURCE into a new image TARGET. Holes and zeros stay holes.\n\n"
+        .usage = "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-n] [--target-is-zero] [-l SNAPSHOT]\n"
+                 "          [-m N] [-W] [-S SIZE] [-r RATE] [-t CACHE] [-T CACHE] [--salvage] [-p] [-q] [-U]\n"
+                 "          SOURCE... TARGET",
+        .help = "Copies the disk in SOURCE into a new image TARGET; several are put one behind the other.\n"
+                "Holes and zeros stay holes.\n\n"
                 "  -f FMT            format of SOURCE; must be given to follow a backing file\n"
                 "  -O FMT            format of TARGET (raw)\n"
                 "  -o OPTIONS        of the new image: name=value,...; '-o help' lists them\n"
                 "  -B BACKING -F FMT TARGET gets a backing file, which holds what SOURCE has from its own\n"
                 "  -n                TARGET is there already: write into it\n"
                 "  --target-is-zero  with -n: it reads as zeros, so zeros need not be written\n"
+                "  -l SNAPSHOT       SOURCE as it was then: id or name, or snapshot.id=..,snapshot.name=..\n"
+                "  --salvage         what cannot be read becomes zeros, with a warning for each sector\n"
+                "  -r RATE           bytes a second at most\n"
                 "  -m N              requests in flight, 1 to 16 (8)\n"
                 "  -W                write in any order: faster, but scatters the target\n"
                 "  -S SIZE           so many zero bytes become a hole (4k); 0: write everything\n"

@@ -5,6 +5,7 @@
  *
  *   IDLE -> READING -> HAVE -> WRITING -> HAVE (next run of the piece) -> IDLE
  *     +---- zeros ------^
+ *     +-> READING -> SALVAGING -> HAVE   the piece cannot be read as a whole: sector by sector
  *
  * Callbacks only note what came back, so it does not matter whether they run inside port_submit(). Pieces are numbered;
  * without any_order a piece starts to write when all earlier ones have handed over their last write (@turn), so the target
@@ -15,9 +16,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "blkq/vol.h"
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/err.h"
 #include "common/range.h"
 #include "tools/vdisk-img/zeros.h"
@@ -26,7 +29,7 @@
 #define PIECE_BYTES (1u << 20)
 #define BUF_ALIGN 4096u
 
-enum job_state { IDLE, READING, HAVE, WRITING };
+enum job_state { IDLE, READING, SALVAGING, HAVE, WRITING };
 
 struct job {
         struct copy *c;
@@ -49,6 +52,7 @@ struct copy {
         struct vol_port *src_port, *dst_port;
         uint64_t size, next;     /* of the disk; up to where pieces are dealt out */
         uint64_t finished;       /* bytes */
+        uint64_t dealt, start_ns; /* bytes of data dealt out, since when: for the rate */
         uint64_t next_seq, turn;
         struct job *jobs;
         int err;
@@ -80,11 +84,25 @@ static enum piece judge(const struct copy *c, const struct extent *ext)
 {
         bool zero = ext->kind == EXT_ZERO || ext->hole;
 
-        if (c->opts->target_backed && ext->depth > 0)
+        if (c->opts->in_target && c->opts->in_target(ext, c->opts->opaque))
                 return PIECE_SKIP;
         if (!zero || c->opts->sparse == 0)
                 return PIECE_DATA;
         return c->opts->target_is_zero ? PIECE_SKIP : PIECE_ZERO;
+}
+
+/* Sleeps until @rate allows more. I/O in flight goes on meanwhile. */
+static void hold_back(struct copy *c)
+{
+        uint64_t due = c->opts->rate ? c->start_ns + (uint64_t)((double)c->dealt * 1e9 / (double)c->opts->rate) : 0;
+        uint64_t now = clock_ns();
+
+        while (now < due && !*c->opts->stop) {
+                uint64_t ns = min_u64(due - now, 100 * 1000 * 1000); /* look for a signal ten times a second */
+
+                nanosleep(&(struct timespec){ .tv_nsec = (long)ns }, NULL);
+                now = clock_ns();
+        }
 }
 
 /* The next piece that is something to do: true. Extents may end anywhere; pieces end at sectors. */
@@ -94,9 +112,14 @@ static bool next_piece(struct copy *c, struct job *j)
                 struct extent ext;
                 enum piece what;
                 uint64_t len;
-                int r = chain_map_sync(c->map, c->next, c->size - c->next, &ext);
+                int r;
 
-                if (r < 0) {
+                hold_back(c);
+                r = chain_map_sync(c->map, c->next, c->size - c->next, &ext);
+                if (r < 0 && c->opts->salvage) {
+                        err_clear();
+                        ext = (struct extent){ .kind = EXT_DATA, .len = min_u64(c->map->cluster_size, c->size - c->next) };
+                } else if (r < 0) {
                         fail(c, r, "look at the source", c->next);
                         return false;
                 }
@@ -111,6 +134,8 @@ static bool next_piece(struct copy *c, struct job *j)
                 j->zero = what == PIECE_ZERO;
                 j->pos = 0;
                 c->next += j->len;
+                if (what == PIECE_DATA)
+                        c->dealt += j->len;
                 if (what != PIECE_SKIP)
                         return true;
                 c->finished += j->len;
@@ -127,7 +152,8 @@ static void submit(struct job *j, struct vol_port *port, enum blk_op op, uint64_
         j->back = false;
         j->iov = (struct iovec){ j->buf + j->pos, len };
         j->req = (struct blk_req){
-                .op = op, .flags = op == BLK_WRITE_ZEROES ? BLK_UNMAP : 0, .off = j->off + j->pos, .len = len,
+                .op = op, .flags = op == BLK_WRITE_ZEROES ? BLK_UNMAP : 0, .len = len,
+                .off = j->off + j->pos + (op == BLK_READ ? 0 : j->c->opts->target_off),
                 .iov = has_data ? &j->iov : NULL, .niov = has_data, .done = on_back,
         };
         port_submit(port, &j->req);
@@ -192,6 +218,24 @@ static bool write_on(struct job *j)
         return true;
 }
 
+/* A sector came back, or (@first) the whole piece could not be read. */
+static void salvage(struct job *j, bool first)
+{
+        if (j->res < 0 && !first) {
+                tool_warn("the sector at offset %llu cannot be read, the copy has zeros there: %s",
+                          (unsigned long long)(j->off + j->pos), strerror(-j->res));
+                memset(j->buf + j->pos, 0, SECTOR);
+        }
+        err_clear();
+        if (!first)
+                j->pos += SECTOR;
+        j->state = j->pos < j->len ? SALVAGING : HAVE;
+        if (j->state == SALVAGING)
+                submit(j, j->c->src_port, BLK_READ, SECTOR);
+        else
+                j->pos = 0;
+}
+
 /* One step; was there one to take? */
 static bool step(struct job *j)
 {
@@ -204,10 +248,15 @@ static bool step(struct job *j)
         case HAVE:
                 return write_on(j);
         case READING:
+        case SALVAGING:
         case WRITING:
                 if (!j->back)
                         return false;
                 j->back = false;
+                if (j->state == SALVAGING || (j->state == READING && j->res < 0 && j->c->opts->salvage)) {
+                        salvage(j, j->state == READING);
+                        return true;
+                }
                 if (j->res < 0)
                         fail(j->c, j->res, j->state == READING ? "read" : "write", j->off);
                 if (j->state == WRITING && j->pos == j->len)
@@ -319,7 +368,7 @@ static void free_jobs(struct copy *c)
 
 int copy_disk(struct fmt_image *map, struct fmt_image *source, struct fmt_image *target, const struct copy_opts *opts)
 {
-        struct copy c = { .opts = opts, .map = map, .size = tool_disk_size(map) };
+        struct copy c = { .opts = opts, .map = map, .size = tool_disk_size(map), .start_ns = clock_ns() };
         int r = open_vols(&c, source, target), closed;
 
         if (r == 0)

@@ -15,7 +15,12 @@ struct copy_opts {
         uint32_t sparse;       /* as many zero bytes at once become a hole; multiple of 512; 0: none, all is written */
         bool any_order;        /* do not wait for earlier writes to be under way: faster, but scatters the target */
         bool target_is_zero;   /* zeros need not be written */
-        bool target_backed;    /* what comes from a backing image of the source is in the target's already: skip it */
+        /* Does the target read so already, so that the extent can be left out? NULL: no. */
+        bool (*in_target)(const struct extent *ext, const void *opaque);
+        const void *opaque;
+        uint64_t target_off;   /* where in the target the disk begins; multiple of 512 */
+        uint64_t rate;         /* bytes a second at most; 0: no limit */
+        bool salvage;          /* sectors that cannot be read become zeros, with a warning */
         bool source_direct, target_direct;
         struct progress *progress;
         const volatile int *stop; /* not 0: give up with -EINTR */
@@ -24,7 +29,7 @@ struct copy_opts {
 /**
  * copy_disk - copy all of @map's disk.
  * @map, @source: the same disk opened twice (read-only): one to look at its tables, one to read its data. Borrowed, taken.
- * @target: taken; settled, synced and closed in the end. At least as large as the source.
+ * @target: taken; settled, synced and closed in the end. Large enough for the disk at target_off.
  * Returns 0 when everything is durable, or -errno with a sentence.
  */
 int copy_disk(struct fmt_image *map, struct fmt_image *source, struct fmt_image *target, const struct copy_opts *opts);

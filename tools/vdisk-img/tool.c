@@ -165,8 +165,10 @@ void print_snapshots(const struct fmt_snapshot *s, size_t n)
 
 void progress_show(struct progress *p, double done)
 {
-        int now = (int)(done * 10000) + 1;
+        int now;
 
+        done = p->part > 0 ? p->from + p->part * done : done;
+        now = (int)(done * 10000) + 1;
         if (!p->on || now == p->shown)
                 return;
         p->shown = now;

@@ -96,6 +96,7 @@ void print_snapshots(const struct fmt_snapshot *s, size_t n);
 struct progress {
         bool on;
         int shown; /* hundredths of a percent, plus 1 */
+        double from, part; /* 0..1: of the whole work this piece is [from, from + part); part 0: it is all of it */
 };
 void progress_show(struct progress *p, double done);
 void progress_end(struct progress *p);
