@@ -28,6 +28,8 @@ enum vu_request {
         VU_SET_BACKEND_REQ_FD = 21,
         VU_GET_CONFIG = 24,
         VU_SET_CONFIG = 25,
+        VU_GET_INFLIGHT_FD = 31,
+        VU_SET_INFLIGHT_FD = 32,
         VU_GET_MAX_MEM_SLOTS = 36,
         VU_ADD_MEM_REG = 37,
         VU_REM_MEM_REG = 38,
@@ -39,6 +41,7 @@ enum vu_protocol_feature {
         VU_PF_REPLY_ACK = 3,
         VU_PF_BACKEND_REQ = 5,
         VU_PF_CONFIG = 9,
+        VU_PF_INFLIGHT_SHMFD = 12,
         VU_PF_CONFIGURE_MEM_SLOTS = 15,
 };
 
@@ -83,6 +86,12 @@ struct vu_config {
         uint32_t offset, size, flags;
         uint8_t region[VU_CONFIG_MAX];
 };
+struct vu_inflight {
+        uint64_t mmap_size, mmap_offset;
+        uint16_t num_queues, queue_size;
+        uint32_t padding; /* some send it, some do not */
+};
+#define VU_INFLIGHT_MIN offsetof(struct vu_inflight, padding)
 #define VU_CONFIG_HEADER offsetof(struct vu_config, region)
 
 union vu_payload {
@@ -92,4 +101,5 @@ union vu_payload {
         struct vu_vring_state state;
         struct vu_vring_addr addr;
         struct vu_config config;
+        struct vu_inflight inflight;
 };

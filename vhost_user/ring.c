@@ -114,6 +114,11 @@ static void trouble_arrived(struct loop_task *t)
         r->trouble(r, r->trouble_why, r->trouble_memory);
 }
 
+static bool memory_gone(const struct ring *r)
+{
+        return mem_broken(r->view->mt) || inflight_broken(r->inflight);
+}
+
 static void report(struct ring *r, const char *why)
 {
         r->popping = false;
@@ -121,7 +126,7 @@ static void report(struct ring *r, const char *why)
                 return;
         r->told = true;
         /* Bytes that make no sense may be the zeros that stand where memory was pulled away: then that is the news. */
-        r->trouble_memory = mem_broken(r->view->mt);
+        r->trouble_memory = memory_gone(r);
         r->trouble_why = r->trouble_memory ? "the front end truncated its guest's memory" : why;
         bell_ring(r, &r->err);
         loop_post(r->loop, &r->trouble_task);
@@ -135,7 +140,7 @@ static void check_memory(struct ring *r)
         if (hits == r->guard_seen)
                 return;
         r->guard_seen = hits;
-        if (mem_broken(r->view->mt))
+        if (memory_gone(r))
                 report(r, NULL);
 }
 
@@ -292,6 +297,7 @@ static void stop_now(struct ring *r)
                 r->dev->ops->ring_stop(r->dev, r);
                 qthread_del_poller(r->thread, &r->poller);
                 r->next_avail = r->vq.last_avail;
+                vq_finish(&r->vq);
                 view_send_home(TAKE(r->view, NULL));
         }
         bell_close(&r->call);
@@ -334,6 +340,7 @@ static int start(struct ring *r)
         if (res == 0)
                 res = r->dev->ops->ring_start(r->dev, r);
         if (res < 0) {
+                vq_finish(&r->vq);
                 view_send_home(TAKE(r->view, NULL));
                 return res;
         }

@@ -58,6 +58,7 @@ struct ring {
         uint64_t features;        /* negotiated */
         struct vq_layout layout;
         bool has_addr, has_kick;
+        const struct inflight_map *inflight; /* layout.record is in it; NULL: none */
         int kick_fd;              /* -1: the front end asks us to poll */
         uint16_t next_avail;      /* where to start; where it stopped */
         bool enabled;             /* as the front end said */

@@ -29,7 +29,7 @@
 
 #define PROTOCOL_FEATURES                                                                        \
         (1ull << VU_PF_MQ | 1ull << VU_PF_REPLY_ACK | 1ull << VU_PF_BACKEND_REQ | 1ull << VU_PF_CONFIG | \
-         1ull << VU_PF_CONFIGURE_MEM_SLOTS)
+         1ull << VU_PF_INFLIGHT_SHMFD | 1ull << VU_PF_CONFIGURE_MEM_SLOTS)
 #define EVENTFD_LINK "anon_inode:[eventfd]"
 
 struct session {
@@ -40,6 +40,7 @@ struct session {
         bool owned;                           /* SET_OWNER came */
         bool closing, stops_sent;
         struct mem_table *mem;
+        struct inflight_map *inflight; /* not changed while a ring runs; NULL: no record is kept */
         int backend_fd; /* our way to say something unasked; -1: none */
         unsigned pending;
 
@@ -49,6 +50,7 @@ struct session {
         int result;
         union vu_payload answer;
         uint32_t answer_len; /* 0: the message has no answer of its own */
+        int answer_fd;       /* goes with it; -1: none */
 
         void (*ended)(void *opaque);
         void *opaque;
@@ -85,6 +87,10 @@ static int start_if_ready(struct session *s, struct ring *r)
         if (s->features >> VIRTIO_F_RING_PACKED & 1)
                 return err_note(-ENOTSUP, "queue %u: packed rings were never offered", r->index);
         r->features = s->features;
+        r->inflight = s->inflight;
+        r->layout.record = inflight_part(s->inflight, r->index);
+        if (s->inflight && !r->layout.record.at)
+                return err_note(-EINVAL, "queue %u has no place in the in-flight record", r->index);
         return order_with_view(s, r, RING_START);
 }
 
@@ -395,6 +401,50 @@ static int set_vring_enable(struct session *s, struct wire_msg *m)
         return set_enabled(s, r, m->p.state.num);
 }
 
+/* --- handlers: in-flight record --------------------------------------------------------------------------------- */
+
+/*
+ * The front end keeps what we make here, and gives it back with SET. Its queue_size is no help: QEMU says 128 and then sets
+ * up rings of 1024. So there is room for any ring that we take.
+ */
+static int get_inflight_fd(struct session *s, struct wire_msg *m)
+{
+        const struct vu_inflight *i = &m->p.inflight;
+        uint64_t len;
+        int fd;
+
+        if (!i->num_queues || i->num_queues > s->dev->num_queues)
+                return err_note(-EINVAL, "GET_INFLIGHT_FD for %u queues; there are %u", i->num_queues, s->dev->num_queues);
+        fd = inflight_memfd(i->num_queues, &len);
+        if (fd < 0)
+                return fd;
+        s->answer.inflight = (struct vu_inflight){
+                .mmap_size = len, .num_queues = i->num_queues, .queue_size = i->queue_size,
+        };
+        s->answer_len = m->hdr.size;
+        s->answer_fd = fd;
+        return 0;
+}
+
+static int set_inflight_fd(struct session *s, struct wire_msg *m)
+{
+        const struct vu_inflight *i = &m->p.inflight;
+        struct inflight_map *map;
+        int r;
+
+        for (unsigned q = 0; q < s->dev->num_queues; q++)
+                if (s->ring[q].running)
+                        return err_note(-EINVAL, "SET_INFLIGHT_FD while queue %u is running", q);
+        if (i->num_queues > s->dev->num_queues)
+                return err_note(-EINVAL, "SET_INFLIGHT_FD for %u queues; there are %u", i->num_queues, s->dev->num_queues);
+        r = inflight_map_new(m->fd[0], i->mmap_offset, i->mmap_size, i->num_queues, &map);
+        if (r < 0)
+                return r;
+        inflight_map_free(s->inflight);
+        s->inflight = map;
+        return 0;
+}
+
 /* --- the table --------------------------------------------------------------------------------------------------- */
 
 enum state { ANY, OWNED }; /* OWNED: only after SET_OWNER */
@@ -411,6 +461,7 @@ static const struct handler {
 #define U64 sizeof(uint64_t), sizeof(uint64_t)
 #define STATE sizeof(struct vu_vring_state), sizeof(struct vu_vring_state)
 #define MEM_REG sizeof(struct vu_mem_reg), sizeof(struct vu_mem_reg)
+#define INFLIGHT VU_INFLIGHT_MIN, sizeof(struct vu_inflight)
         [VU_GET_FEATURES] = { "GET_FEATURES", get_features, 0, 0, 0, 0, ANY, NO_PF },
         [VU_SET_FEATURES] = { "SET_FEATURES", set_features, U64, 0, 0, ANY, NO_PF },
         [VU_SET_OWNER] = { "SET_OWNER", set_owner, 0, 0, 0, 0, ANY, NO_PF },
@@ -435,6 +486,8 @@ static const struct handler {
                             VU_PF_CONFIG },
         [VU_SET_CONFIG] = { "SET_CONFIG", set_config, VU_CONFIG_HEADER, sizeof(struct vu_config), 0, 0, ANY,
                             VU_PF_CONFIG },
+        [VU_GET_INFLIGHT_FD] = { "GET_INFLIGHT_FD", get_inflight_fd, INFLIGHT, 0, 0, ANY, VU_PF_INFLIGHT_SHMFD },
+        [VU_SET_INFLIGHT_FD] = { "SET_INFLIGHT_FD", set_inflight_fd, INFLIGHT, 1, 1, OWNED, VU_PF_INFLIGHT_SHMFD },
         [VU_GET_MAX_MEM_SLOTS] = { "GET_MAX_MEM_SLOTS", get_max_mem_slots, 0, 0, 0, 0, ANY, VU_PF_CONFIGURE_MEM_SLOTS },
         [VU_ADD_MEM_REG] = { "ADD_MEM_REG", add_mem_reg, MEM_REG, 1, 1, OWNED, VU_PF_CONFIGURE_MEM_SLOTS },
         [VU_REM_MEM_REG] = { "REM_MEM_REG", rem_mem_reg, MEM_REG, 0, 1, OWNED, VU_PF_CONFIGURE_MEM_SLOTS },
@@ -484,7 +537,7 @@ static void finish_message(struct session *s)
                             err_text(s->result));
         err_clear();
         if (s->answer_len)
-                wire_reply(&s->wire, s->request, &s->answer, s->answer_len);
+                wire_reply_fd(&s->wire, s->request, &s->answer, s->answer_len, TAKE(s->answer_fd, -1));
         else if (ack)
                 wire_reply(&s->wire, s->request, &(uint64_t){ s->result < 0 }, sizeof(uint64_t));
         wire_resume(&s->wire);
@@ -502,6 +555,7 @@ static void on_message(struct wire *w, struct wire_msg *m)
         s->request = m->hdr.request;
         s->need_reply = m->hdr.flags & VU_NEED_REPLY;
         s->answer_len = 0;
+        s->answer_fd = -1;
         s->result = h->handle(s, m);
         if (s->pending)
                 wire_hold(w);
@@ -532,6 +586,7 @@ static void on_end(struct loop_task *t)
         for (unsigned i = 0; i < s->dev->num_queues; i++)
                 ring_finish(&s->ring[i]);
         mem_table_put(s->mem);
+        inflight_map_free(s->inflight);
         closep(&s->backend_fd);
         free(s);
         ended(opaque);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/cleanup.h"
 #include "common/err.h"
 #include "common/range.h"
 
@@ -57,10 +58,28 @@ int vq_remap(struct virtqueue *vq, const struct mem_table *mt, const struct vq_l
         return 0;
 }
 
+/* Go on where the record says: what it has in flight was taken, what it has not was given back. */
+static int take_up_record(struct virtqueue *vq, const struct vq_layout *at)
+{
+        uint16_t offered;
+        bool fresh;
+        int r = inflight_load(at->record, vq->num, vq->used_idx, &fresh, &vq->record);
+
+        if (r < 0 || fresh)
+                return r;
+        offered = (uint16_t)(gm_load16_acquire(&vq->avail->idx) - vq->used_idx);
+        if (offered > vq->num || offered < vq->record->nresubmit)
+                return err_note(-EBADMSG, "the in-flight record is damaged: %u requests in flight, but the ring shows %u",
+                                vq->record->nresubmit, offered);
+        vq->last_avail = (uint16_t)(vq->used_idx + vq->record->nresubmit);
+        return 0;
+}
+
 int vq_start(struct virtqueue *vq, const struct mem_table *mt, const struct vq_layout *at, uint16_t last_avail)
 {
         int r;
 
+        vq_finish(vq);
         vq->broken = NULL;
         vq->num = at->num;
         vq->in_flight = 0;
@@ -68,9 +87,15 @@ int vq_start(struct virtqueue *vq, const struct mem_table *mt, const struct vq_l
         vq->last_avail = last_avail;
         vq->notified_valid = false;
         r = vq_remap(vq, mt, at);
-        if (r == 0)
-                vq->used_idx = vq->published = vq->notified = gm_load16(&vq->used->idx);
-        return r;
+        if (r < 0)
+                return r;
+        vq->used_idx = vq->published = vq->notified = gm_load16(&vq->used->idx);
+        return at->record.at ? take_up_record(vq, at) : 0;
+}
+
+void vq_finish(struct virtqueue *vq)
+{
+        inflight_free(TAKE(vq->record, NULL));
 }
 
 static int vq_break(struct virtqueue *vq, const char *why)
@@ -84,14 +109,19 @@ int vq_waiting(struct virtqueue *vq)
         uint16_t waiting = (uint16_t)(gm_load16_acquire(&vq->avail->idx) - vq->last_avail);
 
         /* The acquire pairs with the guest's barrier between filling the ring and moving the index. */
-        return waiting > vq->num ? vq_break(vq, "the avail index jumped") : waiting;
+        if (waiting > vq->num)
+                return vq_break(vq, "the avail index jumped");
+        return vq->record ? (int)(waiting + vq->record->nresubmit - vq->record->resubmitted) : waiting;
 }
 
 int vq_pop(struct virtqueue *vq, const struct mem_table *mt, struct chain *c)
 {
-        uint16_t head = gm_load16(&vq->avail->ring[vq->last_avail & (vq->num - 1)]);
         const char *why;
+        uint16_t head;
+        bool again = vq->record && inflight_next(vq->record, &head);
 
+        if (!again)
+                head = gm_load16(&vq->avail->ring[vq->last_avail & (vq->num - 1)]);
         if (head >= vq->num)
                 return vq_break(vq, "a head beyond the descriptor table");
         if (bitmap_test(vq->taken, head))
@@ -101,7 +131,11 @@ int vq_pop(struct virtqueue *vq, const struct mem_table *mt, struct chain *c)
                 return vq_break(vq, why);
         bitmap_set(vq->taken, head);
         vq->in_flight++;
+        if (again)
+                return 0;
         vq->last_avail++;
+        if (vq->record)
+                inflight_take(vq->record, head);
         return 0;
 }
 
@@ -118,6 +152,8 @@ void vq_push(struct virtqueue *vq, uint16_t head, uint32_t written)
         gm_store32(&e->id, head);
         gm_store32(&e->len, written);
         vq->used_idx++;
+        if (vq->record)
+                inflight_give_back(vq->record, head);
         vq_drop(vq, head);
 }
 
@@ -135,6 +171,8 @@ bool vq_publish(struct virtqueue *vq)
                 return false;
         /* [A] the elements (and the data) before the index: pairs with the guest's read barrier behind used->idx. */
         gm_store16_release(&vq->used->idx, vq->used_idx);
+        if (vq->record)
+                inflight_published(vq->record, vq->used_idx);
         vq->published = vq->notified = vq->used_idx;
         vq->notified_valid = true;
         /* [B] the index before the look at the guest's wish: pairs with its barrier between wish and look at the

@@ -11,12 +11,14 @@
 
 #include "common/bitmap.h"
 #include "vhost_user/chain.h"
+#include "vhost_user/inflight.h"
 
 #define VQ_MAX_SIZE 1024
 
 struct vq_layout {
         unsigned num;               /* entries: a power of two, 1..VQ_MAX_SIZE */
         uint64_t desc, avail, used; /* addresses of the front end's process */
+        struct inflight_part record;
 };
 
 struct virtqueue {
@@ -32,6 +34,7 @@ struct virtqueue {
         bool event_idx, indirect;
         unsigned in_flight;
         unsigned long taken[BITMAP_WORDS(VQ_MAX_SIZE)]; /* heads that are in flight */
+        struct inflight *record;                        /* NULL: none is kept */
         const char *broken;                             /* why nothing more is taken; NULL: works */
 };
 
@@ -39,15 +42,20 @@ struct virtqueue {
 bool vq_size_ok(uint32_t num);
 
 /**
- * vq_start - begin at @last_avail. The used index is taken from the ring.
- * Returns 0, or -EFAULT with a sentence (a part of the ring is not in guest memory, or is not aligned).
+ * vq_start - begin at @last_avail. The used index is taken from the ring. With a record that was in use before, we go on
+ * where it says, whatever @last_avail is, and vq_pop() first gives again what was in flight then.
+ * @vq: zeros, or started before. Returns 0, or with a sentence -EFAULT (a part of the ring is not in guest memory, or is
+ * not aligned), -EBADMSG (the in-flight record makes no sense) or -ENOMEM.
  */
 int vq_start(struct virtqueue *vq, const struct mem_table *mt, const struct vq_layout *at, uint16_t last_avail);
+
+/* Not used any more, until the next vq_start(). */
+void vq_finish(struct virtqueue *vq);
 
 /* The memory table changed under a running queue. Same errors; then the queue is broken. */
 int vq_remap(struct virtqueue *vq, const struct mem_table *mt, const struct vq_layout *at);
 
-/* How many entries wait in the avail ring; one look. -EINVAL: the index is nonsense, the queue is broken now. */
+/* How many entries wait, to be done again or in the avail ring; one look. -EINVAL: the index is nonsense, the queue is broken now. */
 int vq_waiting(struct virtqueue *vq);
 
 /* Take the next entry (vq_waiting said there is one). -EINVAL: the queue is broken now, nothing was taken. */
@@ -56,7 +64,7 @@ int vq_pop(struct virtqueue *vq, const struct mem_table *mt, struct chain *c);
 /* Give @head back with @written bytes. The guest sees it after vq_publish(). */
 void vq_push(struct virtqueue *vq, uint16_t head, uint32_t written);
 
-/* @head will never be given back: the guest broke the rules in a way that cannot be answered. */
+/* @head will never be given back: the guest broke the rules in a way that cannot be answered. The record keeps it. */
 void vq_drop(struct virtqueue *vq, uint16_t head);
 
 /* Show the guest what was pushed. Returns whether it wants to be interrupted for it. */

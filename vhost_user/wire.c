@@ -2,6 +2,7 @@
 /*
  * Invariants:
  *   - msg.fd[0..nfds) are open and ours until wire_take_fd(); nobody else in this program calls recvmsg().
+ *   - reply.fd[0..nfds) are ours until the first bytes of the reply are sent.
  *   - One direction at a time: while a reply is unsent, or the wire is held, nothing is received.
  *   - The patience timer runs exactly while half a message is here or half a reply is not sent.
  */
@@ -37,6 +38,12 @@ static void forget_message(struct wire *w)
         w->have = 0;
 }
 
+static void forget_reply_fd(struct wire *w)
+{
+        while (w->reply.nfds)
+                closep(&w->reply.fd[--w->reply.nfds]);
+}
+
 void wire_close(struct wire *w)
 {
         if (w->fd < 0)
@@ -44,6 +51,7 @@ void wire_close(struct wire *w)
         loop_timer_cancel(w->loop, &w->patience);
         loop_unwatch(w->loop, &w->watch);
         forget_message(w);
+        forget_reply_fd(w);
         close(TAKE(w->fd, -1));
 }
 
@@ -178,14 +186,29 @@ static void receive(struct wire *w)
         }
 }
 
+/* An fd goes with the first bytes. */
 static ssize_t send_bytes(struct wire *w, const void *p, size_t len)
 {
+        union {
+                char buf[CMSG_SPACE(sizeof(int))];
+                struct cmsghdr align;
+        } control = { 0 };
+        struct iovec iov = { (void *)p, len };
+        struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
         ssize_t n = FAULT("wire.send");
 
+        if (w->reply.nfds) {
+                mh.msg_control = &control;
+                mh.msg_controllen = sizeof(control);
+                control.align = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
+                memcpy(CMSG_DATA(&control.align), &w->reply.fd[0], sizeof(int));
+        }
         if (n == 0)
-                n = send(w->fd, p, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+                n = sendmsg(w->fd, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
         else
                 errno = (int)-n, n = -1;
+        if (n > 0)
+                forget_reply_fd(w);
         return n >= 0 ? n : errno == EAGAIN || errno == EINTR ? 0 : -errno;
 }
 
@@ -214,9 +237,18 @@ static int send_reply(struct wire *w)
 
 void wire_reply(struct wire *w, uint32_t request, const void *payload, uint32_t len)
 {
+        wire_reply_fd(w, request, payload, len, -1);
+}
+
+void wire_reply_fd(struct wire *w, uint32_t request, const void *payload, uint32_t len, int reply_fd)
+{
+        AUTO(closep) int fd = reply_fd;
+
         assert(!w->reply_len && len <= sizeof(union vu_payload));
         if (w->fd < 0)
                 return;
+        w->reply.nfds = fd >= 0;
+        w->reply.fd[0] = TAKE(fd, -1);
         w->reply.hdr = (struct vu_header){ request, VU_VERSION | VU_REPLY, len };
         memcpy(&w->reply.p, payload, len);
         w->reply_len = HEADER + len;

@@ -54,6 +54,9 @@ int wire_take_fd(struct wire_msg *m, unsigned i);
 /* Answer @request with @len bytes of payload. One reply at a time: the next message is read after it is on its way. */
 void wire_reply(struct wire *w, uint32_t request, const void *payload, uint32_t len);
 
+/* Likewise with @fd, which becomes the wire's; -1: none. */
+void wire_reply_fd(struct wire *w, uint32_t request, const void *payload, uint32_t len, int fd);
+
 /* Between hold and resume no message is read. That the peer went away is still noticed. */
 void wire_hold(struct wire *w);
 void wire_resume(struct wire *w);

@@ -136,6 +136,14 @@ int fe_wire_recv(int sock, struct fe_msg *m, int *fds, unsigned *nfds, int timeo
         return r;
 }
 
+static int check_answer(const struct fe_msg *m, uint32_t request)
+{
+        if (m->request != request || (m->flags & 0x7) != (FE_VERSION | FE_REPLY))
+                return err_note(-EPROTO, "asked for message %u, got message %u with flags 0x%x", request, m->request,
+                                m->flags);
+        return 0;
+}
+
 int fe_wire_call(int sock, struct fe_msg *m, const int *fds, unsigned nfds, int timeout_ms)
 {
         uint32_t request = m->request;
@@ -144,10 +152,25 @@ int fe_wire_call(int sock, struct fe_msg *m, const int *fds, unsigned nfds, int 
         r = fe_wire_send(sock, m, fds, nfds);
         if (r == 0)
                 r = fe_wire_recv(sock, m, NULL, NULL, timeout_ms);
-        if (r < 0)
-                return r;
-        if (m->request != request || (m->flags & 0x7) != (FE_VERSION | FE_REPLY))
-                return err_note(-EPROTO, "asked for message %u, got message %u with flags 0x%x", request, m->request,
-                                m->flags);
-        return 0;
+        return r < 0 ? r : check_answer(m, request);
+}
+
+int fe_wire_call_fd(int sock, struct fe_msg *m, int *fd, int timeout_ms)
+{
+        uint32_t request = m->request;
+        int fds[FE_FDS_MAX], r;
+        unsigned n = 0;
+
+        r = fe_wire_send(sock, m, NULL, 0);
+        if (r == 0)
+                r = fe_wire_recv(sock, m, fds, &n, timeout_ms);
+        if (r == 0)
+                r = check_answer(m, request);
+        if (r == 0 && n == 1) {
+                *fd = fds[0];
+                return 0;
+        }
+        while (n)
+                close(fds[--n]);
+        return r < 0 ? r : err_note(-EPROTO, "the answer to message %u should bring one fd", request);
 }

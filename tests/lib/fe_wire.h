@@ -36,6 +36,7 @@ enum fe_backend_request { FE_BACKEND_CONFIG_CHANGE = 2 };
 #define FE_PF_REPLY_ACK (1ull << 3)
 #define FE_PF_BACKEND_REQ (1ull << 5)
 #define FE_PF_CONFIG (1ull << 9)
+#define FE_PF_INFLIGHT_SHMFD (1ull << 12)
 #define FE_PF_CONFIGURE_MEM_SLOTS (1ull << 15)
 
 #define FE_VERSION 0x1u     /* flags bits 0-1 */
@@ -62,6 +63,7 @@ struct fe_msg {
                 struct { uint32_t nregions, padding; struct fe_wire_region regions[FE_TABLE_MAX]; } table;
                 struct { uint64_t padding; struct fe_wire_region region; } mem_reg;
                 struct { uint32_t offset, size, flags; uint8_t bytes[FE_CONFIG_MAX]; } config;
+                struct { uint64_t len, offset; uint16_t num_queues, queue_size; uint32_t padding; } inflight;
                 uint8_t bytes[FE_PAYLOAD_MAX];
         } __attribute__((packed));
 } __attribute__((packed));
@@ -85,3 +87,6 @@ int fe_wire_recv(int sock, struct fe_msg *m, int *fds, unsigned *nfds, int timeo
 
 /* Send @m and read its answer into @m. -EPROTO when something else comes back. */
 int fe_wire_call(int sock, struct fe_msg *m, const int *fds, unsigned nfds, int timeout_ms);
+
+/* Likewise for an answer that brings a file descriptor: *fd, the caller's. -EPROTO: it brings none, or several. */
+int fe_wire_call_fd(int sock, struct fe_msg *m, int *fd, int timeout_ms);

@@ -26,7 +26,8 @@
 #define BLK_FEATURES (1u << 1 | 1u << 2 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 9 | 1u << 10 | 1u << 11 | 1u << 12 | \
                       1u << 13 | 1u << 14)
 #define WANTED (BLK_FEATURES | FE_F_INDIRECT_DESC | FE_F_EVENT_IDX | FE_F_PROTOCOL_FEATURES | FE_F_VERSION_1)
-#define WANTED_PROTOCOL (FE_PF_MQ | FE_PF_REPLY_ACK | FE_PF_BACKEND_REQ | FE_PF_CONFIG | FE_PF_CONFIGURE_MEM_SLOTS)
+#define WANTED_PROTOCOL (FE_PF_MQ | FE_PF_REPLY_ACK | FE_PF_BACKEND_REQ | FE_PF_CONFIG | FE_PF_INFLIGHT_SHMFD | \
+                         FE_PF_CONFIGURE_MEM_SLOTS)
 
 struct front_end {
         struct fe_opts opts;
@@ -38,6 +39,7 @@ struct front_end {
         struct fe_disk disk;
         struct fe_mem mem;
         struct fe_queue *queues[QUEUES_MAX];
+        struct { int fd; uint64_t len, offset; } inflight; /* fd -1: none yet */
 };
 
 static struct fe_msg msg(uint32_t request, uint32_t size)
@@ -356,7 +358,32 @@ static int make_memory(struct front_end *fe)
         return r < 0 ? r : make_queues(fe);
 }
 
-int fe_connect(struct front_end *fe)
+/* A fresh record of requests in flight, or the one that we have. */
+static int settle_inflight(struct front_end *fe)
+{
+        struct fe_msg m = msg(FE_GET_INFLIGHT_FD, sizeof(m.inflight));
+        int r;
+
+        if (!(fe->protocol & FE_PF_INFLIGHT_SHMFD))
+                return 0;
+        if (fe->inflight.fd < 0) {
+                m.inflight.num_queues = (uint16_t)fe->opts.num_queues;
+                m.inflight.queue_size = (uint16_t)fe->opts.queue_size;
+                r = fe_wire_call_fd(fe->sock, &m, &fe->inflight.fd, fe->opts.timeout_ms);
+                if (r < 0)
+                        return err_prefix(r, "GET_INFLIGHT_FD: ");
+                fe->inflight.len = m.inflight.len;
+                fe->inflight.offset = m.inflight.offset;
+        }
+        m = msg(FE_SET_INFLIGHT_FD, sizeof(m.inflight));
+        m.inflight.len = fe->inflight.len;
+        m.inflight.offset = fe->inflight.offset;
+        m.inflight.num_queues = (uint16_t)fe->opts.num_queues;
+        m.inflight.queue_size = (uint16_t)fe->opts.queue_size;
+        return fe_tell(fe, &m, &fe->inflight.fd, 1);
+}
+
+static int connect_and_negotiate(struct front_end *fe)
 {
         int r = fe_wire_connect(fe->path);
 
@@ -365,7 +392,50 @@ int fe_connect(struct front_end *fe)
         fe->sock = r;
         r = negotiate(fe);
         if (r == 0)
-                r = tell_memory(fe);
+                r = settle_inflight(fe);
+        return r < 0 ? r : tell_memory(fe);
+}
+
+/* The record as the specification draws it: 16 bytes for each queue, 16 for each entry, the flag comes first. */
+int fe_recorded(struct front_end *fe, unsigned index)
+{
+        uint64_t part = fe->inflight.len / fe->opts.num_queues;
+        int n = 0;
+
+        if (fe->inflight.fd < 0)
+                return -ENOTSUP;
+        for (unsigned i = 0; i < fe->opts.queue_size; i++) {
+                uint8_t flag;
+
+                if (pread(fe->inflight.fd, &flag, 1, (off_t)(fe->inflight.offset + index * part + 16 + 16 * i)) != 1)
+                        return -EIO;
+                n += flag == 1;
+        }
+        return n;
+}
+
+int fe_resume(struct front_end *fe)
+{
+        int r;
+
+        if (fe->inflight.fd < 0)
+                return err_note(-ENOTSUP, "the back end kept no record of requests in flight");
+        r = connect_and_negotiate(fe);
+        /* as QEMU does: what was taken after the used index is for the record to say */
+        for (unsigned i = 0; r == 0 && i < fe->opts.num_queues; i++)
+                r = fe_ring_start(fe, i, fe_queue_ring(fe->queues[i])->used->idx);
+        if (r < 0)
+                fe_disconnect(fe);
+        return r;
+}
+
+int fe_connect(struct front_end *fe)
+{
+        int r;
+
+        closep(&fe->inflight.fd); /* empty rings, empty record */
+        fe->inflight.fd = -1;
+        r = connect_and_negotiate(fe);
         for (unsigned i = 0; r == 0 && i < fe->opts.num_queues; i++) {
                 r = fe_queue_reset(fe->queues[i], fe->features & FE_F_INDIRECT_DESC, fe->features & FE_F_EVENT_IDX);
                 if (r == 0)
@@ -395,7 +465,7 @@ int fe_open(const struct fe_opts *opts, struct front_end **ret)
 
         if (!fe)
                 return -ENOMEM;
-        fe->sock = fe->backend_sock = -1;
+        fe->sock = fe->backend_sock = fe->inflight.fd = -1;
         fe_mem_init(&fe->mem);
         fe->opts = *opts;
         fe->opts.num_queues = opts->num_queues ? opts->num_queues : 1;
@@ -420,6 +490,7 @@ void fe_close(struct front_end *fe)
         if (!fe)
                 return;
         fe_disconnect(fe);
+        closep(&fe->inflight.fd);
         for (unsigned i = 0; i < fe->opts.num_queues && i < QUEUES_MAX; i++)
                 fe_queue_free(fe->queues[i]);
         fe_mem_finish(&fe->mem);

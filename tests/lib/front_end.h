@@ -67,6 +67,16 @@ uint64_t fe_gpa(const struct front_end *fe, const void *p);
  * another size than before.
  */
 void fe_disconnect(struct front_end *fe);
+
+/*
+ * Come back to the rings as they are: what is in flight stays so, and the back end's record of it (INFLIGHT_SHMFD) goes with
+ * us, so that each request is answered once. All queues rest. -ENOTSUP: the back end keeps no record.
+ */
+int fe_resume(struct front_end *fe);
+
+/* How many requests of the queue the record has in flight; -ENOTSUP: there is none. */
+int fe_recorded(struct front_end *fe, unsigned index);
+
 int fe_connect(struct front_end *fe);
 
 /* Is the back end still there? 0; -ECONNRESET when it hung up. Waits up to @timeout_ms for that. */

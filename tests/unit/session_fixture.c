@@ -220,6 +220,27 @@ int say_state(uint32_t request, uint32_t index, uint32_t num)
         return say(request, &(struct vu_vring_state){ index, num }, sizeof(struct vu_vring_state), -1);
 }
 
+int ask_inflight(uint16_t n, uint32_t len, struct packet *k)
+{
+        union {
+                char buf[CMSG_SPACE(sizeof(int))];
+                struct cmsghdr align;
+        } control;
+        struct iovec iov = { &k->h, sizeof(k->h) };
+        struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+        struct vu_inflight i = { .num_queues = n, .queue_size = 128 };
+        struct cmsghdr *c;
+        int fd;
+
+        send_raw(VU_GET_INFLIGHT_FD, VU_VERSION, &i, len, NULL, 0);
+        turn();
+        if (recvmsg(peer, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != sizeof(k->h) ||
+            recv(peer, &k->p, k->h.size, MSG_DONTWAIT) != (ssize_t)k->h.size || !(c = CMSG_FIRSTHDR(&mh)))
+                return -1;
+        memcpy(&fd, CMSG_DATA(c), sizeof(int));
+        return fd;
+}
+
 void handshake(uint64_t features)
 {
         uint64_t pf = ALL_PF;

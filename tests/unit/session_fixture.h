@@ -25,7 +25,7 @@
 #define AVAIL 0x11000ull
 #define USED 0x12000ull
 #define FEATURES (1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VU_F_PROTOCOL_FEATURES)
-#define ALL_PF (1ull << 0 | 1ull << 3 | 1ull << 5 | 1ull << 9 | 1ull << 15)
+#define ALL_PF (1ull << 0 | 1ull << 3 | 1ull << 5 | 1ull << 9 | 1ull << 12 | 1ull << 15)
 
 extern struct loop *loop;
 extern struct qthread *thread;
@@ -64,6 +64,9 @@ uint64_t ask_u64(uint32_t request);
 int say(uint32_t request, const void *payload, uint32_t len, int fd);
 int say_u64(uint32_t request, uint64_t v, int fd);
 int say_state(uint32_t request, uint32_t index, uint32_t num);
+
+/* GET_INFLIGHT_FD of @n queues in a message of @len bytes: the fd, the caller's; -1: none came. */
+int ask_inflight(uint16_t n, uint32_t len, struct packet *k);
 
 /* On the way to a running ring 0. */
 void handshake(uint64_t features);

@@ -274,6 +274,110 @@ static void test_truncated_memory_ends_the_session(void **state)
         disconnect();
 }
 
+/* --- the in-flight record -------------------------------------------------------------------------------------------- */
+
+static void session_with_record(int fd, const struct vu_inflight *i)
+{
+        connect_session();
+        handshake(FEATURES);
+        assert_int_equal(say(VU_SET_INFLIGHT_FD, i, sizeof(*i), fd), 0);
+        assert_int_equal(set_memory(), 0);
+        assert_int_equal(say_state(VU_SET_VRING_NUM, 0, NUM), 0);
+        assert_int_equal(say_state(VU_SET_VRING_BASE, 0, used_idx()), 0);
+        assert_int_equal(set_addr(0), 0);
+        assert_int_equal(say_u64(VU_SET_VRING_KICK, 0, kick), 0);
+}
+
+/* The process dies with requests in the device: none is lost, and none is done twice. Death: what was written later is undone. */
+static void test_record_survives_the_session(void **state)
+{
+        uint8_t ring[0x4000], record[4096];
+        struct packet k;
+        int fd;
+
+        connect_session();
+        handshake(FEATURES);
+        fd = ask_inflight(2, 24, &k);
+        assert_true(fd >= 0);
+        disconnect();
+        clear_ring();
+        session_with_record(fd, &k.p.inflight);
+        assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0);
+        assert_int_equal(say(VU_SET_INFLIGHT_FD, &k.p.inflight, sizeof(k.p.inflight), fd), 1); /* not while it runs */
+        hold = true;
+        offer(6);
+        offer(1);
+        kick_it();
+        assert_int_equal(nheld, 2);
+        memcpy(ring, at(DESC), sizeof(ring));
+        assert_int_equal(pread(fd, record, sizeof(record), 0), sizeof(record));
+        release_all();
+        disconnect();
+        memcpy(at(DESC), ring, sizeof(ring));
+        assert_int_equal(pwrite(fd, record, sizeof(record), 0), sizeof(record));
+        session_with_record(fd, &k.p.inflight);
+        offer(3);
+        assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0);
+        turn();
+        assert_int_equal(nheld, 3);
+        assert_int_equal(held[0]->chain.head, 6);
+        assert_int_equal(held[1]->chain.head, 1);
+        assert_int_equal(held[2]->chain.head, 3);
+        release_all();
+        assert_int_equal(used_idx(), 3);
+        disconnect();
+        session_with_record(fd, &k.p.inflight);
+        assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0);
+        turn();
+        assert_int_equal(nheld, 0);
+        disconnect();
+        close(fd);
+}
+
+static void test_damaged_record_is_refused(void **state)
+{
+        struct packet k;
+        uint16_t *rec;
+        int fd;
+
+        connect_session();
+        handshake(FEATURES);
+        assert_int_equal(ask_inflight(0, 20, &k), -1);
+        disconnect();
+        connect_session();
+        handshake(FEATURES);
+        fd = ask_inflight(QUEUES, 20, &k);
+        assert_true(fd >= 0);
+        assert_int_equal(k.h.size, 20);
+        rec = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        rec[4] = 7; /* version */
+        disconnect();
+        session_with_record(fd, &k.p.inflight);
+        assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 1);
+        assert_int_equal(starts, 0);
+        disconnect();
+        munmap(rec, 4096);
+        close(fd);
+}
+
+/* A record in a file that its owner cuts off: the session ends, and nothing else. */
+static void test_truncated_record_ends_the_session(void **state)
+{
+        struct vu_inflight i = { .mmap_size = QUEUES * 4096, .num_queues = QUEUES, .queue_size = NUM };
+        int fd = guest_memfd(QUEUES * 4096);
+
+        clear_ring();
+        session_with_record(fd, &i);
+        assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0);
+        assert_int_equal(ftruncate(fd, 0), 0);
+        offer(0);
+        kick_it();
+        turn();
+        assert_int_equal(ended, 1);
+        disconnect();
+        close(fd);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -292,6 +396,9 @@ int main(void)
                 TEST(test_memory_changes_under_a_running_ring),
                 TEST(test_memory_without_the_rings),
                 TEST(test_truncated_memory_ends_the_session),
+                TEST(test_record_survives_the_session),
+                TEST(test_damaged_record_is_refused),
+                TEST(test_truncated_record_ends_the_session),
         };
 
         return cmocka_run_group_tests(tests, fixture_begin, fixture_end);
