@@ -68,6 +68,7 @@ static void on_moved(struct move *mv, int res)
 
 /* --- compressed clusters ------------------------------------------------------------------------------------------ */
 
+/* Whoever is woken looks again and may find that it needs no turn any more, so this goes on while there are turns. */
 static void unpack_free(struct vol *v, struct unpack *u)
 {
         struct list *n;
@@ -76,8 +77,7 @@ static void unpack_free(struct vol *v, struct unpack *u)
         free(u->out);
         free(u);
         v->unpacking--;
-        n = list_pop(&v->unpack_waiters);
-        if (n) {
+        while (v->unpacking < UNPACK_MAX && (n = list_pop(&v->unpack_waiters)) != NULL) {
                 struct waiter *w = list_entry(n, struct waiter, link);
 
                 w->wake(w, 0);
