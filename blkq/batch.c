@@ -84,10 +84,15 @@ static void batch_go_on(struct batch_run *run)
         batch_drop(run);
 }
 
-/* Out of space is a matter of time; so is memory. Everything else that happens to a write or a sync is for good. */
+/*
+ * Out of space is a matter of time; so is memory. Everything else that happens to a write or a sync is for good. A file
+ * that does not grow and a hole that is not punched leave all tables as they were: whoever wanted the space hears of it.
+ */
 static bool may_pass(enum fmt_op op, int err)
 {
-        return op == FMT_READ || (op != FMT_SYNC && (err == -ENOSPC || err == -EDQUOT || err == -ENOMEM));
+        if (op == FMT_SYNC)
+                return false;
+        return op != FMT_WRITE || err == -ENOSPC || err == -EDQUOT || err == -ENOMEM;
 }
 
 /* done() frees the batch, and the waiters are listed in it. */
@@ -103,7 +108,8 @@ static void tell_all(struct vol *v, struct fmt_batch *b, int err)
 
                 w->wake(w, err);
         }
-        housekeep_kick(v);
+        if (err == 0) /* else housekeeping would try the same again at once, for ever; the next flush asks again */
+                housekeep_kick(v);
         vol_unbusy(v);
 }
 
