@@ -225,8 +225,10 @@ static void write_step(struct chain_write *wr)
                 batch_want(v, v->top, &wr->wait);
         else if (r < 0)
                 wr->done(wr, r);
-        else
+        else {
+                wr->wait.dry = 0; /* it goes on: a long write may need many flushes */
                 write_planned(wr);
+        }
 }
 
 void chain_write_start(struct vol *v, struct chain_write *wr, uint64_t off, uint64_t len, const struct iovec *iov,

@@ -120,6 +120,7 @@ static void zero_step(struct chain_zero *z)
                         zero_end(z, r);
                         return;
                 }
+                z->wait.dry = 0; /* it goes on: a long discard may need many flushes */
                 z->off += z->plan.len;
                 if (z->plan.kind == PLAN_TABLES) {
                         fmt_commit(v->top, &z->plan);
