@@ -118,8 +118,9 @@ int fmt_batch_run_sync(struct fmt_batch *b);
 
 /**
  * fmt_want - the batch that the last -EAGAIN of this image on this thread (home) waits for. Ask at once after it.
- * Several callers that want the same page get the same batch (started tells whether it runs already). NULL after an
- * -EAGAIN means: the cache is full of dirty pages (or there is no memory), flush first.
+ * Several callers that want the same page get the same batch (started tells whether it runs already); who finds no room
+ * while other pages are on their way gets their batch. NULL after an -EAGAIN means: the cache is full of dirty pages (or
+ * there is no memory), flush first.
  */
 struct fmt_batch *fmt_want(struct fmt_image *img);
 

@@ -361,6 +361,8 @@ static struct fmt_batch *load_batch(struct qcow2_image *q, struct qcow2_table *t
         }
         if (l->n == 0) {
                 fmt_batch_free(b);
+                if (!on_way && !list_empty(&q->cache.loading)) /* no room for one more: there will be when these are here */
+                        on_way = list_entry(q->cache.loading.next, struct page_load, link);
                 return on_way ? &on_way->b : NULL;
         }
         list_add_tail(&q->cache.loading, &l->link);
