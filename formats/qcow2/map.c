@@ -6,7 +6,8 @@
  * publishes in the opposite order. A bad entry is met as an error by whoever looks it up, and stops all writing.
  *
  * What costs more than a comparison (does an entry point into a table?) is asked once, when home has loaded a page: such
- * entries are replaced in memory by one with a reserved bit. The page is then never written: the image is corrupt.
+ * entries are replaced in memory by one with a reserved bit. That must not reach the file, so the image counts as corrupt
+ * at once, not only when somebody looks the entry up: no page changes any more.
  */
 #include <assert.h>
 #include <errno.h>
@@ -78,8 +79,11 @@ void map_check_page(struct qcow2_image *q, struct page *p)
         for (unsigned i = 0; i < q->page_entries; i++) {
                 struct entry d = entry_decode(q, page_entry(p, i));
 
-                if (points_into_tables(q, &d))
-                        page_set_entry(p, i, BAD_ENTRY);
+                if (!points_into_tables(q, &d))
+                        continue;
+                page_set_entry(p, i, BAD_ENTRY);
+                (void)qcow2_contradiction(q, "entry %u of the L2 table page at byte %" PRIu64 " points into a table", i,
+                                          p->off);
         }
 }
 

@@ -128,6 +128,30 @@ static void test_entries(void **state)
         }
 }
 
+/* A neighbour of the bad entry is changed, nobody looks at the bad one: what stands in the file stays there for a repair. */
+static void test_bad_entry_stays(void **state)
+{
+        unsigned char *bytes = malloc(good_len), buf[512] = { 1 };
+        struct fmt_image *img;
+        struct img_io io = { 0 };
+        const unsigned char *now;
+        uint64_t bad;
+
+        (void)state;
+        memcpy(bytes, good, good_len);
+        bad = l1_at() | QCOW2_COPIED;
+        be64_put(bytes + l2_at(), bad);
+        assert_int_equal(open_bytes(bytes, good_len, 0, &img), 0);
+        io.img = img;
+        assert_int_equal(img_write(&io, buf, sizeof(buf), SIZE - 2 * CLUSTER), -EIO);
+        assert_true(img->corrupt);
+        assert_int_equal(img_settle(&io), 0);
+        now = file_mem_bytes(img->file, &(size_t){ 0 });
+        assert_int_equal(be64_get(now + l2_at()), bad);
+        chain_close(img);
+        free(bytes);
+}
+
 /* --- random damage ---------------------------------------------------------------------------------------------------- */
 
 static void hammer(struct fmt_image *img, uint64_t *state)
@@ -216,7 +240,11 @@ static int teardown(void **state)
 
 int main(void)
 {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_entries), cmocka_unit_test(test_random_damage) };
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_entries),
+                cmocka_unit_test(test_bad_entry_stays),
+                cmocka_unit_test(test_random_damage),
+        };
 
         rcu_register_thread();
         seed = test_seed();
