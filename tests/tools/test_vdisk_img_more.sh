@@ -155,5 +155,59 @@ equal raw q.raw raw v.raw
 rm v.raw
 refuses "cannot read" convert -f qcow2 -O raw packed.qcow2 new.raw
 
+# chain DIR: base <- mid <- top of random formats and sizes, the same in DIR/q and DIR/v
+chain() {
+        local sizes=(3072 4096 5000 6144) clusters=(512 4k 64k 2M) format=raw s
+        rm -rf "$1"; mkdir -p "$1/q"; pushd "$1/q" >/dev/null || exit 1
+        s=${sizes[RANDOM % 4]}
+        [ $((RANDOM % 2)) = 0 ] || format=qcow2
+        qemu-img create -q -f $format base "${s}k"; random_io base $format "$s" 8
+        s=${sizes[RANDOM % 4]}
+        qemu-img create -q -f qcow2 -o cluster_size=${clusters[RANDOM % 4]} -b base -F $format mid "${s}k"
+        random_io mid qcow2 "$s" 5
+        s=${sizes[RANDOM % 4]}
+        qemu-img create -q -f qcow2 -o cluster_size=${clusters[RANDOM % 4]},compat=v$((RANDOM % 2 + 2)) -b mid -F qcow2 top "${s}k"
+        random_io top qcow2 "$s" 5
+        popd >/dev/null || exit 1
+        cp -r "$1/q" "$1/v"
+        base_format=$format
+}
+
+echo "== commit"
+for ((i = 0; i < 12; i++)); do
+        chain c
+        qemu-img convert -f qcow2 -O raw c/q/top before.raw
+        case $((i % 4)) in
+        0) opts=() base=mid format=qcow2 ;;
+        1) opts=(-d) base=mid format=qcow2 ;;
+        2) opts=(-b base) base=base format=$base_format ;;
+        3) opts=(-b mid) base=mid format=qcow2 ;;
+        esac
+        (cd c/q && qemu-img commit -q -f qcow2 "${opts[@]}" top) || bad "qemu-img commit ${opts[*]}"
+        cd c/v || exit 1
+        "$img" commit -f qcow2 "${opts[@]}" top >../v.out 2>../v.err || { bad "commit ${opts[*]}"; cat ../v.err; }
+        cd "$dir" || exit 1
+        [ "$(cat c/v.out)" = "Image committed." ] && ok || bad "commit says '$(cat c/v.out)'"
+        equal $format c/q/$base $format c/v/$base
+        [ $base = base ] || equal raw before.raw qcow2 c/v/top
+        clean c/v/top c/v/mid
+        [ $format = raw ] || clean c/v/$base
+        if [ ${#opts[@]} = 0 ]; then
+                [ "$("$img" map -f qcow2 --output=json c/v/top | grep -c '"depth": 0.*"data": true')" = 0 ] && ok ||
+                        bad "commit does not empty the overlay"
+        fi
+done
+for spec in file.write=1 file.write=3:ENOSPC file.sync=1 file.sync=2 file.truncate=1:ENOSPC; do
+        chain c
+        qemu-img convert -f qcow2 -O raw c/v/top before.raw
+        VDISKD_FAULT=$spec "$img" commit -q -f qcow2 c/v/top 2>v.err && continue # it does not come to that
+        [ "$(wc -l <v.err)" = 1 ] && ok || { bad "commit with $spec"; cat v.err; }
+        equal raw before.raw qcow2 c/v/top
+done
+cp base.qcow2 alone.qcow2
+refuses "no backing file" commit -f qcow2 alone.qcow2
+refuses "not in the backing chain" commit -f qcow2 -b alone.qcow2 over.qcow2
+refuses "backing file" commit over.qcow2
+
 echo "vdisk-img, more: $passed passed, $failed failed (seed $seed)"
 [ $failed = 0 ]

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cmd_convert.c - vdisk-img convert: the same disk in another image. What was made is removed again when it fails. */
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -33,14 +32,6 @@ struct job {
         unsigned flags; /* FMT_NO_LOCK for the source */
         bool keep_target, target_is_zero;
 };
-
-static volatile int stop;
-
-static void on_signal(int sig)
-{
-        (void)sig;
-        stop = 1;
-}
 
 static void job_finish(struct job *j)
 {
@@ -92,7 +83,7 @@ static void remove_half_made(const char *path)
                 unlink(path);
 }
 
-static bool comes_from_backing(const struct extent *ext, const void *opaque)
+static int comes_from_backing(struct extent *ext, void *opaque)
 {
         (void)opaque;
         return ext->depth > 0;
@@ -170,8 +161,7 @@ static int convert(struct job *j)
                 r = create_target(j, drv);
         if (r < 0)
                 return r;
-        signal(SIGINT, on_signal);
-        signal(SIGTERM, on_signal);
+        j->copy.stop = tool_stop_on_signals();
         r = copy(j, drv);
         if (r < 0 && !j->keep_target)
                 remove_half_made(j->to);
@@ -203,14 +193,6 @@ static int parse_sparse(const char *text, uint32_t *ret)
                 return err_note(-EINVAL, "-S '%s' is not a multiple of 512 up to 1M", text);
         *ret = (uint32_t)n;
         return 0;
-}
-
-static int parse_cache(const char *option, const char *text, bool *direct)
-{
-        *direct = !strcmp(text, "none");
-        if (*direct || !strcmp(text, "writeback"))
-                return 0;
-        return err_note(-EINVAL, "%s '%s' is not one of none, writeback", option, text);
 }
 
 static int set_text(char **where, const char *text)
@@ -256,9 +238,9 @@ static int take_option(struct job *j, int c)
         case 'S':
                 return parse_sparse(optarg, &j->copy.sparse);
         case 't':
-                return parse_cache("-t", optarg, &j->copy.target_direct);
+                return tool_cache_parse("-t", optarg, &j->copy.target_direct);
         case 'T':
-                return parse_cache("-T", optarg, &j->copy.source_direct);
+                return tool_cache_parse("-T", optarg, &j->copy.source_direct);
         case 'W':
                 j->copy.any_order = true;
                 return 0;
@@ -292,7 +274,7 @@ static void take_common(struct job *j)
 static int run(int argc, char **argv)
 {
         AUTO(job_finish) struct job j = {
-                .to_format = "raw", .copy = { .jobs = DEFAULT_JOBS, .sparse = DEFAULT_SPARSE, .stop = &stop },
+                .to_format = "raw", .copy = { .jobs = DEFAULT_JOBS, .sparse = DEFAULT_SPARSE },
         };
         bool quiet = false;
         int c, r = 0;

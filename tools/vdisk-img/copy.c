@@ -80,12 +80,13 @@ static void fail(struct copy *c, int r, const char *what, uint64_t off)
 
 enum piece { PIECE_SKIP, PIECE_ZERO, PIECE_DATA };
 
-static enum piece judge(const struct copy *c, const struct extent *ext)
+static int judge(const struct copy *c, struct extent *ext)
 {
         bool zero = ext->kind == EXT_ZERO || ext->hole;
+        int there = c->opts->in_target ? c->opts->in_target(ext, c->opts->opaque) : 0;
 
-        if (c->opts->in_target && c->opts->in_target(ext, c->opts->opaque))
-                return PIECE_SKIP;
+        if (there)
+                return there < 0 ? there : PIECE_SKIP;
         if (!zero || c->opts->sparse == 0)
                 return PIECE_DATA;
         return c->opts->target_is_zero ? PIECE_SKIP : PIECE_ZERO;
@@ -110,9 +111,8 @@ static bool next_piece(struct copy *c, struct job *j)
 {
         while (c->next < c->size && c->err == 0) {
                 struct extent ext;
-                enum piece what;
+                int r, what;
                 uint64_t len;
-                int r;
 
                 hold_back(c);
                 r = chain_map_sync(c->map, c->next, c->size - c->next, &ext);
@@ -124,6 +124,10 @@ static bool next_piece(struct copy *c, struct job *j)
                         return false;
                 }
                 what = judge(c, &ext);
+                if (what < 0) {
+                        fail(c, what, "compare the disks", c->next);
+                        return false;
+                }
                 if (what != PIECE_DATA && ext.len < SECTOR)
                         what = PIECE_DATA; /* zeros and data in one sector */
                 len = what == PIECE_DATA ? round_up(ext.len, SECTOR) : round_down(ext.len, SECTOR);
@@ -173,12 +177,32 @@ static void finish(struct job *j)
         j->c->finished += j->len;
 }
 
+/* The next run, of one unit at most, that the target does not read as already. 0: nothing is left. */
+static uint64_t next_different(struct job *j)
+{
+        const struct copy_opts *o = j->c->opts;
+
+        while (j->pos < j->len) {
+                uint64_t off = j->off + j->pos, n = min_u64(j->len - j->pos, o->unit - off % o->unit);
+                int same = o->reads_same(j->buf + j->pos, off, n, o->opaque);
+
+                if (same < 0)
+                        fail(j->c, same, "compare the disks", off);
+                if (same <= 0)
+                        return same < 0 ? 0 : n;
+                j->pos += n;
+        }
+        return 0;
+}
+
 /* The next run of the piece that must be written; *zero: as zeros. 0: nothing is left. */
 static uint64_t next_run(struct job *j, int *zero)
 {
         const struct copy_opts *o = j->c->opts;
 
         *zero = j->zero;
+        if (o->reads_same)
+                return next_different(j);
         if (j->zero || o->sparse == 0)
                 return j->len - j->pos;
         while (j->pos < j->len) {

@@ -15,9 +15,15 @@ struct copy_opts {
         uint32_t sparse;       /* as many zero bytes at once become a hole; multiple of 512; 0: none, all is written */
         bool any_order;        /* do not wait for earlier writes to be under way: faster, but scatters the target */
         bool target_is_zero;   /* zeros need not be written */
-        /* Does the target read so already, so that the extent can be left out? NULL: no. */
-        bool (*in_target)(const struct extent *ext, const void *opaque);
-        const void *opaque;
+        /*
+         * Does the target read so already, so that the extent can be left out? May make ext->len shorter, when the answer
+         * is not the same for all of it. 1, 0, or -errno with a sentence. NULL: no.
+         */
+        int (*in_target)(struct extent *ext, void *opaque);
+        /* The same for bytes that were read, @len of them at @off of the disk; at most @unit bytes are asked for at once. */
+        int (*reads_same)(const void *buf, uint64_t off, size_t len, void *opaque);
+        uint32_t unit;         /* multiple of 512 */
+        void *opaque;
         uint64_t target_off;   /* where in the target the disk begins; multiple of 512 */
         uint64_t rate;         /* bytes a second at most; 0: no limit */
         bool salvage;          /* sectors that cannot be read become zeros, with a warning */

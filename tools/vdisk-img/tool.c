@@ -3,6 +3,7 @@
 #include "tools/vdisk-img/tool.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <time.h>
@@ -161,6 +162,29 @@ void print_snapshots(const struct fmt_snapshot *s, size_t n)
         printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
         for (size_t i = 0; i < n; i++)
                 print_one_snapshot(&s[i]);
+}
+
+static volatile int stop;
+
+static void on_signal(int sig)
+{
+        (void)sig;
+        stop = 1;
+}
+
+const volatile int *tool_stop_on_signals(void)
+{
+        signal(SIGINT, on_signal);
+        signal(SIGTERM, on_signal);
+        return &stop;
+}
+
+int tool_cache_parse(const char *option, const char *text, bool *direct)
+{
+        *direct = !strcmp(text, "none");
+        if (*direct || !strcmp(text, "writeback"))
+                return 0;
+        return err_note(-EINVAL, "%s '%s' is not one of none, writeback", option, text);
 }
 
 void progress_show(struct progress *p, double done)

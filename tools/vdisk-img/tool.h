@@ -92,6 +92,12 @@ int print_json(json_t *value);
 
 void print_snapshots(const struct fmt_snapshot *s, size_t n);
 
+/* From now on SIGINT and SIGTERM end nothing, they make *result other than 0. */
+const volatile int *tool_stop_on_signals(void);
+
+/* "none" or "writeback"; -EINVAL with a sentence that names @option. */
+int tool_cache_parse(const char *option, const char *text, bool *direct);
+
 /* "    (12.34/100%)" on one line of stdout, at most when it changes visibly. Zero-initialise; on: -p was given. */
 struct progress {
         bool on;
