@@ -145,8 +145,6 @@ static void test_memory_slots_come_and_go(void **state)
 
 static void test_memory_table_is_replaced(void **state)
 {
-        if (!be_is_vdiskd())
-                skip(); /* qemu-storage-daemon 7.2 unmaps memory that requests in flight still use: they fail */
         change_memory(FE_PF_CONFIGURE_MEM_SLOTS);
 }
 
@@ -276,11 +274,16 @@ int main(void)
                 cmocka_unit_test(test_rings_stop_and_start),
                 cmocka_unit_test(test_ring_disabled_and_enabled),
                 cmocka_unit_test(test_memory_slots_come_and_go),
-                cmocka_unit_test(test_memory_table_is_replaced),
                 cmocka_unit_test(test_data_in_a_region_added_later),
                 cmocka_unit_test(test_front_end_leaves_under_load),
                 cmocka_unit_test(test_idle_connection_leaks_no_fd),
         };
 
-        return cmocka_run_group_tests(tests, start, stop);
+        /* qemu-storage-daemon 7.2 unmaps memory that requests in flight still use: they fail. So that is asked of us only. */
+        const struct CMUnitTest ours[] = {
+                cmocka_unit_test(test_memory_table_is_replaced),
+        };
+        int failed = cmocka_run_group_tests(tests, start, stop);
+
+        return be_is_vdiskd() ? failed + cmocka_run_group_tests(ours, start, stop) : failed;
 }
