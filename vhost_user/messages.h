@@ -30,9 +30,12 @@ enum vu_request {
         VU_SET_CONFIG = 25,
         VU_GET_INFLIGHT_FD = 31,
         VU_SET_INFLIGHT_FD = 32,
+        VU_RESET_DEVICE = 34,
         VU_GET_MAX_MEM_SLOTS = 36,
         VU_ADD_MEM_REG = 37,
         VU_REM_MEM_REG = 38,
+        VU_SET_STATUS = 39,
+        VU_GET_STATUS = 40,
         VU_REQUEST_MAX,
 };
 
@@ -42,7 +45,9 @@ enum vu_protocol_feature {
         VU_PF_BACKEND_REQ = 5,
         VU_PF_CONFIG = 9,
         VU_PF_INFLIGHT_SHMFD = 12,
+        VU_PF_RESET_DEVICE = 13,
         VU_PF_CONFIGURE_MEM_SLOTS = 15,
+        VU_PF_STATUS = 16,
 };
 
 #define VU_F_PROTOCOL_FEATURES 30 /* the virtio feature bit that stands for "protocol features exist" */

@@ -14,100 +14,23 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <linux/virtio_config.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/log.h"
 #include "vhost_user/mem_guard.h"
-#include "vhost_user/ring.h"
-#include "vhost_user/wire.h"
+#include "vhost_user/session_impl.h"
 
 #define PROTOCOL_FEATURES                                                                        \
         (1ull << VU_PF_MQ | 1ull << VU_PF_REPLY_ACK | 1ull << VU_PF_BACKEND_REQ | 1ull << VU_PF_CONFIG | \
-         1ull << VU_PF_INFLIGHT_SHMFD | 1ull << VU_PF_CONFIGURE_MEM_SLOTS)
-#define EVENTFD_LINK "anon_inode:[eventfd]"
-
-struct session {
-        struct wire wire;
-        struct loop *loop;
-        struct vu_device *dev;
-        uint64_t features, protocol_features; /* negotiated */
-        bool owned;                           /* SET_OWNER came */
-        bool closing, stops_sent;
-        struct mem_table *mem;
-        struct inflight_map *inflight; /* not changed while a ring runs; NULL: no record is kept */
-        int backend_fd; /* our way to say something unasked; -1: none */
-        unsigned pending;
-
-        /* The message in hand: */
-        uint32_t request;
-        bool need_reply;
-        int result;
-        union vu_payload answer;
-        uint32_t answer_len; /* 0: the message has no answer of its own */
-        int answer_fd;       /* goes with it; -1: none */
-
-        void (*ended)(void *opaque);
-        void *opaque;
-        struct loop_task end_task;
-        struct ring ring[];
-};
-
-/* --- orders ------------------------------------------------------------------------------------------------------ */
-
-static void order(struct session *s, struct ring *r, const struct ring_order *o)
-{
-        s->pending++;
-        ring_order(r, o);
-}
-
-static int order_with_view(struct session *s, struct ring *r, enum ring_order_kind kind)
-{
-        struct mem_view *v = mem_view_new(s->loop, s->mem);
-
-        if (!v)
-                return -ENOMEM;
-        order(s, r, &(struct ring_order){ .kind = kind, .view = v });
-        return 0;
-}
-
-/*
- * A ring starts when its last piece is here. The protocol says "at the first kick"; we count SET_VRING_KICK as one, as
- * others do: after a reconnect requests wait in the ring and the guest has no reason to kick again.
- */
-static int start_if_ready(struct session *s, struct ring *r)
-{
-        if (!s->mem || !ring_ready(r))
-                return 0;
-        if (s->features >> VIRTIO_F_RING_PACKED & 1)
-                return err_note(-ENOTSUP, "queue %u: packed rings were never offered", r->index);
-        r->features = s->features;
-        r->inflight = s->inflight;
-        r->layout.record = inflight_part(s->inflight, r->index);
-        if (s->inflight && !r->layout.record.at)
-                return err_note(-EINVAL, "queue %u has no place in the in-flight record", r->index);
-        return order_with_view(s, r, RING_START);
-}
-
-static int set_enabled(struct session *s, struct ring *r, bool on)
-{
-        if (r->enabled == on)
-                return 0;
-        r->enabled = on;
-        if (!r->running)
-                return start_if_ready(s, r);
-        order(s, r, &(struct ring_order){ .kind = RING_ENABLE, .enable = on });
-        return 0;
-}
+         1ull << VU_PF_INFLIGHT_SHMFD | 1ull << VU_PF_RESET_DEVICE | 1ull << VU_PF_CONFIGURE_MEM_SLOTS | \
+         1ull << VU_PF_STATUS)
 
 /* --- handlers: features ------------------------------------------------------------------------------------------ */
 
-static int answer_u64(struct session *s, uint64_t v)
+int session_answer_u64(struct session *s, uint64_t v)
 {
         s->answer.u64 = v;
         s->answer_len = sizeof(v);
@@ -116,7 +39,7 @@ static int answer_u64(struct session *s, uint64_t v)
 
 static int get_features(struct session *s, struct wire_msg *m)
 {
-        return answer_u64(s, s->dev->features | 1ull << VU_F_PROTOCOL_FEATURES);
+        return session_answer_u64(s, s->dev->features | 1ull << VU_F_PROTOCOL_FEATURES);
 }
 
 /* Bits we did not offer may come back set (front ends pass some of their own): they are no reason to refuse. */
@@ -128,13 +51,13 @@ static int set_features(struct session *s, struct wire_msg *m)
         if (s->features >> VU_F_PROTOCOL_FEATURES & 1)
                 return 0;
         for (unsigned i = 0; i < s->dev->num_queues && r == 0; i++) /* nobody will say SET_VRING_ENABLE */
-                r = set_enabled(s, &s->ring[i], true);
+                r = session_set_enabled(s, &s->ring[i], true);
         return r;
 }
 
 static int get_protocol_features(struct session *s, struct wire_msg *m)
 {
-        return answer_u64(s, PROTOCOL_FEATURES);
+        return session_answer_u64(s, PROTOCOL_FEATURES);
 }
 
 static int set_protocol_features(struct session *s, struct wire_msg *m)
@@ -160,7 +83,7 @@ static int reset_owner(struct session *s, struct wire_msg *m)
 
 static int get_queue_num(struct session *s, struct wire_msg *m)
 {
-        return answer_u64(s, s->dev->num_queues);
+        return session_answer_u64(s, s->dev->num_queues);
 }
 
 static int set_backend_req_fd(struct session *s, struct wire_msg *m)
@@ -202,8 +125,8 @@ static int adopt_memory(struct session *s, struct mem_table *mt)
         mem_table_put(s->mem);
         s->mem = mt;
         for (unsigned i = 0; i < s->dev->num_queues && r == 0; i++)
-                r = s->ring[i].running ? order_with_view(s, &s->ring[i], RING_MEMORY)
-                                       : start_if_ready(s, &s->ring[i]);
+                r = s->ring[i].running ? session_order_view(s, &s->ring[i], RING_MEMORY)
+                                       : session_start_if_ready(s, &s->ring[i]);
         return r;
 }
 
@@ -223,7 +146,7 @@ static int set_mem_table(struct session *s, struct wire_msg *m)
 
 static int get_max_mem_slots(struct session *s, struct wire_msg *m)
 {
-        return answer_u64(s, MEM_MAX_REGIONS);
+        return session_answer_u64(s, MEM_MAX_REGIONS);
 }
 
 static int add_mem_reg(struct session *s, struct wire_msg *m)
@@ -241,208 +164,6 @@ static int rem_mem_reg(struct session *s, struct wire_msg *m)
         int r = mem_table_remove(s->mem, &m->p.mem_reg.region, &mt);
 
         return r < 0 ? r : adopt_memory(s, mt);
-}
-
-/* --- handlers: rings --------------------------------------------------------------------------------------------- */
-
-/* The ring that a message means; NULL with a sentence. The index is decoded here and nowhere else. */
-static struct ring *ring_of(struct session *s, uint32_t index)
-{
-        if (index < s->dev->num_queues)
-                return &s->ring[index];
-        err_note(-EINVAL, "queue %u does not exist; there are %u", index, s->dev->num_queues);
-        return NULL;
-}
-
-static struct ring *idle_ring_of(struct session *s, uint32_t index)
-{
-        struct ring *r = ring_of(s, index);
-
-        if (r && r->running) {
-                err_note(-EINVAL, "queue %u is running; GET_VRING_BASE stops it", index);
-                return NULL;
-        }
-        return r;
-}
-
-static int set_vring_num(struct session *s, struct wire_msg *m)
-{
-        struct ring *r = idle_ring_of(s, m->p.state.index);
-
-        if (!r)
-                return -EINVAL;
-        if (!vq_size_ok(m->p.state.num))
-                return err_note(-EINVAL, "queue %u: a size of %u; it must be a power of two up to %d", r->index,
-                                m->p.state.num, VQ_MAX_SIZE);
-        r->layout.num = m->p.state.num;
-        return 0;
-}
-
-static int set_vring_addr(struct session *s, struct wire_msg *m)
-{
-        const struct vu_vring_addr *a = &m->p.addr;
-        struct ring *r = idle_ring_of(s, a->index);
-
-        if (!r)
-                return -EINVAL;
-        r->layout.desc = a->desc;
-        r->layout.avail = a->avail;
-        r->layout.used = a->used;
-        r->has_addr = true;
-        return 0;
-}
-
-static int set_vring_base(struct session *s, struct wire_msg *m)
-{
-        struct ring *r = idle_ring_of(s, m->p.state.index);
-
-        if (!r)
-                return -EINVAL;
-        if (m->p.state.num > UINT16_MAX)
-                return err_note(-EINVAL, "queue %u: base %u is no 16-bit index", r->index, m->p.state.num);
-        r->next_avail = (uint16_t)m->p.state.num;
-        return 0;
-}
-
-static void answer_vring_base(struct session *s, const struct ring *r)
-{
-        s->answer.state = (struct vu_vring_state){ r->index, r->next_avail };
-        s->answer_len = sizeof(s->answer.state);
-}
-
-/* Stops the ring. The answer is filled in when it has drained (order_done). */
-static int get_vring_base(struct session *s, struct wire_msg *m)
-{
-        struct ring *r = ring_of(s, m->p.state.index);
-
-        if (!r)
-                return -EINVAL;
-        answer_vring_base(s, r);
-        order(s, r, &(struct ring_order){ .kind = RING_STOP });
-        return 0;
-}
-
-/* Writing to whatever a stranger sends could block or worse: only an eventfd will do. */
-static bool is_eventfd(int fd)
-{
-        char path[32], link[sizeof(EVENTFD_LINK)];
-        struct stat st;
-        ssize_t n;
-
-        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-        n = readlink(path, link, sizeof(link));
-        if (n < 0) /* no /proc in this sandbox: at least something without a file type */
-                return fstat(fd, &st) == 0 && !(st.st_mode & S_IFMT);
-        return (size_t)n == strlen(EVENTFD_LINK) && !memcmp(link, EVENTFD_LINK, (size_t)n);
-}
-
-/* KICK, CALL, ERR: which ring, and the fd (now the caller's; -1: the message says there is none). */
-static struct ring *ring_with_fd(struct session *s, struct wire_msg *m, int *fd)
-{
-        struct ring *r = ring_of(s, (uint32_t)(m->p.u64 & VU_VRING_INDEX_MASK));
-        bool none = m->p.u64 & VU_VRING_NO_FD;
-
-        if (!r)
-                return NULL;
-        if (m->p.u64 & ~(uint64_t)(VU_VRING_INDEX_MASK | VU_VRING_NO_FD) || none == (m->nfds == 1)) {
-                err_note(-EINVAL, "queue %u: 0x%" PRIx64 " with %u fds does not add up", r->index, m->p.u64, m->nfds);
-                return NULL;
-        }
-        if (!none && !is_eventfd(m->fd[0])) {
-                err_note(-EINVAL, "queue %u: its fd is no eventfd", r->index);
-                return NULL;
-        }
-        *fd = wire_take_fd(m, 0);
-        return r;
-}
-
-static int set_vring_kick(struct session *s, struct wire_msg *m)
-{
-        AUTO(closep) int fd = -1;
-        struct ring *r = ring_with_fd(s, m, &fd);
-
-        if (!r || !idle_ring_of(s, r->index))
-                return -EINVAL;
-        closep(&r->kick_fd);
-        r->kick_fd = TAKE(fd, -1);
-        r->has_kick = true;
-        return start_if_ready(s, r);
-}
-
-static int change_bell(struct session *s, struct wire_msg *m, enum ring_order_kind kind)
-{
-        int fd = -1;
-        struct ring *r = ring_with_fd(s, m, &fd);
-
-        if (!r)
-                return -EINVAL;
-        order(s, r, &(struct ring_order){ .kind = kind, .fd = fd });
-        return 0;
-}
-
-static int set_vring_call(struct session *s, struct wire_msg *m)
-{
-        return change_bell(s, m, RING_CALL);
-}
-
-static int set_vring_err(struct session *s, struct wire_msg *m)
-{
-        return change_bell(s, m, RING_ERR);
-}
-
-static int set_vring_enable(struct session *s, struct wire_msg *m)
-{
-        struct ring *r = ring_of(s, m->p.state.index);
-
-        if (!r)
-                return -EINVAL;
-        if (m->p.state.num > 1)
-                return err_note(-EINVAL, "queue %u: enable is 0 or 1, not %u", r->index, m->p.state.num);
-        return set_enabled(s, r, m->p.state.num);
-}
-
-/* --- handlers: in-flight record --------------------------------------------------------------------------------- */
-
-/*
- * The front end keeps what we make here, and gives it back with SET. Its queue_size is no help: QEMU says 128 and then sets
- * up rings of 1024. So there is room for any ring that we take.
- */
-static int get_inflight_fd(struct session *s, struct wire_msg *m)
-{
-        const struct vu_inflight *i = &m->p.inflight;
-        uint64_t len;
-        int fd;
-
-        if (!i->num_queues || i->num_queues > s->dev->num_queues)
-                return err_note(-EINVAL, "GET_INFLIGHT_FD for %u queues; there are %u", i->num_queues, s->dev->num_queues);
-        fd = inflight_memfd(i->num_queues, &len);
-        if (fd < 0)
-                return fd;
-        s->answer.inflight = (struct vu_inflight){
-                .mmap_size = len, .num_queues = i->num_queues, .queue_size = i->queue_size,
-        };
-        s->answer_len = m->hdr.size;
-        s->answer_fd = fd;
-        return 0;
-}
-
-static int set_inflight_fd(struct session *s, struct wire_msg *m)
-{
-        const struct vu_inflight *i = &m->p.inflight;
-        struct inflight_map *map;
-        int r;
-
-        for (unsigned q = 0; q < s->dev->num_queues; q++)
-                if (s->ring[q].running)
-                        return err_note(-EINVAL, "SET_INFLIGHT_FD while queue %u is running", q);
-        if (i->num_queues > s->dev->num_queues)
-                return err_note(-EINVAL, "SET_INFLIGHT_FD for %u queues; there are %u", i->num_queues, s->dev->num_queues);
-        r = inflight_map_new(m->fd[0], i->mmap_offset, i->mmap_size, i->num_queues, &map);
-        if (r < 0)
-                return r;
-        inflight_map_free(s->inflight);
-        s->inflight = map;
-        return 0;
 }
 
 /* --- the table --------------------------------------------------------------------------------------------------- */
@@ -468,26 +189,29 @@ static const struct handler {
         [VU_RESET_OWNER] = { "RESET_OWNER", reset_owner, 0, 0, 0, 0, ANY, NO_PF },
         [VU_SET_MEM_TABLE] = { "SET_MEM_TABLE", set_mem_table, offsetof(struct vu_mem_table, region),
                                sizeof(struct vu_mem_table), 0, VU_TABLE_REGIONS, OWNED, NO_PF },
-        [VU_SET_VRING_NUM] = { "SET_VRING_NUM", set_vring_num, STATE, 0, 0, OWNED, NO_PF },
-        [VU_SET_VRING_ADDR] = { "SET_VRING_ADDR", set_vring_addr, sizeof(struct vu_vring_addr),
+        [VU_SET_VRING_NUM] = { "SET_VRING_NUM", session_set_vring_num, STATE, 0, 0, OWNED, NO_PF },
+        [VU_SET_VRING_ADDR] = { "SET_VRING_ADDR", session_set_vring_addr, sizeof(struct vu_vring_addr),
                                 sizeof(struct vu_vring_addr), 0, 0, OWNED, NO_PF },
-        [VU_SET_VRING_BASE] = { "SET_VRING_BASE", set_vring_base, STATE, 0, 0, OWNED, NO_PF },
-        [VU_GET_VRING_BASE] = { "GET_VRING_BASE", get_vring_base, STATE, 0, 0, OWNED, NO_PF },
-        [VU_SET_VRING_KICK] = { "SET_VRING_KICK", set_vring_kick, U64, 0, 1, OWNED, NO_PF },
-        [VU_SET_VRING_CALL] = { "SET_VRING_CALL", set_vring_call, U64, 0, 1, OWNED, NO_PF },
-        [VU_SET_VRING_ERR] = { "SET_VRING_ERR", set_vring_err, U64, 0, 1, OWNED, NO_PF },
+        [VU_SET_VRING_BASE] = { "SET_VRING_BASE", session_set_vring_base, STATE, 0, 0, OWNED, NO_PF },
+        [VU_GET_VRING_BASE] = { "GET_VRING_BASE", session_get_vring_base, STATE, 0, 0, OWNED, NO_PF },
+        [VU_SET_VRING_KICK] = { "SET_VRING_KICK", session_set_vring_kick, U64, 0, 1, OWNED, NO_PF },
+        [VU_SET_VRING_CALL] = { "SET_VRING_CALL", session_set_vring_call, U64, 0, 1, OWNED, NO_PF },
+        [VU_SET_VRING_ERR] = { "SET_VRING_ERR", session_set_vring_err, U64, 0, 1, OWNED, NO_PF },
         [VU_GET_PROTOCOL_FEATURES] = { "GET_PROTOCOL_FEATURES", get_protocol_features, 0, 0, 0, 0, ANY, NO_PF },
         [VU_SET_PROTOCOL_FEATURES] = { "SET_PROTOCOL_FEATURES", set_protocol_features, U64, 0, 0, ANY, NO_PF },
         [VU_GET_QUEUE_NUM] = { "GET_QUEUE_NUM", get_queue_num, 0, 0, 0, 0, ANY, VU_PF_MQ },
-        [VU_SET_VRING_ENABLE] = { "SET_VRING_ENABLE", set_vring_enable, STATE, 0, 0, OWNED, NO_PF },
+        [VU_SET_VRING_ENABLE] = { "SET_VRING_ENABLE", session_set_vring_enable, STATE, 0, 0, OWNED, NO_PF },
         [VU_SET_BACKEND_REQ_FD] = { "SET_BACKEND_REQ_FD", set_backend_req_fd, 0, sizeof(uint64_t), 1, 1, ANY,
                                     VU_PF_BACKEND_REQ },
         [VU_GET_CONFIG] = { "GET_CONFIG", get_config, VU_CONFIG_HEADER, sizeof(struct vu_config), 0, 0, ANY,
                             VU_PF_CONFIG },
         [VU_SET_CONFIG] = { "SET_CONFIG", set_config, VU_CONFIG_HEADER, sizeof(struct vu_config), 0, 0, ANY,
                             VU_PF_CONFIG },
-        [VU_GET_INFLIGHT_FD] = { "GET_INFLIGHT_FD", get_inflight_fd, INFLIGHT, 0, 0, ANY, VU_PF_INFLIGHT_SHMFD },
-        [VU_SET_INFLIGHT_FD] = { "SET_INFLIGHT_FD", set_inflight_fd, INFLIGHT, 1, 1, OWNED, VU_PF_INFLIGHT_SHMFD },
+        [VU_GET_INFLIGHT_FD] = { "GET_INFLIGHT_FD", session_get_inflight_fd, INFLIGHT, 0, 0, ANY, VU_PF_INFLIGHT_SHMFD },
+        [VU_SET_INFLIGHT_FD] = { "SET_INFLIGHT_FD", session_set_inflight_fd, INFLIGHT, 1, 1, OWNED, VU_PF_INFLIGHT_SHMFD },
+        [VU_RESET_DEVICE] = { "RESET_DEVICE", session_reset_device, 0, 0, 0, 0, OWNED, VU_PF_RESET_DEVICE },
+        [VU_SET_STATUS] = { "SET_STATUS", session_set_status, U64, 0, 0, OWNED, VU_PF_STATUS },
+        [VU_GET_STATUS] = { "GET_STATUS", session_get_status, 0, 0, 0, 0, OWNED, VU_PF_STATUS },
         [VU_GET_MAX_MEM_SLOTS] = { "GET_MAX_MEM_SLOTS", get_max_mem_slots, 0, 0, 0, 0, ANY, VU_PF_CONFIGURE_MEM_SLOTS },
         [VU_ADD_MEM_REG] = { "ADD_MEM_REG", add_mem_reg, MEM_REG, 1, 1, OWNED, VU_PF_CONFIGURE_MEM_SLOTS },
         [VU_REM_MEM_REG] = { "REM_MEM_REG", rem_mem_reg, MEM_REG, 0, 1, OWNED, VU_PF_CONFIGURE_MEM_SLOTS },
@@ -527,7 +251,10 @@ static void close_because(struct session *s, int r)
 static void finish_message(struct session *s)
 {
         bool ack = s->need_reply && s->protocol_features >> VU_PF_REPLY_ACK & 1;
+        void (*then)(struct session *s) = TAKE(s->then, NULL);
 
+        if (then)
+                then(s);
         if (s->result < 0 && (s->answer_len || !ack)) { /* there is no way to say no: hang up, so that it is noticed */
                 close_because(s, s->result);
                 return;
@@ -597,7 +324,7 @@ static void close_rings(struct session *s)
 {
         for (unsigned i = 0; i < s->dev->num_queues && !s->stops_sent; i++)
                 if (s->ring[i].running || s->ring[i].has_bell)
-                        order(s, &s->ring[i], &(struct ring_order){ .kind = RING_STOP });
+                        session_order(s, &s->ring[i], &(struct ring_order){ .kind = RING_STOP });
         s->stops_sent = true;
         if (!s->pending)
                 loop_post(s->loop, &s->end_task); /* not at once: the wire may be on the stack */
@@ -624,8 +351,8 @@ static void order_done(struct ring *r, struct ring_order *o)
 
         if (o->result < 0 && s->result == 0)
                 s->result = err_note(o->result, "queue %u: %s", r->index, o->why);
-        if (o->kind == RING_STOP)
-                answer_vring_base(s, r);
+        if (s->request == VU_GET_VRING_BASE)
+                session_answer_vring_base(s, r);
         if (--s->pending)
                 return;
         if (s->closing)

@@ -92,3 +92,9 @@ int blk_set_config(struct vu_device *vu, uint32_t off, const void *buf, uint32_t
         atomic_store(&d->wce, *(const uint8_t *)buf != 0);
         return 0;
 }
+
+/* The write cache is on until the guest says otherwise. */
+void blk_reset(struct vu_device *vu)
+{
+        atomic_store(&container_of(vu, struct blk_device, vu)->wce, true);
+}

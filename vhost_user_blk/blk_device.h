@@ -32,6 +32,7 @@ struct blk_device {
 /* blk_config.c: config space and features. Control thread. */
 uint64_t blk_features(const struct blk_device *d);
 int blk_get_config(struct vu_device *vu, uint32_t off, void *buf, uint32_t len);
+void blk_reset(struct vu_device *vu);
 int blk_set_config(struct vu_device *vu, uint32_t off, const void *buf, uint32_t len);
 
 /* blk_request.c: see vhost_user/device.h. Queue threads. */

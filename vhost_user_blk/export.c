@@ -47,6 +47,7 @@ struct export {
 static const struct vu_device_ops blk_ops = {
         .get_config = blk_get_config,
         .set_config = blk_set_config,
+        .reset = blk_reset,
         .ring_start = blk_ring_start,
         .ring_stop = blk_ring_stop,
         .get = blk_get,

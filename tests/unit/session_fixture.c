@@ -34,7 +34,7 @@ unsigned open_fds(void)
 /* --- the device: answers at once, or when the test says so ------------------------------------------------------- */
 
 struct ring_req *held[16];
-unsigned nheld, starts, stops;
+unsigned nheld, starts, stops, resets;
 bool hold, refuse_start;
 
 static int dev_get_config(struct vu_device *dev, uint32_t off, void *buf, uint32_t len)
@@ -49,6 +49,11 @@ static int dev_set_config(struct vu_device *dev, uint32_t off, const void *buf, 
                 return -EINVAL;
         memcpy(config + off, buf, len);
         return 0;
+}
+
+static void dev_reset(struct vu_device *dev)
+{
+        resets++;
 }
 
 static int dev_ring_start(struct vu_device *dev, struct ring *r)
@@ -90,7 +95,7 @@ static void dev_take(struct ring *r, struct ring_req *q)
 }
 
 static const struct vu_device_ops dev_ops = {
-        .get_config = dev_get_config, .set_config = dev_set_config, .ring_start = dev_ring_start,
+        .get_config = dev_get_config, .set_config = dev_set_config, .reset = dev_reset, .ring_start = dev_ring_start,
         .ring_stop = dev_ring_stop, .get = dev_get, .put = dev_put, .take = dev_take,
 };
 static struct vu_device dev = {
@@ -343,7 +348,7 @@ int setup(void **state)
         guest = mmap(NULL, GUEST_FILE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
         kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        nheld = starts = stops = 0;
+        nheld = starts = stops = resets = 0;
         hold = refuse_start = false;
         clear_ring();
         return 0;

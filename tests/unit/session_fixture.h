@@ -25,7 +25,7 @@
 #define AVAIL 0x11000ull
 #define USED 0x12000ull
 #define FEATURES (1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VU_F_PROTOCOL_FEATURES)
-#define ALL_PF (1ull << 0 | 1ull << 3 | 1ull << 5 | 1ull << 9 | 1ull << 12 | 1ull << 15)
+#define ALL_PF (1ull << 0 | 1ull << 3 | 1ull << 5 | 1ull << 9 | 1ull << 12 | 1ull << 13 | 1ull << 15 | 1ull << 16)
 
 extern struct loop *loop;
 extern struct qthread *thread;
@@ -34,7 +34,7 @@ extern int peer, memfd, kick, call;
 extern unsigned ended;
 extern uint8_t config[256];
 extern struct ring_req *held[16];
-extern unsigned nheld, starts, stops;
+extern unsigned nheld, starts, stops, resets;
 extern bool hold, refuse_start;
 extern unsigned fds_before;
 

@@ -274,6 +274,54 @@ static void test_truncated_memory_ends_the_session(void **state)
         disconnect();
 }
 
+/* --- reset ----------------------------------------------------------------------------------------------------------- */
+
+static void test_status(void **state)
+{
+        connect_session();
+        handshake(FEATURES);
+        assert_int_equal(ask_u64(VU_GET_STATUS), 0);
+        assert_int_equal(say_u64(VU_SET_STATUS, 11, -1), 0);
+        assert_int_equal(ask_u64(VU_GET_STATUS), 11);
+        assert_int_equal(say_u64(VU_SET_STATUS, 256, -1), 1);
+        assert_int_equal(ask_u64(VU_GET_STATUS), 11);
+        assert_int_equal(resets, 0);
+        assert_int_equal(say_u64(VU_SET_STATUS, 0, -1), 0);
+        assert_int_equal(ask_u64(VU_GET_STATUS), 0);
+        assert_int_equal(resets, 1);
+        disconnect();
+}
+
+/* The answer waits for requests in flight; then everything is as at the beginning, but memory is still known. */
+static void test_reset(void **state)
+{
+        struct packet k;
+
+        running_session();
+        hold = true;
+        offer(0);
+        kick_it();
+        send_raw(VU_RESET_DEVICE, VU_VERSION | VU_NEED_REPLY, NULL, 0, NULL, 0);
+        assert_false(answered(VU_RESET_DEVICE, &k));
+        assert_int_equal(resets, 0);
+        release_all();
+        assert_true(answered(VU_RESET_DEVICE, &k));
+        assert_int_equal(k.p.u64, 0);
+        assert_int_equal(resets, 1);
+        assert_int_equal(stops, 1);
+        assert_int_equal(used_idx(), 1);
+        assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0); /* nothing to run yet */
+        assert_int_equal(starts, 1);
+        assert_int_equal(say_u64(VU_SET_FEATURES, FEATURES, -1), 0);
+        hold = false;
+        start_ring(0);
+        assert_int_equal(starts, 2);
+        offer(1);
+        kick_it();
+        assert_int_equal(used_idx(), 1);
+        disconnect();
+}
+
 /* --- the in-flight record -------------------------------------------------------------------------------------------- */
 
 static void session_with_record(int fd, const struct vu_inflight *i)
@@ -396,6 +444,8 @@ int main(void)
                 TEST(test_memory_changes_under_a_running_ring),
                 TEST(test_memory_without_the_rings),
                 TEST(test_truncated_memory_ends_the_session),
+                TEST(test_status),
+                TEST(test_reset),
                 TEST(test_record_survives_the_session),
                 TEST(test_damaged_record_is_refused),
                 TEST(test_truncated_record_ends_the_session),

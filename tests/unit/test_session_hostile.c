@@ -177,6 +177,8 @@ static const struct {
         { VU_SET_VRING_ENABLE, { 0 }, 8, 0 },
         { VU_SET_BACKEND_REQ_FD, { 0 }, 8, 1 },
         { VU_GET_CONFIG, { 8ull << 32 }, 12, 0 },
+        { VU_RESET_DEVICE, { 0 }, 0, 0 },
+        { VU_SET_STATUS, { 0 }, 8, 0 },
         { VU_GET_INFLIGHT_FD, { 0, 0, 1 | 128 << 16 }, 24, 0 },
         { VU_SET_INFLIGHT_FD, { 0x1000, 0, 1 | 128 << 16 }, 24, 2 },
 };

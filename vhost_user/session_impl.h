@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* session_impl.h - what the files of a session share: session.c (life, table of messages), session_rings.c (rings). */
+#pragma once
+
+#include "common/loop.h"
+#include "vhost_user/inflight.h"
+#include "vhost_user/ring.h"
+#include "vhost_user/session.h"
+#include "vhost_user/wire.h"
+
+struct session {
+        struct wire wire;
+        struct loop *loop;
+        struct vu_device *dev;
+        uint64_t features, protocol_features; /* negotiated */
+        bool owned;                           /* SET_OWNER came */
+        bool closing, stops_sent;
+        uint8_t status; /* of the virtio device, as the guest wrote it (virtio 1.2, 2.1); we only keep it */
+        struct mem_table *mem;
+        struct inflight_map *inflight; /* not changed while a ring runs; NULL: no record is kept */
+        int backend_fd; /* our way to say something unasked; -1: none */
+        unsigned pending;
+
+        /* The message in hand: */
+        uint32_t request;
+        bool need_reply;
+        int result;
+        void (*then)(struct session *s); /* to be done when the orders are carried out, before the answer */
+        union vu_payload answer;
+        uint32_t answer_len; /* 0: the message has no answer of its own */
+        int answer_fd;       /* goes with it; -1: none */
+
+        void (*ended)(void *opaque);
+        void *opaque;
+        struct loop_task end_task;
+        struct ring ring[];
+};
+
+/* Give a ring an order; the message in hand is answered when it was carried out. view: with the memory as it is now. */
+void session_order(struct session *s, struct ring *r, const struct ring_order *o);
+int session_order_view(struct session *s, struct ring *r, enum ring_order_kind kind);
+
+/* Starts a ring whose last piece has come. */
+int session_start_if_ready(struct session *s, struct ring *r);
+int session_set_enabled(struct session *s, struct ring *r, bool on);
+
+int session_answer_u64(struct session *s, uint64_t v);
+void session_answer_vring_base(struct session *s, const struct ring *r);
+
+/* Handlers of messages: 0 or -errno with a sentence; see the table in session.c. */
+int session_set_vring_num(struct session *s, struct wire_msg *m);
+int session_set_vring_addr(struct session *s, struct wire_msg *m);
+int session_set_vring_base(struct session *s, struct wire_msg *m);
+int session_get_vring_base(struct session *s, struct wire_msg *m);
+int session_set_vring_kick(struct session *s, struct wire_msg *m);
+int session_set_vring_call(struct session *s, struct wire_msg *m);
+int session_set_vring_err(struct session *s, struct wire_msg *m);
+int session_set_vring_enable(struct session *s, struct wire_msg *m);
+int session_get_inflight_fd(struct session *s, struct wire_msg *m);
+int session_set_inflight_fd(struct session *s, struct wire_msg *m);
+int session_reset_device(struct session *s, struct wire_msg *m);
+int session_get_status(struct session *s, struct wire_msg *m);
+int session_set_status(struct session *s, struct wire_msg *m);
