@@ -24,6 +24,7 @@ struct job {
         union {
                 struct chain_read read;
                 struct chain_write write;
+                struct chain_pack pack;
                 struct chain_zero zero;
         };
 };
@@ -71,6 +72,11 @@ static void on_written(struct chain_write *wr, int res)
         change_done(container_of(wr, struct job, write), res);
 }
 
+static void on_packed(struct chain_pack *cp, int res)
+{
+        change_done(container_of(cp, struct job, pack), res);
+}
+
 static void on_zeroed(struct chain_zero *z, int res)
 {
         change_done(container_of(z, struct job, zero), res);
@@ -86,6 +92,10 @@ static void change_start(struct job *j)
         len = req->off < size ? min_u64(req->len, size - req->off) : 0;
         if (!len) {
                 change_done(j, 0);
+                return;
+        }
+        if (req->op == BLK_WRITE && req->flags & BLK_PACK) {
+                chain_pack_start(j->v, &j->pack, req->off, len, req->iov, req->niov, on_packed);
                 return;
         }
         if (req->op == BLK_WRITE) {

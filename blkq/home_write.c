@@ -204,6 +204,7 @@ static void write_planned(struct chain_write *wr)
         case PLAN_NOTHING:
                 advance(wr, 0);
                 return;
+        case PLAN_PACKED:
         case PLAN_TABLES:
         case PLAN_PUNCH:
         case PLAN_WRITE_ZEROES:

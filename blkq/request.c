@@ -107,7 +107,7 @@ static void try_here(struct vol_port *p, struct blk_req *req)
 
         if (range_fits(req->off, req->len, p->v->top->size)) { /* not in the sector that rounds the size up */
                 rcu_read_lock();
-                n = look_up(p->v, req, ext);
+                n = req->flags & BLK_PACK ? 0 : look_up(p->v, req, ext);
                 rcu_read_unlock();
         }
         if (!n) {

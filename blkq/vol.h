@@ -26,6 +26,8 @@ enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_WRITE_ZEROES };
 enum blk_flags {
         BLK_FUA = 1 << 0,   /* WRITE, WRITE_ZEROES, DISCARD: durable before done() */
         BLK_UNMAP = 1 << 1, /* WRITE_ZEROES: may give the space back */
+        BLK_PACK = 1 << 2,  /* WRITE: compress it. One whole cluster (or what the disk has of its last one), in an image that
+                               fmt_can_pack(), not opened with O_DIRECT; else -EINVAL */
 };
 
 struct vol;

@@ -5,7 +5,7 @@
  *   request.c   port's thread: the common road, and the door to home
  *   port.c      threads come and go; accounting
  *   home.c      home: requests that came by message, what happens to each, and the way back
- *   home_read.c, home_write.c, home_zero.c   its three kinds of work
+ *   home_read.c, home_write.c, home_pack.c, home_zero.c   its kinds of work
  *   overlap.c batch.c flush.c grace.c workers.c   what that work waits for; each wakes its waiters in order of arrival
  *   vol.c       opening, settling, closing
  *
@@ -194,6 +194,18 @@ struct chain_write {
 /* The caller holds the clusters' range_lock. done() may come before this returns. */
 void chain_write_start(struct vol *v, struct chain_write *wr, uint64_t off, uint64_t len, const struct iovec *iov,
                        unsigned niov, void (*done)(struct chain_write *wr, int res));
+
+/* --- home_pack.c: one cluster, compressed ------------------------------------------------------------------------- */
+
+struct pack;
+struct chain_pack {
+        struct chain_write write; /* for a cluster that does not get smaller */
+        struct pack *pack;
+        void (*done)(struct chain_pack *cp, int res);
+};
+/* The caller holds the cluster's range_lock. done() may come before this returns. */
+void chain_pack_start(struct vol *v, struct chain_pack *cp, uint64_t off, uint64_t len, const struct iovec *iov,
+                      unsigned niov, void (*done)(struct chain_pack *cp, int res));
 
 /* --- home_zero.c: discard and zeroes ------------------------------------------------------------------------------ */
 

@@ -1,25 +1,27 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * workers.c - a few threads of the process for work that takes long (unpacking), so that queue threads never do it.
+ * workers.c - a few threads of the process for work that takes long (packing, unpacking), so that queue threads never do it.
  * They are started when first needed and end with the last volume. How much work is queued is bounded by who gives it:
- * each volume unpacks a few clusters at a time.
+ * each volume unpacks a few clusters at a time, a request packs one.
  */
 #include <assert.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 
-#define WORKERS 2u
+#define WORKERS_MIN 2u
+#define WORKERS_MAX 16u
 
 static pthread_mutex_t life_lock = PTHREAD_MUTEX_INITIALIZER; /* holders, and threads coming and going */
 static unsigned holders;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* everything below */
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
-static pthread_t thread[WORKERS];
+static pthread_t thread[WORKERS_MAX];
 static unsigned nthreads, nidle;
 static bool stopping;
 static struct list queue = { &queue, &queue };
@@ -42,7 +44,7 @@ static void *worker(void *arg)
         struct work *w;
 
         (void)arg;
-        pthread_setname_np(pthread_self(), "unpack");
+        pthread_setname_np(pthread_self(), "worker");
         while ((w = next_work()) != NULL)
                 w->run(w);
         return NULL;
@@ -61,12 +63,23 @@ static int start_worker(pthread_t *t)
         return -r;
 }
 
+/* As many as there are processors for us. */
+static unsigned most_workers(void)
+{
+        static unsigned most; /* under lock */
+        cpu_set_t cpus;
+
+        if (!most)
+                most = sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? (unsigned)CPU_COUNT(&cpus) : WORKERS_MIN;
+        return most < WORKERS_MIN ? WORKERS_MIN : most > WORKERS_MAX ? WORKERS_MAX : most;
+}
+
 int workers_run(struct work *w)
 {
         int r = 0;
 
         pthread_mutex_lock(&lock);
-        if (!nidle && nthreads < WORKERS) {
+        if (!nidle && nthreads < most_workers()) {
                 r = start_worker(&thread[nthreads]);
                 if (r == 0)
                         nthreads++;

@@ -49,6 +49,16 @@ int fmt_unpack(struct fmt_image *img, const void *packed, size_t packed_len, voi
         return img->drv->unpack ? img->drv->unpack(img, packed, packed_len, out) : -EIO;
 }
 
+int fmt_pack(struct fmt_image *img, const void *in, void *out)
+{
+        return img->drv->pack ? img->drv->pack(img, in, out) : 0;
+}
+
+bool fmt_can_pack(const struct fmt_image *img)
+{
+        return img->drv->pack && img->drv->plan_packed;
+}
+
 /* --- home ----------------------------------------------------------------------------------------------------- */
 
 struct fmt_batch *fmt_want(struct fmt_image *img)
@@ -68,6 +78,13 @@ int fmt_plan_write(struct fmt_image *img, uint64_t off, uint64_t len, struct fmt
         int r = img->drv->plan_write ? may_write(img) : -EROFS;
 
         return r < 0 ? r : img->drv->plan_write(img, off, len, plan);
+}
+
+int fmt_plan_packed(struct fmt_image *img, uint64_t off, uint32_t packed_len, struct fmt_plan *plan)
+{
+        int r = img->drv->plan_packed ? may_write(img) : -ENOTSUP;
+
+        return r < 0 ? r : img->drv->plan_packed(img, off, packed_len, plan);
 }
 
 int fmt_plan_zero(struct fmt_image *img, uint64_t off, uint64_t len, unsigned flags, struct fmt_plan *plan)

@@ -80,6 +80,15 @@ int chain_map(struct fmt_image *top, uint64_t off, uint64_t len, struct extent *
  */
 int fmt_unpack(struct fmt_image *img, const void *packed, size_t packed_len, void *out);
 
+/**
+ * fmt_pack - compress one cluster, for fmt_plan_packed().
+ * @in: exactly img->cluster_size bytes. @out: room for as many.
+ * Returns the packed length (always less than a cluster), 0 when it does not get smaller: write it as it is, or -ENOMEM.
+ * Pure: any thread, a worker by preference. Ask fmt_can_pack() first.
+ */
+int fmt_pack(struct fmt_image *img, const void *in, void *out);
+bool fmt_can_pack(const struct fmt_image *img);
+
 /* --- batches: I/O a driver needs for itself ------------------------------------------------------------------- */
 
 enum fmt_op {
@@ -129,6 +138,7 @@ struct fmt_batch *fmt_want(struct fmt_image *img);
 enum plan_kind {
         PLAN_IN_PLACE, /* write [off, off+len) at host. Nothing to commit */
         PLAN_ALLOCATE, /* write head + data + tail as one write at host - head; then commit */
+        PLAN_PACKED,   /* write the packed bytes at host (any byte), nothing else; then commit */
         PLAN_TABLES,   /* only tables change (discard, zeroes); commit publishes it */
         PLAN_PUNCH,    /* FMT_ZERO (or zero range, see keep) of [host, host+len) of the file does it. Nothing to commit */
         PLAN_WRITE_ZEROES, /* zeros must be written as data: use fmt_plan_write for [off, off+len) */
@@ -162,6 +172,15 @@ struct fmt_plan {
  */
 int fmt_plan_write(struct fmt_image *img, uint64_t off, uint64_t len, struct fmt_plan *plan);
 
+/**
+ * fmt_plan_packed - room for one compressed cluster, right behind the one before if that can be.
+ * @off: of a cluster; all of it is replaced (past the end of the image it is zeros). @packed_len: what fmt_pack() returned.
+ * Packed clusters share clusters of the file: neighbours may be written at the same time, so the write must not touch
+ * more than its bytes (no read-modify-write of a whole block: not through O_DIRECT).
+ * Errors as fmt_plan_write(), and -ENOTSUP when the format has no compression.
+ */
+int fmt_plan_packed(struct fmt_image *img, uint64_t off, uint32_t packed_len, struct fmt_plan *plan);
+
 enum { ZERO_MAY_UNMAP = 1 << 0, ZERO_DISCARD = 1 << 1 };
 /**
  * fmt_plan_zero - make [off, off+len) read as zeros (0 or ZERO_MAY_UNMAP), or drop it (ZERO_DISCARD: contents no longer
@@ -170,7 +189,7 @@ enum { ZERO_MAY_UNMAP = 1 << 0, ZERO_DISCARD = 1 << 1 };
  */
 int fmt_plan_zero(struct fmt_image *img, uint64_t off, uint64_t len, unsigned flags, struct fmt_plan *plan);
 
-/* The data of an ALLOCATE plan is in the file (not yet durable), or a TABLES plan shall happen: publish. Cannot fail. */
+/* The data of an ALLOCATE or PACKED plan is in the file (not yet durable), or a TABLES plan shall happen: publish. Cannot fail. */
 void fmt_commit(struct fmt_image *img, struct fmt_plan *plan);
 
 /* The data could not be written: give the clusters back. Its bytes may be half written; nobody will see them. */
@@ -347,8 +366,10 @@ struct fmt_driver {
         int (*map)(struct fmt_image *img, uint64_t off, uint64_t len, struct extent *ext, unsigned max);
         struct fmt_batch *(*want)(struct fmt_image *img);
         int (*unpack)(struct fmt_image *img, const void *packed, size_t packed_len, void *out);
+        int (*pack)(struct fmt_image *img, const void *in, void *out);
 
         int (*plan_write)(struct fmt_image *img, uint64_t off, uint64_t len, struct fmt_plan *plan);
+        int (*plan_packed)(struct fmt_image *img, uint64_t off, uint32_t packed_len, struct fmt_plan *plan);
         int (*plan_zero)(struct fmt_image *img, uint64_t off, uint64_t len, unsigned flags, struct fmt_plan *plan);
         void (*commit)(struct fmt_image *img, struct fmt_plan *plan);
         void (*abort)(struct fmt_image *img, struct fmt_plan *plan);

@@ -187,17 +187,16 @@ static int refill(struct qcow2_image *q)
 {
         struct space *s = &q->space;
 
-        for (unsigned pool = 0; pool < NPOOLS; pool++)
-                while (s->nreserved[pool] < div_round_up(s->target[pool], 2)) {
-                        int r = list_empty(&s->free) ? sweep_some(q, s->target[pool]) : 0;
+        while (s->nreserved < div_round_up(s->target, 2)) {
+                int r = list_empty(&s->free) ? sweep_some(q, s->target) : 0;
 
-                        if (r == 0 && !list_empty(&s->unpunched))
-                                return 0; /* punch them first, then use them */
-                        if (r == 0)
-                                r = space_reserve(q, pool, s->target[pool] - s->nreserved[pool]);
-                        if (r < 0)
-                                return r;
-                }
+                if (r == 0 && !list_empty(&s->unpunched))
+                        return 0; /* punch them first, then use them */
+                if (r == 0)
+                        r = space_reserve(q, s->target - s->nreserved);
+                if (r < 0)
+                        return r;
+        }
         return 0;
 }
 
@@ -210,16 +209,15 @@ void qcow2_wind_down(struct fmt_image *img)
 
         s->winding_down = true;
         qcow2_dying_release(img, s->last_ticket); /* no more requests: nothing can be under way */
-        for (unsigned pool = 0; pool < NPOOLS; pool++) {
-                list_for_each_safe(pos, &s->reserved[pool]) {
-                        struct space_run *run = list_entry(pos, struct space_run, link);
+        packed_end(q);
+        list_for_each_safe(pos, &s->reserved) {
+                struct space_run *run = list_entry(pos, struct space_run, link);
 
-                        run->stamp = 0;
-                        run->zero = true;
-                        space_run_move(q, run, RUN_RESERVED, RUN_QUARANTINED);
-                }
-                s->nreserved[pool] = 0;
+                run->stamp = 0;
+                run->zero = true;
+                space_run_move(q, run, RUN_RESERVED, RUN_QUARANTINED);
         }
+        s->nreserved = 0;
 }
 
 static void cut_done(struct fmt_batch *b, int err)

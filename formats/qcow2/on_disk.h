@@ -171,6 +171,14 @@ static inline uint32_t l2e_packed_len(uint64_t e, unsigned cluster_bits)
         return (uint32_t)((more + 1) * 512 - (l2e_packed_host(e, cluster_bits) & 511));
 }
 
+/* @packed_len bytes at @host, which is below 1 << l2e_packed_shift(). */
+static inline uint64_t l2e_packed(uint64_t host, uint32_t packed_len, unsigned cluster_bits)
+{
+        uint64_t more = ((host & 511) + packed_len - 1) / 512;
+
+        return QCOW2_L2_COMPRESSED | more << l2e_packed_shift(cluster_bits) | host;
+}
+
 static inline uint64_t reftable_offset(uint64_t e)
 {
         return e & QCOW2_REFTABLE_OFFSET_MASK;

@@ -281,8 +281,10 @@ const struct fmt_driver qcow2_driver = {
         .map = qcow2_map,
         .want = qcow2_want,
         .unpack = qcow2_unpack,
+        .pack = qcow2_pack,
 
         .plan_write = qcow2_plan_write,
+        .plan_packed = qcow2_plan_packed,
         .plan_zero = qcow2_plan_zero,
         .commit = qcow2_commit,
         .abort = qcow2_abort,

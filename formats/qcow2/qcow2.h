@@ -30,6 +30,7 @@
 
 struct qcow2_image;
 struct qcow2_table;
+struct change;
 
 /* --- table_cache.c: pages of leaf tables ----------------------------------------------------------------------- */
 
@@ -73,8 +74,6 @@ struct table_cache {
 
 /* --- space.c: clusters of the file ----------------------------------------------------------------------------- */
 
-enum space_pool { POOL_DATA, POOL_TABLES, NPOOLS };
-
 struct space_run; /* space.c */
 
 struct space {
@@ -86,15 +85,20 @@ struct space {
         bool winding_down, tail_cut;
         bool started;       /* somebody allocated: from now on keep reservations filled */
 
-        struct list reserved[NPOOLS];
-        uint64_t nreserved[NPOOLS]; /* clusters */
-        uint64_t target[NPOOLS];
+        struct list reserved; /* data and tables take from it in turn, so a file has no gaps while it grows */
+        uint64_t nreserved;   /* clusters */
+        uint64_t target;
         struct list dying, quarantined, unpunched, punching, free;
         unsigned nfree;         /* runs */
         unsigned nleaving;      /* runs in dying .. punching */
         uint64_t last_ticket, asked; /* asked: tickets up to here were handed out; those runs grow no more */
         uint64_t sweep, sweep_end; /* clusters: free ones in [sweep, sweep_end) are on no list, the sweep will find them */
         bool keeping;           /* a housekeeping batch is in flight */
+
+        /* packed.c: the next free byte in a host cluster that packed clusters share; 0: none. It holds a reference to that
+         * cluster, so the cluster cannot go while more may be put there, and a note for giving it back. */
+        uint64_t packed_at;
+        struct list packed_note;
 };
 
 /* --- meta_map.c: which clusters of the file are tables ---------------------------------------------------------- */
@@ -236,6 +240,16 @@ static inline unsigned l2_slot(const struct qcow2_image *q, uint64_t off)
 
 int qcow2_unpack(struct fmt_image *img, const void *packed, size_t packed_len, void *out);
 
+/* --- pack.c ----------------------------------------------------------------------------------------------------- */
+
+int qcow2_pack(struct fmt_image *img, const void *in, void *out);
+
+/* --- packed.c --------------------------------------------------------------------------------------------------- */
+
+int qcow2_plan_packed(struct fmt_image *img, uint64_t off, uint32_t packed_len, struct fmt_plan *plan);
+void packed_commit(struct qcow2_image *q, struct change *c);
+void packed_end(struct qcow2_image *q); /* nothing more goes behind the last packed cluster */
+
 /* --- refcount.c: refcounts of single clusters, in cached pages -------------------------------------------------- */
 
 /* The page with the refcount of @cluster. -EAGAIN: load; -ERANGE: no refcount block covers it. */
@@ -253,9 +267,12 @@ int space_init(struct qcow2_image *q);
 void space_finish(struct qcow2_image *q);
 
 /* Make sure that space_take() finds a cluster; @n: how many would be good. 0, -EAGAIN, -ENOSPC, -EFBIG, -EIO, -ENOMEM. */
-int space_ensure(struct qcow2_image *q, enum space_pool pool, uint64_t n);
+int space_ensure(struct qcow2_image *q, uint64_t n);
 /* A contiguous run of at most @n ensured clusters: counted, and zeros. Returns the first; *got how many, *stamp. */
-uint64_t space_take(struct qcow2_image *q, enum space_pool pool, uint64_t n, uint64_t *got, uint64_t *stamp);
+uint64_t space_take(struct qcow2_image *q, uint64_t n, uint64_t *got, uint64_t *stamp);
+
+/* The first cluster that space_take() would return. */
+uint64_t space_peek(const struct qcow2_image *q);
 
 /* Notes for clusters that will be unlinked, made beforehand because commit must not fail. */
 int space_runs_new(struct list *spare, size_t n);
@@ -279,14 +296,15 @@ void qcow2_wind_down(struct fmt_image *img);
 
 /* --- write.c, zero.c ----------------------------------------------------------------------------------------------- */
 
-/* What an ALLOCATE or TABLES plan keeps (plan->tag[0]) until commit or abort. */
+/* What an ALLOCATE, PACKED or TABLES plan keeps (plan->tag[0]) until commit or abort. */
 struct change {
         struct page *page;   /* pinned */
         struct list spare;   /* notes for what will be unlinked */
-        unsigned slot, n;    /* entries of the page */
-        uint64_t first;      /* ALLOCATE: host cluster */
+        unsigned slot, n;    /* entries of the page; PACKED: one entry, n clusters of the file */
+        uint64_t first;      /* ALLOCATE, PACKED: host cluster */
+        uint64_t entry;      /* PACKED */
         uint64_t stamp;      /* ALLOCATE: of the reservation it came from */
-        bool taken;          /* ALLOCATE: from space_take(); false: kept space is used again */
+        bool taken;          /* ALLOCATE, PACKED: from space_take(); false: kept space is used again */
         bool data_first;     /* ALLOCATE: the old contents were not zeros, so data must be durable before the entry */
         unsigned zero_flags; /* TABLES */
 };

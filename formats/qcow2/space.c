@@ -29,7 +29,7 @@
 
 #include "common/err.h"
 
-#define RESERVE_BYTES (1u << 20)       /* first size of the data reservation; doubles while it runs dry */
+#define RESERVE_BYTES (1u << 20)       /* first size of the reservation; doubles while it runs dry */
 #define RESERVE_MAX_BYTES (64u << 20)
 #define GROW_MIN_BYTES (4ull << 20)
 #define GROW_MAX_BYTES (256ull << 20)
@@ -140,18 +140,17 @@ int space_init(struct qcow2_image *q)
 {
         struct space *s = &q->space;
 
-        for (unsigned i = 0; i < NPOOLS; i++)
-                list_init(&s->reserved[i]);
+        list_init(&s->reserved);
         list_init(&s->dying);
         list_init(&s->quarantined);
         list_init(&s->unpunched);
         list_init(&s->punching);
         list_init(&s->free);
+        list_init(&s->packed_note);
         s->end = s->file_end = div_round_up(q->img.file->size, q->img.cluster_size);
         s->sweep = 1;
         s->sweep_end = s->end;
-        s->target[POOL_DATA] = clamp_u64(RESERVE_BYTES >> q->cluster_bits, 4, 1024);
-        s->target[POOL_TABLES] = 4;
+        s->target = clamp_u64(RESERVE_BYTES >> q->cluster_bits, 4, 1024);
         if (q->img.file->is_blkdev && !q->img.read_only)
                 return err_note(-ENOTSUP, "a qcow2 image on a block device can only be opened read-only");
         atomic_store(&q->host_end, s->end << q->cluster_bits);
@@ -164,13 +163,13 @@ void space_finish(struct qcow2_image *q)
 
         if (!s->free.next) /* half open */
                 return;
-        for (unsigned i = 0; i < NPOOLS; i++)
-                space_runs_free(&s->reserved[i]);
+        space_runs_free(&s->reserved);
         space_runs_free(&s->dying);
         space_runs_free(&s->quarantined);
         space_runs_free(&s->unpunched);
         space_runs_free(&s->punching);
         space_runs_free(&s->free);
+        space_runs_free(&s->packed_note);
 }
 
 /* --- the end of the file ----------------------------------------------------------------------------------------- */
@@ -229,27 +228,27 @@ struct fmt_batch *space_grow_batch(struct qcow2_image *q)
 /* --- reserving --------------------------------------------------------------------------------------------------- */
 
 /* [first, first + n), refcounts in one page and all 0 so far, becomes a reservation. */
-static int reserve_run(struct qcow2_image *q, enum space_pool pool, struct page *p, uint64_t first, uint64_t n)
+static int reserve_run(struct qcow2_image *q, struct page *p, uint64_t first, uint64_t n)
 {
         struct space *s = &q->space;
-        struct list *tail = s->reserved[pool].prev;
-        struct space_run *last = list_empty(&s->reserved[pool]) ? NULL : list_entry(tail, struct space_run, link);
+        struct list *tail = s->reserved.prev;
+        struct space_run *last = list_empty(&s->reserved) ? NULL : list_entry(tail, struct space_run, link);
 
         if (!last || last->first + last->n != first || last->stamp != q->gen) {
                 last = space_run_new(RUN_RESERVED, first, 0);
                 if (!last)
                         return -ENOMEM;
                 last->stamp = q->gen;
-                list_add_tail(&s->reserved[pool], &last->link);
+                list_add_tail(&s->reserved, &last->link);
         }
         for (uint64_t c = first; c < first + n; c++)
                 rc_set(q, p, c, 1);
         last->n += n;
-        s->nreserved[pool] += n;
+        s->nreserved += n;
         return 0;
 }
 
-static int reserve_freed(struct qcow2_image *q, enum space_pool pool, uint64_t want)
+static int reserve_freed(struct qcow2_image *q, uint64_t want)
 {
         struct space_run *run = list_entry(q->space.free.next, struct space_run, link);
         uint64_t n = min_u64(min_u64(want, run->n), rc_page_left(q, run->first));
@@ -262,7 +261,7 @@ static int reserve_freed(struct qcow2_image *q, enum space_pool pool, uint64_t w
                 if (rc_get(q, p, c) != 0)
                         return qcow2_contradiction(q, "freed cluster %" PRIu64 " has a refcount again", c);
         if (r == 0)
-                r = reserve_run(q, pool, p, run->first, n);
+                r = reserve_run(q, p, run->first, n);
         if (r < 0)
                 return r;
         run->first += n;
@@ -294,7 +293,7 @@ static int skip_counted(struct qcow2_image *q, struct page **p)
         }
 }
 
-static int reserve_at_end(struct qcow2_image *q, enum space_pool pool, uint64_t want)
+static int reserve_at_end(struct qcow2_image *q, uint64_t want)
 {
         struct space *s = &q->space;
         uint64_t n = 1, most;
@@ -306,44 +305,50 @@ static int reserve_at_end(struct qcow2_image *q, enum space_pool pool, uint64_t 
         most = min_u64(min_u64(want, rc_page_left(q, s->end)), s->file_end - s->end);
         while (n < most && rc_get(q, p, s->end + n) == 0)
                 n++;
-        r = reserve_run(q, pool, p, s->end, n);
+        r = reserve_run(q, p, s->end, n);
         if (r == 0)
                 space_advance(q, n);
         return r;
 }
 
-int space_reserve(struct qcow2_image *q, enum space_pool pool, uint64_t want)
+int space_reserve(struct qcow2_image *q, uint64_t want)
 {
-        return list_empty(&q->space.free) ? reserve_at_end(q, pool, want) : reserve_freed(q, pool, want);
+        return list_empty(&q->space.free) ? reserve_at_end(q, want) : reserve_freed(q, want);
 }
 
-int space_ensure(struct qcow2_image *q, enum space_pool pool, uint64_t n)
+int space_ensure(struct qcow2_image *q, uint64_t n)
 {
         struct space *s = &q->space;
-        uint64_t most = pool == POOL_DATA ? clamp_u64(RESERVE_MAX_BYTES >> q->cluster_bits, 8, 8192) : 64;
+        uint64_t most = clamp_u64(RESERVE_MAX_BYTES >> q->cluster_bits, 8, 8192);
         int r;
 
-        if (s->nreserved[pool])
+        if (s->nreserved)
                 return 0;
-        r = space_reserve(q, pool, max_u64(n, s->target[pool]));
+        r = space_reserve(q, max_u64(n, s->target));
         if (r == 0 && s->started) /* ran dry between two flushes: keep more next time */
-                s->target[pool] = min_u64(s->target[pool] * 2, most);
+                s->target = min_u64(s->target * 2, most);
         s->started = true;
         return r;
 }
 
-uint64_t space_take(struct qcow2_image *q, enum space_pool pool, uint64_t n, uint64_t *got, uint64_t *stamp)
+uint64_t space_peek(const struct qcow2_image *q)
+{
+        assert(q->space.nreserved);
+        return list_entry(q->space.reserved.next, struct space_run, link)->first;
+}
+
+uint64_t space_take(struct qcow2_image *q, uint64_t n, uint64_t *got, uint64_t *stamp)
 {
         struct space *s = &q->space;
-        struct space_run *run = list_entry(s->reserved[pool].next, struct space_run, link);
+        struct space_run *run = list_entry(s->reserved.next, struct space_run, link);
         uint64_t first = run->first;
 
-        assert(s->nreserved[pool] && run->state == RUN_RESERVED);
+        assert(s->nreserved && run->state == RUN_RESERVED);
         *got = min_u64(n, run->n);
         *stamp = run->stamp;
         run->first += *got;
         run->n -= *got;
-        s->nreserved[pool] -= *got;
+        s->nreserved -= *got;
         if (run->n == 0)
                 space_run_forget(q, run);
         return first;

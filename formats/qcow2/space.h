@@ -34,4 +34,4 @@ void space_run_forget(struct qcow2_image *q, struct space_run *run); /* off its 
 int space_room(struct qcow2_image *q, uint64_t n);
 void space_advance(struct qcow2_image *q, uint64_t n); /* [end, end + n) is used from now on */
 
-int space_reserve(struct qcow2_image *q, enum space_pool pool, uint64_t want);
+int space_reserve(struct qcow2_image *q, uint64_t want);

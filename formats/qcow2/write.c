@@ -51,7 +51,7 @@ static int l2_new(struct qcow2_image *q, uint64_t off, struct page **ret)
                 tcache_unmake(q, *ret);
                 return r;
         }
-        cluster = space_take(q, POOL_TABLES, 1, &got, &stamp);
+        cluster = space_take(q, 1, &got, &stamp);
         (*ret)->off = (cluster << q->cluster_bits) + no % q->pages_per_leaf * q->page_size;
         tcache_publish(q, *ret);
         meta_add(&q->meta, cluster);
@@ -81,7 +81,7 @@ static int l2_copy(struct qcow2_image *q, uint64_t off, struct page **ret)
                 r = space_runs_new(&spare, 1);
         if (r < 0)
                 return r;
-        cluster = space_take(q, POOL_TABLES, 1, &got, &stamp);
+        cluster = space_take(q, 1, &got, &stamp);
         for (unsigned k = 0; k < q->pages_per_leaf; k++) {
                 struct page *p = tcache_find(q, &q->l2, i * q->pages_per_leaf + k);
 
@@ -108,7 +108,7 @@ int l2_own(struct qcow2_image *q, uint64_t off, struct page **ret)
 
         if (l1 & QCOW2_COPIED)
                 return tcache_get(q, &q->l2, l2_page_no(q, off), ret);
-        r = space_ensure(q, POOL_TABLES, 1);
+        r = space_ensure(q, 1);
         if (r < 0)
                 return r;
         return l1 ? l2_copy(q, off, ret) : l2_new(q, off, ret);
@@ -255,20 +255,21 @@ static int plan_allocate(struct qcow2_image *q, struct stretch *s, struct fmt_pl
 {
         uint64_t got = s->n, first = s->host >> q->cluster_bits;
         struct change *c = NULL;
-        int r = s->way == WAY_ALLOCATE ? space_ensure(q, POOL_DATA, s->n) : 0;
+        int r = change_new(q, s->slot, s->n, s->linked + 1, &c); /* one for abort */
 
         if (r == 0)
-                r = change_new(q, s->slot, s->n, s->linked + 1, &c); /* one for abort */
-        if (r == 0)
                 r = l2_own(q, plan->off, &s->page);
+        if (r == 0)
+                change_pin(c, s->page);
+        if (r == 0 && s->way == WAY_ALLOCATE)
+                r = space_ensure(q, s->n); /* after the table, which may take the last one */
         if (r < 0) {
                 change_free(c);
                 return r;
         }
-        change_pin(c, s->page);
         c->data_first = !s->all_zero || s->way == WAY_REUSE;
         if (s->way == WAY_ALLOCATE) {
-                first = space_take(q, POOL_DATA, s->n, &got, &c->stamp);
+                first = space_take(q, s->n, &got, &c->stamp);
                 c->taken = true;
         }
         if (got < s->n) { /* ends with a whole cluster: no tail */
@@ -329,6 +330,8 @@ void qcow2_commit(struct fmt_image *img, struct fmt_plan *plan)
                 return;
         if (plan->kind == PLAN_ALLOCATE)
                 write_commit(q, c);
+        else if (plan->kind == PLAN_PACKED)
+                packed_commit(q, c);
         else
                 zero_commit(q, c);
         page_dirty(q, c->page);

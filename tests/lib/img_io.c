@@ -207,6 +207,52 @@ int img_write(struct img_io *io, const void *buf, size_t len, uint64_t off)
         return 0;
 }
 
+int img_plan_packed(struct img_io *io, uint64_t off, uint32_t packed_len, struct fmt_plan *plan)
+{
+        int r = -EAGAIN;
+
+        for (unsigned tries = 0; r == -EAGAIN && tries < RETRIES; tries++) {
+                r = fmt_plan_packed(io->img, off, packed_len, plan);
+                if (r == -EAGAIN && (r = img_retry(io, io->img)) == 0)
+                        r = -EAGAIN;
+        }
+        return r == -EAGAIN ? -ELOOP : r;
+}
+
+static int put_packed(struct img_io *io, const void *packed, uint32_t len, uint64_t off)
+{
+        struct fmt_plan plan;
+        int r = img_plan_packed(io, off, len, &plan);
+
+        if (r < 0)
+                return r;
+        r = plan.kind == PLAN_PACKED && plan.off == off ? step(io) : -EPROTO;
+        if (r == 0)
+                r = file_pwrite(io->img->file, packed, len, plan.host);
+        if (r < 0)
+                fmt_abort(io->img, &plan);
+        else
+                fmt_commit(io->img, &plan);
+        after_change(io);
+        return r;
+}
+
+int img_write_packed(struct img_io *io, const void *buf, uint64_t off)
+{
+        uint64_t cluster = io->img->cluster_size, len = min_u64(cluster, io->img->size - off);
+        AUTO(freep) char *in = calloc(1, cluster);
+        AUTO(freep) char *out = malloc(cluster);
+        int n = in && out ? 0 : -ENOMEM;
+
+        if (n == 0) {
+                memcpy(in, buf, len);
+                n = fmt_pack(io->img, in, out);
+        }
+        if (n < 0)
+                return n;
+        return n ? put_packed(io, out, (uint32_t)n, off) : img_write(io, buf, len, off);
+}
+
 static int write_zeroes(struct img_io *io, uint64_t off, uint64_t len)
 {
         AUTO(freep) char *zeros = calloc(1, len);

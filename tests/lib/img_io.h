@@ -26,6 +26,7 @@ struct img_io {
 
 int img_read(struct img_io *io, void *buf, size_t len, uint64_t off);
 int img_write(struct img_io *io, const void *buf, size_t len, uint64_t off);
+int img_write_packed(struct img_io *io, const void *buf, uint64_t off); /* all that the disk has of the cluster at @off */
 int img_zero(struct img_io *io, uint64_t off, uint64_t len, unsigned flags); /* flags as fmt_plan_zero() */
 int img_flush(struct img_io *io);
 int img_housekeep(struct img_io *io); /* until there is nothing to do */
@@ -35,4 +36,5 @@ int img_settle(struct img_io *io);    /* wind down, flush and housekeep until cl
 int img_run(struct img_io *io, struct fmt_batch *b);               /* steps, then done() */
 int img_retry(struct img_io *io, struct fmt_image *missing);       /* after -EAGAIN: what is wanted, or a flush */
 int img_plan_write(struct img_io *io, uint64_t off, uint64_t len, struct fmt_plan *plan); /* with the wants */
+int img_plan_packed(struct img_io *io, uint64_t off, uint32_t packed_len, struct fmt_plan *plan);
 int img_put(struct img_io *io, const struct fmt_plan *plan, const void *data); /* IN_PLACE, ALLOCATE: the data write */

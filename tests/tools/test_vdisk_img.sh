@@ -197,7 +197,9 @@ clean flat.qcow2
 [ "$(stat -c %s flat.qcow2)" -le "$(($(stat -c %s sub/top.qcow2) + 2097152))" ] && ok || bad "-B copies what the backing file has"
 "$img" convert -p -f raw -O qcow2 disk.raw t.img | tr '\r' '\n' | tail -n 2 | grep -q '^    (100.00/100%)$' && ok || bad "convert -p"
 refuses 1 "expecting a source and a target" convert disk.raw
-refuses 1 "unknown option '-c'" convert -c disk.raw new
+refuses 1 "raw images cannot be compressed" convert -c disk.raw new
+refuses 1 "-c and -W" convert -c -W -O qcow2 disk.raw new
+refuses 1 "-c and preallocation" convert -c -O qcow2 -o preallocation=metadata disk.raw new
 refuses 1 "-m '17'" convert -m 17 disk.raw new
 refuses 1 "-S '100'" convert -S 100 disk.raw new
 refuses 1 "-t 'fast'" convert -t fast disk.raw new
@@ -225,6 +227,57 @@ for ((i = 0; i < 500; i++)); do [ -s new ] && break; sleep 0.02; done
 sleep 0.2; kill -INT $busy; kill -TERM $busy; wait $busy
 [ $? = 1 ] && grep -q interrupted v.err && [ ! -e new ] && ok || { bad "convert, interrupted"; cat v.err; ls -l new; }
 rm -f huge.raw
+
+echo "== convert -c"
+{ head -c 3M /dev/zero | tr '\0' 'x'; head -c 1M /dev/urandom; head -c 20000 /dev/zero
+        seq 1 300000; head -c 700001 /dev/urandom; head -c 9M /dev/zero; seq 1 90000; } >text.raw
+truncate -s %4096 text.raw
+for ct in zlib zstd; do
+        # The file ends with a whole cluster; with 512 bytes also with the last refcount block of what was reserved ahead.
+        while read -r cs more; do
+                for bits in 1 2 16; do
+                        how="-c -O qcow2 -o compression_type=$ct,cluster_size=$cs,refcount_bits=$bits"
+                        rm -f t.img
+                        works convert -f raw $how text.raw t.img
+                        equal raw text.raw qcow2 t.img
+                        clean t.img
+                        qemu-img convert -f raw $how text.raw ref.img
+                        ours=$(stat -c %s t.img) theirs=$(stat -c %s ref.img)
+                        [ $ours -le $((theirs + theirs / 33 + more)) ] && ok || bad "-c, $ct, $cs, $bits bits: $ours bytes, qemu-img's has $theirs"
+                        [ $cs != 4k ] || { random_io t.img qcow2 5120 10; clean t.img; }
+                done
+        done <<X
+512 1048576
+4k 4096
+64k 65536
+2M 2097152
+X
+done
+for how in "-o compat=0.10" "-m 1" "-S 0" "-t none" "-B text.raw -F raw" "-m 16 -S 64k"; do
+        rm -f t.img
+        works convert -f raw -c -O qcow2 $how text.raw t.img
+        equal raw text.raw qcow2 t.img
+        clean t.img
+done
+rm -f t.img
+works convert -f qcow2 -c -O qcow2 -B mid.qcow2 -F qcow2 sub/top.qcow2 t.img
+equal qcow2 sub/top.qcow2 qcow2 t.img
+clean t.img
+works convert -n -f raw -c -O qcow2 disk.raw n.qcow2 # compressed over what is there
+qemu-io -f qcow2 -c 'discard 5M 1M' n.qcow2 >/dev/null
+equal raw disk.raw qcow2 n.qcow2
+clean n.qcow2
+head -c 100000 text.raw >a.raw; truncate -s %512 a.raw # two disks that meet in the middle of a cluster
+cat a.raw text.raw >both.raw
+rm -f t.img
+works convert -f raw -c -O qcow2 a.raw text.raw t.img
+equal raw both.raw qcow2 t.img
+clean t.img
+rm -f a.raw both.raw
+for fault in engine.write=2:ENOSPC engine.read=2:EIO engine.sync=1; do
+        VDISKD_FAULT=$fault refuses 1 "" convert -c -f raw -O qcow2 text.raw new
+done
+rm -f text.raw ref.img t.img
 
 echo "== leaks and corruption"
 qemu-img create -q -f qcow2 leak.qcow2 1M

@@ -36,6 +36,7 @@ static const struct config {
         unsigned ops, states;
         unsigned max_sectors; /* of one operation */
         bool writes_only;     /* no zeroing: nothing but a missing reservation makes a flush sync twice */
+        bool packs;           /* every other write is of compressed clusters */
         bool holes_only;      /* writes only where zeros were: nothing but a copied L2 table makes a flush sync twice */
 } configs[] = {
         { "512, 64 bit: blocks and tables grow", "cluster_size=512,refcount_bits=64", 2u << 20, .filled = true, .ops = 150,
@@ -53,6 +54,10 @@ static const struct config {
           .snapshot = true, .ops = 120, .states = 30, .max_sectors = 100 },
         { "64k, compressed", "cluster_size=64k", 8u << 20, .filled = true, .compressed = true, .ops = 100, .states = 30,
           .max_sectors = 300 },
+        { "4k, compressed writes", "cluster_size=4k", 4u << 20, .filled = true, .ops = 150, .states = 50, .max_sectors = 40,
+          .packs = true },
+        { "8k, 2 bit, compressed writes, backing", "cluster_size=8k,refcount_bits=2,compression_type=zstd", 4u << 20,
+          .backing = true, .ops = 150, .states = 40, .max_sectors = 40, .packs = true },
         { "64k, version 2, backing", "cluster_size=64k,compat=0.10", 8u << 20, .backing = true, .ops = 100, .states = 30,
           .max_sectors = 300 },
 };
@@ -167,6 +172,24 @@ static void do_write(uint32_t first, uint32_t n)
                 say(first + i, w.version, true);
 }
 
+/* All clusters that the range begins in. */
+static void do_packed(uint32_t first, uint32_t n)
+{
+        uint32_t per = w.img->cluster_size / SECTOR, end = first + n;
+        AUTO(freep) unsigned char *data = calloc(per, SECTOR);
+
+        for (first -= first % per; first < end; first += per) {
+                w.version++;
+                for (uint32_t i = 0; i < per; i++) {
+                        stamp(data + i * SECTOR, first + i, w.version);
+                        say(first + i, w.version, false);
+                }
+                must(img_write_packed(&w.io, data, (uint64_t)first * SECTOR), "packed write");
+                for (uint32_t i = 0; i < per; i++)
+                        say(first + i, w.version, true);
+        }
+}
+
 static void do_zero(uint32_t first, uint32_t n, unsigned flags)
 {
         AUTO(freep) unsigned char *data = calloc(n, SECTOR);
@@ -198,7 +221,9 @@ static void one_change(void)
                 n = (uint32_t)min_u64(n, 16 - first % 16);
         first = (uint32_t)min_u64(first, total - 1);
         n = (uint32_t)min_u64(n, total - first);
-        if (w.c->writes_only || rnd_below(&w.rnd, 10) < 6)
+        if (w.c->packs && rnd_below(&w.rnd, 2))
+                do_packed(first, n);
+        else if (w.c->writes_only || rnd_below(&w.rnd, 10) < 6)
                 do_write(first, n);
         else
                 do_zero(first, n, flags[rnd_below(&w.rnd, ARRAY_SIZE(flags))]);

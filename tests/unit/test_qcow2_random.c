@@ -160,12 +160,36 @@ static void pick_range(struct world *w, uint64_t *off, uint64_t *len)
         *len = min_u64(*len, size - *off);
 }
 
+/* A few clusters, compressed; some are planned and then given up, or are too random to get smaller. */
+static void write_packed(struct world *w, uint64_t off)
+{
+        uint64_t cs = w->img->cluster_size;
+
+        off = round_down(off, cs);
+        for (unsigned i = 0; i < 4 && off < w->c->size; i++, off += cs) {
+                uint64_t len = min_u64(cs, w->c->size - off);
+                struct fmt_plan plan;
+
+                fill(w, w->buf, len);
+                if (rnd_below(&w->rnd, 5) == 0)
+                        for (uint64_t k = 0; k < len; k++)
+                                w->buf[k] = (unsigned char)rnd(&w->rnd);
+                if (rnd_below(&w->rnd, 6) == 0) {
+                        must(img_plan_packed(&w->io, off, (uint32_t)(1 + rnd_below(&w->rnd, cs - 1)), &plan), "plan", off, len);
+                        fmt_abort(w->img, &plan);
+                        continue;
+                }
+                must(img_write_packed(&w->io, w->buf, off), "packed write", off, len);
+                memcpy(w->model + off, w->buf, len);
+        }
+}
+
 static void one_op(struct world *w)
 {
         uint64_t off, len;
 
         pick_range(w, &off, &len);
-        switch (rnd_below(&w->rnd, 16)) {
+        switch (rnd_below(&w->rnd, 18)) {
         case 0 ... 7:
                 fill(w, w->buf, len);
                 must(img_write(&w->io, w->buf, len, off), "write", off, len);
@@ -185,6 +209,10 @@ static void one_op(struct world *w)
                 break;
         case 12:
                 must(img_flush(&w->io), "flush", 0, 0);
+                break;
+        case 13:
+        case 14:
+                write_packed(w, off);
                 break;
         default:
                 compare(w, off, len);

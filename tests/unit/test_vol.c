@@ -280,6 +280,39 @@ static void test_compressed(void **state)
 }
 
 /* A mapped request on its own thread meets nobody; the counters tell which road was taken. */
+/* Clusters that shrink and one that does not; what is no cluster, or in no image that can, is refused. */
+static void test_packed_writes(void **state)
+{
+        AUTO(freep) unsigned char *model = calloc(1, MIB), *got = malloc(MIB);
+        const struct vol_opts cached = { .format = "qcow2", .writeback = true };
+        uint64_t size = MIB - 4096, rnd = 7; /* the last cluster is cut */
+        struct rig g;
+
+        (void)state;
+        vf_create("disk", "qcow2", "", size, NULL);
+        vf_open(&g, "disk", &cached, &sync_engine);
+        for (uint64_t off = 0; off < size; off += CLUSTER) {
+                uint64_t len = off + CLUSTER > size ? size - off : CLUSTER;
+
+                for (uint64_t i = 0; i < len; i++)
+                        model[off + i] = off == 5 * CLUSTER ? (unsigned char)vf_rnd(&rnd) : (unsigned char)(i / 512 + off / CLUSTER + 1);
+                assert_int_equal(vf_do(&g, BLK_WRITE, BLK_PACK, off, len, model + off), 0);
+        }
+        assert_int_equal(vf_do(&g, BLK_READ, 0, 0, size, got), 0);
+        assert_memory_equal(got, model, size);
+        assert_int_equal(vf_do(&g, BLK_WRITE, BLK_PACK, 512, CLUSTER, got), -EINVAL);
+        assert_int_equal(vf_do(&g, BLK_WRITE, BLK_PACK, 0, CLUSTER - 512, got), -EINVAL);
+        assert_int_equal(vf_do(&g, BLK_WRITE, BLK_PACK, 0, 2 * CLUSTER, got), -EINVAL);
+        assert_int_equal(vf_close(&g), 0);
+        assert_int_equal(vf_check("disk"), 0);
+        vf_compare("disk", "qcow2", model, size);
+        assert_true(system("[ $(stat -c %s disk) -le $((8 * 65536)) ]") == 0); /* five tables, 64 KiB plain, the rest in one */
+        vf_open(&g, "disk", &qcow2_opts, &sync_engine);
+        if (vol_image(g.v)->file->direct)
+                assert_int_equal(vf_do(&g, BLK_WRITE, BLK_PACK, 0, CLUSTER, model), -EINVAL);
+        assert_int_equal(vf_close(&g), 0);
+}
+
 static void test_common_road(void **state)
 {
         AUTO(freep) char *a = pattern(4096, 'a'), *two = pattern(8192, 0);
@@ -412,6 +445,7 @@ int main(void)
                 cmocka_unit_test(test_failed_flush_is_for_good),
                 cmocka_unit_test(test_close_settles),
                 cmocka_unit_test(test_compressed),
+                cmocka_unit_test(test_packed_writes),
                 cmocka_unit_test(test_common_road),
                 cmocka_unit_test(test_every_operation_fails_once),
         };

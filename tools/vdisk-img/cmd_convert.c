@@ -59,6 +59,21 @@ static int refuse_same_file(const struct job *j, const struct fmt_image *source)
         return 0;
 }
 
+/* Before anything is made. */
+static int may_compress(const struct job *j, const struct fmt_driver *drv)
+{
+        if (!j->copy.compress)
+                return 0;
+        if (!drv->pack)
+                return err_note(-EINVAL, "-c: %s images cannot be compressed; -O qcow2 can", drv->name);
+        if (j->copy.any_order)
+                return err_note(-EINVAL, "-c and -W exclude each other: compressed clusters follow each other anyway");
+        for (size_t i = 0; i < j->opts.n; i++)
+                if (!strcmp(j->opts.opts[i].name, "preallocation") && strcmp(j->opts.opts[i].value, "off"))
+                        return err_note(-EINVAL, "-c and preallocation exclude each other: compressed clusters go elsewhere");
+        return 0;
+}
+
 static int create_target(const struct job *j, const struct fmt_driver *drv)
 {
         struct fmt_create req = {
@@ -157,6 +172,8 @@ static int convert(struct job *j)
         const struct fmt_driver *drv = tool_driver(j->to_format);
         int r = drv ? open_sources(j) : -EINVAL;
 
+        if (r == 0)
+                r = may_compress(j, drv);
         if (r == 0 && !j->keep_target)
                 r = create_target(j, drv);
         if (r < 0)
@@ -241,6 +258,9 @@ static int take_option(struct job *j, int c)
                 return tool_cache_parse("-t", optarg, &j->copy.target_direct);
         case 'T':
                 return tool_cache_parse("-T", optarg, &j->copy.source_direct);
+        case 'c':
+                j->copy.compress = true;
+                return 0;
         case 'W':
                 j->copy.any_order = true;
                 return 0;
@@ -279,7 +299,7 @@ static int run(int argc, char **argv)
         bool quiet = false;
         int c, r = 0;
 
-        while (r == 0 && (c = tool_option(&cmd_convert, argc, argv, "f:O:o:B:F:l:m:r:S:t:T:WnpqU", longs)) != -1) {
+        while (r == 0 && (c = tool_option(&cmd_convert, argc, argv, "cf:O:o:B:F:l:m:r:S:t:T:WnpqU", longs)) != -1) {
                 quiet |= c == 'q';
                 r = take_option(&j, c);
         }
@@ -305,6 +325,7 @@ static int run(int argc, char **argv)
                 return tool_fail(err_note(-EINVAL, "convert: %s only goes with one source", j.backing ? "-B" : "-l"), 1);
         j.progress.on &= !quiet;
         j.copy.progress = &j.progress;
+        j.copy.target_direct &= !j.copy.compress; /* packed clusters begin at any byte */
         r = convert(&j);
         return r < 0 ? tool_fail(r, 1) : 0;
 }
@@ -316,6 +337,7 @@ const struct command cmd_convert = {
                  "          SOURCE... TARGET",
         .help = "Copies the disk in SOURCE into a new image TARGET; several are put one behind the other.\n"
                 "Holes and zeros stay holes.\n\n"
+                "  -c                compress (qcow2); -o compression_type=zlib or zstd says how\n"
                 "  -f FMT            format of SOURCE; must be given to follow a backing file\n"
                 "  -O FMT            format of TARGET (raw)\n"
                 "  -o OPTIONS        of the new image: name=value,...; '-o help' lists them\n"

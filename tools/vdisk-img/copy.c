@@ -9,7 +9,7 @@
  *
  * Callbacks only note what came back, so it does not matter whether they run inside port_submit(). Pieces are numbered;
  * without any_order a piece starts to write when all earlier ones have handed over their last write (@turn), so the target
- * is laid out in the order of the disk.
+ * is laid out in the order of the disk. Compressed, a piece is one cluster of the target.
  */
 #include "tools/vdisk-img/copy.h"
 
@@ -51,6 +51,8 @@ struct copy {
         struct vol *src, *dst;
         struct vol_port *src_port, *dst_port;
         uint64_t size, next;     /* of the disk; up to where pieces are dealt out */
+        uint32_t piece;          /* bytes of data in one piece */
+        uint32_t grain;          /* what is skipped or zeroed is a multiple of it: a sector, or a cluster to compress */
         uint64_t finished;       /* bytes */
         uint64_t dealt, start_ns; /* bytes of data dealt out, since when: for the rate */
         uint64_t next_seq, turn;
@@ -106,13 +108,13 @@ static void hold_back(struct copy *c)
         }
 }
 
-/* The next piece that is something to do: true. Extents may end anywhere; pieces end at sectors. */
+/* The next piece that is something to do: true. Extents may end anywhere; pieces end at the grain. */
 static bool next_piece(struct copy *c, struct job *j)
 {
         while (c->next < c->size && c->err == 0) {
                 struct extent ext;
+                uint64_t at = c->next + c->opts->target_off, end;
                 int r, what;
-                uint64_t len;
 
                 hold_back(c);
                 r = chain_map_sync(c->map, c->next, c->size - c->next, &ext);
@@ -128,13 +130,15 @@ static bool next_piece(struct copy *c, struct job *j)
                         fail(c, what, "compare the disks", c->next);
                         return false;
                 }
-                if (what != PIECE_DATA && ext.len < SECTOR)
-                        what = PIECE_DATA; /* zeros and data in one sector */
-                len = what == PIECE_DATA ? round_up(ext.len, SECTOR) : round_down(ext.len, SECTOR);
+                end = at + ext.len;
+                if (what != PIECE_DATA && c->next + ext.len < c->size)
+                        end = round_down(end, c->grain);
+                if (end <= at)
+                        what = PIECE_DATA; /* zeros and data in one sector or cluster */
                 if (what == PIECE_DATA)
-                        len = min_u64(len, PIECE_BYTES - c->next % PIECE_BYTES);
+                        end = min_u64(round_up(at + ext.len, c->grain), round_down(at, c->piece) + c->piece);
                 j->off = c->next;
-                j->len = min_u64(len, c->size - c->next);
+                j->len = min_u64(end - at, c->size - c->next);
                 j->zero = what == PIECE_ZERO;
                 j->pos = 0;
                 c->next += j->len;
@@ -149,6 +153,18 @@ static bool next_piece(struct copy *c, struct job *j)
 
 /* --- one job --------------------------------------------------------------------------------------------------- */
 
+/* Compressed is what is a whole cluster of the target: not where two disks meet in one. */
+static unsigned flags_of(const struct job *j, enum blk_op op, uint64_t len)
+{
+        const struct copy *c = j->c;
+        uint64_t off = j->off + j->pos + c->opts->target_off;
+
+        if (op == BLK_WRITE && c->opts->compress && is_aligned(off, c->piece) &&
+            len == min_u64(c->piece, vol_size(c->dst) - off))
+                return BLK_PACK;
+        return op == BLK_WRITE_ZEROES ? BLK_UNMAP : 0;
+}
+
 static void submit(struct job *j, struct vol_port *port, enum blk_op op, uint64_t len)
 {
         bool has_data = op == BLK_READ || op == BLK_WRITE;
@@ -156,7 +172,7 @@ static void submit(struct job *j, struct vol_port *port, enum blk_op op, uint64_
         j->back = false;
         j->iov = (struct iovec){ j->buf + j->pos, len };
         j->req = (struct blk_req){
-                .op = op, .flags = op == BLK_WRITE_ZEROES ? BLK_UNMAP : 0, .len = len,
+                .op = op, .flags = flags_of(j, op, len), .len = len,
                 .off = j->off + j->pos + (op == BLK_READ ? 0 : j->c->opts->target_off),
                 .iov = has_data ? &j->iov : NULL, .niov = has_data, .done = on_back,
         };
@@ -206,7 +222,7 @@ static uint64_t next_run(struct job *j, int *zero)
         if (j->zero || o->sparse == 0)
                 return j->len - j->pos;
         while (j->pos < j->len) {
-                uint64_t n = zeros_run(j->buf + j->pos, j->len - j->pos, o->sparse, zero);
+                uint64_t n = zeros_run(j->buf + j->pos, j->len - j->pos, o->compress ? j->len : o->sparse, zero);
 
                 if (!*zero || !o->target_is_zero)
                         return n;
@@ -376,7 +392,7 @@ static int make_jobs(struct copy *c)
                 return -ENOMEM;
         for (unsigned i = 0; i < c->opts->jobs; i++) {
                 c->jobs[i].c = c;
-                c->jobs[i].buf = aligned_alloc(BUF_ALIGN, PIECE_BYTES);
+                c->jobs[i].buf = aligned_alloc(BUF_ALIGN, round_up(c->piece, BUF_ALIGN));
                 if (!c->jobs[i].buf)
                         return -ENOMEM;
         }
@@ -392,9 +408,15 @@ static void free_jobs(struct copy *c)
 
 int copy_disk(struct fmt_image *map, struct fmt_image *source, struct fmt_image *target, const struct copy_opts *opts)
 {
-        struct copy c = { .opts = opts, .map = map, .size = tool_disk_size(map), .start_ns = clock_ns() };
-        int r = open_vols(&c, source, target), closed;
+        struct copy c = {
+                .opts = opts, .map = map, .size = tool_disk_size(map), .start_ns = clock_ns(), .piece = PIECE_BYTES,
+                .grain = SECTOR,
+        };
+        int r, closed;
 
+        if (opts->compress)
+                c.piece = c.grain = target->cluster_size;
+        r = open_vols(&c, source, target);
         if (r == 0)
                 r = make_jobs(&c);
         if (r == 0) {

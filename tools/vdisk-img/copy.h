@@ -27,6 +27,7 @@ struct copy_opts {
         uint64_t target_off;   /* where in the target the disk begins; multiple of 512 */
         uint64_t rate;         /* bytes a second at most; 0: no limit */
         bool salvage;          /* sectors that cannot be read become zeros, with a warning */
+        bool compress;         /* clusters of the target; it must be able to: fmt_can_pack(), not target_direct */
         bool source_direct, target_direct;
         struct progress *progress;
         const volatile int *stop; /* not 0: give up with -EINTR */
