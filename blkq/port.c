@@ -51,6 +51,7 @@ void port_detach(struct vol_port *p)
                 chain_files(v, p->mover.engine, engine_del_file);
         pthread_mutex_lock(&v->lock);
         list_del(&p->link);
+        stats_add(&v->past, &p->stats);
         asked = p->gone = p->asked;
         pthread_mutex_unlock(&v->lock);
         if (asked)

@@ -11,6 +11,21 @@ static void add(_Atomic uint64_t *counter, uint64_t n)
         atomic_store_explicit(counter, old + n, memory_order_relaxed);
 }
 
+void stats_add(struct blk_totals *sum, const struct blk_stats *s)
+{
+        for (unsigned i = 0; i < STATS_OPS; i++) {
+                struct op_totals *to = &sum->op[i];
+                const struct op_stats *from = &s->op[i];
+
+                to->count += atomic_load_explicit(&from->count, memory_order_relaxed);
+                to->bytes += atomic_load_explicit(&from->bytes, memory_order_relaxed);
+                to->errors += atomic_load_explicit(&from->errors, memory_order_relaxed);
+                to->total_ns += atomic_load_explicit(&from->total_ns, memory_order_relaxed);
+                for (unsigned b = 0; b < STATS_BUCKETS; b++)
+                        to->bucket[b] += atomic_load_explicit(&from->bucket[b], memory_order_relaxed);
+        }
+}
+
 static unsigned bucket_of(uint64_t ns)
 {
         uint64_t us = ns / NS_PER_US;

@@ -22,6 +22,16 @@ struct blk_stats {
         _Atomic uint64_t flushes_joined; /* flushes that another flush already did */
 };
 
+/* What several ports counted, as plain numbers. */
+struct op_totals {
+        uint64_t count, bytes, errors, total_ns;
+        uint64_t bucket[STATS_BUCKETS];
+};
+struct blk_totals {
+        struct op_totals op[STATS_OPS];
+};
+void stats_add(struct blk_totals *sum, const struct blk_stats *s); /* any thread */
+
 void stats_account(struct op_stats *s, uint64_t bytes, uint64_t ns, int res);
 /* The latency that @fraction (0..1) of all requests stayed below, in ns: the upper bound of its bucket. 0: none. */
 uint64_t stats_quantile(const struct op_stats *s, double fraction);

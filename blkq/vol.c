@@ -122,6 +122,8 @@ void vol_fail(struct vol *v, int err, const char *what)
                 return;
         atomic_store_explicit(&v->failed, err, memory_order_relaxed); /* no order needed: it only says no */
         log_err("%s: %s (%s): no more writes until it is opened again; reads go on", v->path, what, strerror(-err));
+        if (v->on_fail)
+                v->on_fail(v->on_fail_opaque, err, what);
 }
 
 void vol_unbusy(struct vol *v)
@@ -166,6 +168,21 @@ struct fmt_image *vol_image(struct vol *v)
 const char *vol_path(const struct vol *v)
 {
         return v->path;
+}
+
+void vol_totals(struct vol *v, struct blk_totals *ret)
+{
+        pthread_mutex_lock(&v->lock);
+        *ret = v->past;
+        list_for_each(n, &v->ports)
+                stats_add(ret, &list_entry(n, struct vol_port, link)->stats);
+        pthread_mutex_unlock(&v->lock);
+}
+
+void vol_on_fail(struct vol *v, void (*failed)(void *opaque, int err, const char *what), void *opaque)
+{
+        v->on_fail = failed;
+        v->on_fail_opaque = opaque;
 }
 
 /* --- close -------------------------------------------------------------------------------------------------------- */

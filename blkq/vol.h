@@ -91,6 +91,15 @@ uint32_t vol_block_size_min(const struct vol *v);
 struct fmt_image *vol_image(struct vol *v);     /* home thread, or nothing in flight */
 const char *vol_path(const struct vol *v);
 
+/* What all ports counted since the volume was opened, also those that have left. Any thread, while @v is open. */
+void vol_totals(struct vol *v, struct blk_totals *ret);
+
+/**
+ * vol_on_fail - call @failed once, on the home thread, when nothing can be written any more because tables or durability
+ * failed for good (@err: -errno; @what: a few words, a constant). Set it before the first port is attached.
+ */
+void vol_on_fail(struct vol *v, void (*failed)(void *opaque, int err, const char *what), void *opaque);
+
 /* A thread joins and leaves. Attach and detach run on that thread (post a task); detach needs nothing in flight. */
 int port_attach(struct vol *v, struct qthread *t, struct vol_port **ret);
 void port_detach(struct vol_port *p);

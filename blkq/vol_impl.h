@@ -77,8 +77,12 @@ struct vol {
         char *path;
         atomic_int failed;  /* 0, or why nothing can be written any more (-errno); set at home, read by all */
 
-        pthread_mutex_t lock; /* for ports, and asked and gone of each */
+        void (*on_fail)(void *opaque, int err, const char *what); /* NULL: nobody wants to know */
+        void *on_fail_opaque;
+
+        pthread_mutex_t lock; /* for ports, and asked and gone of each; and past */
         struct list ports;
+        struct blk_totals past; /* what ports counted that have left */
 
         struct mover mover; /* home's own */
         struct bounce *copy_up; /* buffers for it; not the mover's, which a write that holds one may need, too */

@@ -12,6 +12,7 @@
 #include "common/range.h"
 #include "common/size.h"
 #include "formats/format.h"
+#include "vdiskd/id.h"
 
 #define MAX_IOTHREADS 64u
 #define MAX_QUEUES 256u       /* what export.h serves */
@@ -128,6 +129,13 @@ static int set_bytes(const char *name, const char *value, uint64_t min, uint64_t
 
 /* --- the keys of --disk ---------------------------------------------------------------------------------------- */
 
+static int key_id(struct disk_opts *d, const char *v)
+{
+        if (!id_is_valid(v) || strlen(v) > ID_BYTES)
+                return err_note(-EINVAL, "id=%s: expected a letter, then letters, digits, '-', '.' and '_', %u in all at "
+                                "most", v, ID_BYTES);
+        return set_text("id", v, &d->id);
+}
 static int key_path(struct disk_opts *d, const char *v) { return set_text("path", v, &d->path); }
 static int key_format(struct disk_opts *d, const char *v) { return set_format("format", v, &d->format); }
 static int key_socket(struct disk_opts *d, const char *v) { return set_socket("socket", v, &d->socket); }
@@ -182,6 +190,7 @@ static const struct disk_key {
         int (*set)(struct disk_opts *d, const char *value);
 } disk_keys[] = {
         { "path", "FILE", "the image or block device", key_path },
+        { "id", "NAME", "its name on the control socket (default disk0, disk1, ...)", key_id },
         { "format", "NAME", "raw, qcow2 or null; raw is never guessed", key_format },
         { "socket", "PATH", "listen on this Unix socket", key_socket },
         { "fd", "N", "listen on this open socket", key_fd },
@@ -249,6 +258,7 @@ static int check_disk(const struct disk_opts *d)
 
 static void disk_opts_finish(struct disk_opts *d)
 {
+        free(d->id);
         free(d->path);
         free(d->format);
         free(d->socket);
@@ -328,6 +338,16 @@ static int opt_read_only(struct reader *rd, const char *v)
         return 0;
 }
 
+static int opt_control(struct reader *rd, const char *v)
+{
+        return set_socket("--control", v, &rd->o->control);
+}
+
+static int opt_control_fdname(struct reader *rd, const char *v)
+{
+        return set_text("--control-fdname", v, &rd->o->control_fdname);
+}
+
 static int opt_iothreads(struct reader *rd, const char *v)
 {
         return set_number("--iothreads", v, 1, MAX_IOTHREADS, &rd->o->iothreads);
@@ -405,6 +425,8 @@ static const struct option_row {
         { "format", "raw|qcow2", "its format; raw is never guessed", opt_format },
         { "read-only", NULL, "refuse writes", opt_read_only },
         { "disk", "KEY=VALUE,...", "serve one more disk (may be given often)", opt_disk },
+        { "control", "PATH", "take commands on this Unix socket", opt_control },
+        { "control-fdname", "NAME", "take commands on the socket that systemd passes under this name", opt_control_fdname },
         { "iothreads", "N", "threads that serve queues, 1 to 64 (default 1)", opt_iothreads },
         { "poll-us", "N", "spin up to N microseconds for more work before sleeping (default 0)", opt_poll_us },
         { "engine", "auto|io_uring|threads", "how I/O reaches the kernel (default auto)", opt_engine },
@@ -485,6 +507,38 @@ static int check_sockets_differ(const struct options *o)
         return 0;
 }
 
+/* Disks without a name get one; all names differ. */
+static int name_disks(struct options *o)
+{
+        for (size_t i = 0; i < o->ndisks; i++)
+                if (!o->disks[i].id && asprintf(&o->disks[i].id, "disk%zu", i) < 0) {
+                        o->disks[i].id = NULL;
+                        return -ENOMEM;
+                }
+        for (size_t i = 0; i < o->ndisks; i++)
+                for (size_t j = 0; j < i; j++)
+                        if (!strcmp(o->disks[i].id, o->disks[j].id))
+                                return err_note(-EINVAL, "id=%s is the name of two disks (without id=NAME the first disk "
+                                                "is disk0); each needs its own", o->disks[i].id);
+        return 0;
+}
+
+static int check_control(const struct options *o)
+{
+        if (o->control && o->control_fdname)
+                return err_note(-EINVAL, "--control=%s and --control-fdname=%s: expected one of them", o->control,
+                                o->control_fdname);
+        for (size_t i = 0; i < o->ndisks; i++) {
+                const struct disk_opts *d = &o->disks[i];
+
+                if (o->control && d->socket && !strcmp(o->control, d->socket))
+                        return err_note(-EINVAL, "socket %s is given to a disk and to --control", d->socket);
+                if (o->control_fdname && d->fdname && !strcmp(o->control_fdname, d->fdname))
+                        return err_note(-EINVAL, "fdname %s is given to a disk and to --control-fdname", d->fdname);
+        }
+        return 0;
+}
+
 static int read_all(struct reader *rd, int argc, char **argv)
 {
         struct options *o = rd->o;
@@ -503,9 +557,13 @@ static int read_all(struct reader *rd, int argc, char **argv)
                 r = add_plain(rd);
         if (r < 0)
                 return r;
-        if (!o->ndisks)
-                return err_note(-EINVAL, "nothing to serve: give --blk-file=FILE and --socket-path=PATH, or --disk");
-        return check_sockets_differ(o);
+        if (!o->ndisks && !o->control && !o->control_fdname)
+                return err_note(-EINVAL, "nothing to serve: give --blk-file=FILE and --socket-path=PATH, or --disk, or "
+                                "--control");
+        r = check_sockets_differ(o);
+        if (r == 0)
+                r = check_control(o);
+        return r < 0 ? r : name_disks(o);
 }
 
 int options_parse(struct options *o, int argc, char **argv)
@@ -525,6 +583,8 @@ void options_finish(struct options *o)
                 disk_opts_finish(&o->disks[i]);
         free(TAKE(o->disks, NULL));
         free(TAKE(o->state_dir, NULL));
+        free(TAKE(o->control, NULL));
+        free(TAKE(o->control_fdname, NULL));
         o->ndisks = 0;
 }
 

@@ -15,6 +15,7 @@
 #include "common/log.h"
 
 struct disk_opts {
+        char *id;     /* name of its node and its export on the control socket; set for all: "disk0" is the first */
         char *path;   /* NULL for format=null */
         char *format; /* a driver's name; NULL: find out, but never take it for raw */
         char *socket; /* path to listen on; NULL: fd or a socket that systemd passed */
@@ -31,6 +32,8 @@ struct options {
         enum options_action { OPTIONS_SERVE, OPTIONS_HELP, OPTIONS_VERSION, OPTIONS_CAPABILITIES } action;
         struct disk_opts *disks; /* in the order given; the --blk-file disk comes first */
         size_t ndisks;
+        char *control;        /* path of the control socket; NULL: none */
+        char *control_fdname; /* or FileDescriptorName= of the one that systemd passed */
         unsigned iothreads;
         unsigned poll_us;
         size_t cache_bytes; /* table cache of each disk; 0: the default */

@@ -119,14 +119,18 @@ static json_t *timestamp(void)
         return json_pack("{s:I,s:I}", "seconds", (json_int_t)tv.tv_sec, "microseconds", (json_int_t)tv.tv_usec);
 }
 
-static void greet(struct client *c)
+json_t *qmp_version(void)
 {
         int major = 0, minor = 0, micro = 0;
 
         sscanf(VDISKD_VERSION, "%d.%d.%d", &major, &minor, &micro);
-        client_send(c, json_pack("{s:{s:{s:{s:i,s:i,s:i},s:s},s:[]}}", "QMP", "version", "qemu", "major", major,
-                                 "minor", minor, "micro", micro, "package", "vdiskd " VDISKD_VERSION,
-                                 "capabilities"));
+        return json_pack("{s:{s:i,s:i,s:i},s:s}", "qemu", "major", major, "minor", minor, "micro", micro, "package",
+                         "vdiskd " VDISKD_VERSION);
+}
+
+static void greet(struct client *c)
+{
+        client_send(c, json_pack("{s:{s:o,s:[]}}", "QMP", "version", qmp_version(), "capabilities"));
 }
 
 /* --- calls ---------------------------------------------------------------------------------------------------- */

@@ -25,6 +25,9 @@ struct qmp_arg {
         const char *name; /* NULL ends the list */
         enum qmp_arg_type type;
         bool optional;
+        const struct qmp_arg *members; /* QMP_OBJECT: what may be in it; NULL: anything */
+        const char *const *values;     /* QMP_STR: the words it may be, ends with NULL; NULL: any text */
+        json_int_t min, max;           /* QMP_INT, when max is not 0 */
 };
 
 /*
@@ -46,6 +49,9 @@ void qmp_free(struct qmp_server *s);
 void qmp_return(struct qmp_call *call, json_t *value);
 /* Class GenericError unless @class says otherwise ("DeviceNotFound", "CommandNotFound", ...). */
 void qmp_fail(struct qmp_call *call, const char *class, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* What query-version returns; the greeting has it, too. */
+json_t *qmp_version(void);
 
 /* To every client that has finished its greeting. @data: taken; NULL leaves the member out. */
 void qmp_event(struct qmp_server *s, const char *name, json_t *data);

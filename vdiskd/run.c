@@ -20,7 +20,8 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "config.h"
-#include "vdiskd/disk.h"
+#include "vdiskd/control.h"
+#include "vdiskd/disks.h"
 
 #if HAVE_SYSTEMD
 #include <systemd/sd-daemon.h>
@@ -32,13 +33,11 @@ struct daemon {
         struct qthread **threads;
         unsigned nthreads;
         struct passed_sockets passed;
-        struct disk_env env;
         char *state_dir; /* NULL: none */
-        struct disk **disks;
-        size_t nopen; /* disks[0 .. nopen) are to be closed */
-        size_t left;  /* stopping: disks that are not closed yet */
+        struct disks disks;
+        struct listener control_at;
+        struct control *control; /* NULL: none */
         struct loop_watch signals;
-        bool stopping;
         int res; /* the first error */
 };
 
@@ -53,25 +52,37 @@ static void tell_manager(const char *state)
 
 /* --- stopping -------------------------------------------------------------------------------------------------- */
 
-static void on_disk_closed(void *opaque, int res)
+static void on_stopped(void *opaque, int res)
 {
         struct daemon *d = opaque;
 
         if (d->res == 0)
                 d->res = res;
-        if (--d->left == 0)
-                loop_stop(d->loop);
+        loop_stop(d->loop);
 }
 
 /* Returns whether there is anything to wait for. */
 static bool daemon_stop(struct daemon *d)
 {
-        d->stopping = true;
-        d->left = d->nopen;
         tell_manager("STOPPING=1");
-        for (size_t i = 0; i < d->nopen; i++)
-                disk_close(TAKE(d->disks[i], NULL), on_disk_closed, d);
-        return d->nopen > 0;
+        return disks_stop(&d->disks, on_stopped, d);
+}
+
+static void stop_running(struct daemon *d)
+{
+        if (!daemon_stop(d))
+                loop_stop(d->loop);
+}
+
+/* The control socket's "quit". */
+static void on_quit(void *opaque)
+{
+        struct daemon *d = opaque;
+
+        if (d->disks.stopping)
+                return;
+        log_info("quit: stopping");
+        stop_running(d);
 }
 
 /* A second signal changes nothing: what is in flight has to end before the image can be closed well. */
@@ -83,12 +94,12 @@ static void on_signal(struct loop_watch *w, uint32_t events)
         (void)events;
         if (read(w->fd, &si, sizeof(si)) != (ssize_t)sizeof(si))
                 return;
-        if (d->stopping) {
-                log_info("%s: still stopping, %zu of %zu disks are open", strsignal((int)si.ssi_signo), d->left, d->nopen);
+        if (d->disks.stopping) {
+                log_info("%s: still stopping, %zu disks are open", strsignal((int)si.ssi_signo), disks_open(&d->disks));
                 return;
         }
         log_info("%s: stopping", strsignal((int)si.ssi_signo));
-        daemon_stop(d);
+        stop_running(d);
 }
 
 /* --- starting -------------------------------------------------------------------------------------------------- */
@@ -184,38 +195,46 @@ static int choose_state_dir(struct daemon *d)
         return 0;
 }
 
+/* Before the disks, who take what is left of the passed sockets. Who connects waits for start_control(). */
+static int listen_for_control(struct daemon *d)
+{
+        struct listen_at at = {
+                .path = d->opts->control,
+                .fd = -1,
+                .fdname = d->opts->control_fdname,
+                .owner_only = true,
+        };
+
+        if (!at.path && !at.fdname)
+                return 0;
+        return err_prefix(listener_open(&d->control_at, &at, &d->passed), "control: ");
+}
+
 static int start_disks(struct daemon *d)
 {
-        int r = choose_state_dir(d);
+        int r;
 
+        d->disks.loop = d->loop;
+        d->disks.threads = d->threads;
+        d->disks.nthreads = d->nthreads;
+        d->disks.cache_bytes = d->opts->cache_bytes;
+        d->disks.state_dir = d->state_dir;
+        d->disks.passed = &d->passed;
+        r = disks_add_all(&d->disks, d->opts->disks, d->opts->ndisks);
         if (r < 0)
                 return r;
-
-        d->env = (struct disk_env){
-                .loop = d->loop,
-                .threads = d->threads,
-                .nthreads = d->nthreads,
-                .cache_bytes = d->opts->cache_bytes,
-                .state_dir = d->state_dir,
-                .passed = &d->passed,
-        };
-        d->disks = calloc(d->opts->ndisks, sizeof(struct disk *));
-        if (!d->disks)
-                return -ENOMEM;
-        for (size_t i = 0; i < d->opts->ndisks; i++) {
-                r = disk_open(&d->opts->disks[i], &d->env, (unsigned)(i % d->nthreads), &d->disks[i]);
-                if (r < 0)
-                        return r;
-                d->nopen++;
-        }
-        for (size_t i = 0; i < d->nopen; i++) {
-                r = disk_serve(d->disks[i]);
-                if (r < 0)
-                        return r;
-        }
         if (passed_sockets_unused(&d->passed))
                 log_warn("%d of %d sockets in LISTEN_FDS belong to no disk", passed_sockets_unused(&d->passed), d->passed.n);
         return 0;
+}
+
+static int start_control(struct daemon *d)
+{
+        if (d->control_at.fd < 0)
+                return 0;
+        if (d->control_at.path)
+                log_info("taking commands on %s", d->control_at.path);
+        return control_new(d->loop, TAKE(d->control_at.fd, -1), &d->disks, on_quit, d, &d->control);
 }
 
 static int daemon_start(struct daemon *d)
@@ -234,7 +253,16 @@ static int daemon_start(struct daemon *d)
         r = start_threads(d);
         if (r < 0)
                 return r;
+        r = choose_state_dir(d); /* the control socket may be meant to lie there */
+        if (r < 0)
+                return r;
+        r = listen_for_control(d);
+        if (r < 0)
+                return r;
         r = start_disks(d);
+        if (r < 0)
+                return r;
+        r = start_control(d);
         if (r < 0)
                 return r;
         tell_manager("READY=1");
@@ -243,10 +271,11 @@ static int daemon_start(struct daemon *d)
 
 static void daemon_finish(struct daemon *d)
 {
+        control_free(d->control);
+        listener_close(&d->control_at);
         for (unsigned i = 0; i < d->nthreads; i++)
                 qthread_free(d->threads[i]);
         free(d->threads);
-        free(d->disks);
         free(d->state_dir);
         passed_sockets_finish(&d->passed);
         if (d->loop)
@@ -257,10 +286,11 @@ static void daemon_finish(struct daemon *d)
 
 int daemon_run(const struct options *o)
 {
-        struct daemon d = { .opts = o, .signals.fd = -1 };
+        struct daemon d = { .opts = o, .signals.fd = -1, .control_at.fd = -1 };
         bool wait = true;
         int r;
 
+        disks_init(&d.disks);
         d.res = daemon_start(&d);
         if (d.res < 0) {
                 log_err("%s", err_text(d.res));

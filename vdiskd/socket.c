@@ -81,16 +81,16 @@ static int adopt(struct listener *l, int fd)
         return 0;
 }
 
-static int adopt_passed(struct listener *l, const struct disk_opts *d, struct passed_sockets *passed)
+static int adopt_passed(struct listener *l, const char *fdname, struct passed_sockets *passed)
 {
         for (int i = 0; i < passed->n; i++) {
-                if (passed->used[i] || (d->fdname && strcmp(d->fdname, passed->names[i])))
+                if (passed->used[i] || (fdname && strcmp(fdname, passed->names[i])))
                         continue;
                 passed->used[i] = true;
                 return adopt(l, FIRST_PASSED_FD + i);
         }
-        if (d->fdname)
-                return err_note(-ENOENT, "fdname=%s: no socket of that name was passed in LISTEN_FDS", d->fdname);
+        if (fdname)
+                return err_note(-ENOENT, "fdname=%s: no socket of that name was passed in LISTEN_FDS", fdname);
         return err_note(-EINVAL, "no socket to listen on: expected socket=PATH (or --socket-path=PATH), or fd=N");
 }
 
@@ -100,7 +100,7 @@ static struct sockaddr_un address(const char *path)
 {
         struct sockaddr_un sa = { .sun_family = AF_UNIX };
 
-        strncpy(sa.sun_path, path, sizeof(sa.sun_path) - 1); /* options.c checked the length */
+        strncpy(sa.sun_path, path, sizeof(sa.sun_path) - 1); /* listen_at_path() checked the length */
         return sa;
 }
 
@@ -141,7 +141,17 @@ static int bind_path(int fd, const char *path)
         return err_note(-errno, "socket %s: cannot be made: %s", path, strerror(errno));
 }
 
-static int listen_at(struct listener *l, const char *path)
+static int bind_as(int fd, const char *path, bool owner_only)
+{
+        mode_t mask = owner_only ? umask(0177) : 0;
+        int r = bind_path(fd, path);
+
+        if (owner_only)
+                umask(mask);
+        return r;
+}
+
+static int listen_at_path(struct listener *l, const char *path, bool owner_only)
 {
         AUTO(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         AUTO(freep) char *copy = strdup(path);
@@ -152,7 +162,9 @@ static int listen_at(struct listener *l, const char *path)
                 return -errno;
         if (!copy)
                 return -ENOMEM;
-        r = bind_path(fd, path);
+        if (!*path || strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+                return err_note(-EINVAL, "UNIX socket path '%s' is %s", path, *path ? "too long" : "empty");
+        r = bind_as(fd, path, owner_only);
         if (r < 0)
                 return r;
         if (listen(fd, BACKLOG) < 0 || lstat(path, &st) < 0) {
@@ -164,14 +176,14 @@ static int listen_at(struct listener *l, const char *path)
         return 0;
 }
 
-int listener_open(struct listener *l, const struct disk_opts *d, struct passed_sockets *passed)
+int listener_open(struct listener *l, const struct listen_at *at, struct passed_sockets *passed)
 {
         *l = (struct listener){ .fd = -1 };
-        if (d->socket)
-                return listen_at(l, d->socket);
-        if (d->fd >= 0)
-                return adopt(l, d->fd);
-        return adopt_passed(l, d, passed);
+        if (at->path)
+                return listen_at_path(l, at->path, at->owner_only);
+        if (at->fd >= 0)
+                return adopt(l, at->fd);
+        return adopt_passed(l, at->fdname, passed);
 }
 
 void listener_close(struct listener *l)

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * socket.h - listening Unix sockets for disks: made at a path, given as an open descriptor, or passed by systemd.
+ * socket.h - listening Unix sockets for disks and for control: made at a path, given as an open descriptor, or passed by systemd.
  * Control thread. Errors are negative errno with a sentence.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <sys/types.h>
-
-#include "vdiskd/options.h"
 
 /* Sockets that the service manager passed (LISTEN_FDS, LISTEN_FDNAMES; sd_listen_fds(3)). */
 struct passed_sockets {
@@ -20,6 +18,14 @@ int passed_sockets_get(struct passed_sockets *p); /* n is 0 when there are none 
 void passed_sockets_finish(struct passed_sockets *p);
 int passed_sockets_unused(const struct passed_sockets *p);
 
+/* Where to listen: the first of these that is set; with none of them at the next socket that was passed. */
+struct listen_at {
+        const char *path;
+        int fd; /* -1: none */
+        const char *fdname;
+        bool owner_only; /* path: only our own user may connect, whatever the umask */
+};
+
 /* A socket to accept on. Zero-initialise with fd -1. */
 struct listener {
         int fd;     /* owned until somebody takes it */
@@ -29,10 +35,10 @@ struct listener {
 };
 
 /**
- * listener_open - the socket that @d asks for: socket=PATH, fd=N, fdname=NAME, or the next one that was passed.
+ * listener_open - the socket that @at asks for.
  * A socket file that nobody listens on any more is replaced; one with a listener is -EADDRINUSE.
  */
-int listener_open(struct listener *l, const struct disk_opts *d, struct passed_sockets *passed);
+int listener_open(struct listener *l, const struct listen_at *at, struct passed_sockets *passed);
 
 /* Closes the fd (unless taken: -1) and removes the file if it is still the one we made. */
 void listener_close(struct listener *l);

@@ -121,6 +121,11 @@ void export_stop(struct export *x, void (*stopped)(void *opaque), void *opaque)
                 leave_all(x);
 }
 
+bool export_in_use(const struct export *x)
+{
+        return x->session && !session_is_over(x->session);
+}
+
 /* --- front ends come and go -------------------------------------------------------------------------------------- */
 
 static void listen_again(struct export *x)
@@ -207,7 +212,7 @@ static int fill_device(struct blk_device *d, struct vol *v, const struct export_
         d->block_size = o->block_size ? o->block_size : 512;
         d->capacity = vol_size(v) / d->block_size * (d->block_size / SECTOR_SIZE);
         d->cluster_size = vol_cluster_size(v);
-        d->read_only = vol_read_only(v);
+        d->read_only = o->read_only || vol_read_only(v);
         if (o->serial)
                 memcpy(d->serial, o->serial, strnlen(o->serial, BLK_ID_LEN)); /* padded with zeros, perhaps with none */
         atomic_init(&d->wce, true);

@@ -20,6 +20,7 @@ struct export_opts {
         const char *name;       /* for log lines: the disk's path or name */
         const char *serial;     /* GET_ID, at most 20 bytes; NULL: "" */
         unsigned num_queues;    /* offered to the front end, 1..256; 0: 64 */
+        bool read_only;         /* refuse writes also when the volume takes them */
         uint32_t block_size;    /* logical block size, 512 or 4096; 0: 512 */
         struct qthread **threads; /* queues are dealt out over these, round robin from home on */
         unsigned nthreads;
@@ -31,6 +32,9 @@ struct export_opts {
  * Returns 0 or -errno with a sentence.
  */
 int export_new(struct loop *l, struct vol *v, int listen_fd, const struct export_opts *opts, struct export **ret);
+
+/* Is a front end connected? */
+bool export_in_use(const struct export *x);
 
 /* Stop popping, finish what is in flight, close the session and the sockets, then call @stopped (control thread) and free. */
 void export_stop(struct export *x, void (*stopped)(void *opaque), void *opaque);

@@ -36,6 +36,15 @@ static const struct bad {
         const char *args[ARGS_MAX], *says[3];
 } bad[] = {
         { { NULL }, { "nothing to serve", "--blk-file=FILE" } },
+        { { "--control=" }, { "--control", "empty" } },
+        { { "--control=" LONG_PATH }, { "and-then-the-name.sock", "107" } },
+        { { "--control=/c", "--control-fdname=c" }, { "--control=/c and --control-fdname=c", "one of them" } },
+        { { "--control=/s", "--disk", "path=a,socket=/s" }, { "socket /s", "a disk and to --control" } },
+        { { "--control-fdname=c", "--disk", "path=a,fdname=c" }, { "fdname c", "a disk and to --control-fdname" } },
+        { { "--disk", "path=a,socket=/s,id=1" }, { "id=1", "expected a letter" } },
+        { { "--disk", "path=a,socket=/s,id=a/b" }, { "id=a/b", "expected a letter" } },
+        { { "--disk", "path=a,socket=/s,id=x", "--disk", "path=b,socket=/t,id=x" }, { "id=x", "two disks" } },
+        { { "--disk", "path=a,socket=/s,id=disk1", "--disk", "path=b,socket=/t" }, { "id=disk1", "two disks" } },
         { { "--frobnicate" }, { "--frobnicate", "no such option", "--help" } },
         { { "-h" }, { "-h", "expected an option" } },
         { { "disk.img" }, { "disk.img", "expected an option" } },
@@ -135,13 +144,17 @@ static void test_every_key_of_disk(void **state)
         static const char *const args[] = { "--disk", "path=/a,,b,format=raw,socket=/s=1,serial=X 1,read-only,cache=writeback,"
                                             "num-queues=7,block-size=4096", "--disk",
                                             "format=null,size=1.5G,fd=9,read-only=off,cache=none", "--disk",
-                                            "path=c,fdname=web", NULL };
+                                            "path=c,fdname=web,id=web-1", "--control=/c", NULL };
         struct options o;
 
         (void)state;
         assert_int_equal(parse(&o, (char *const *)args), 0);
         assert_int_equal(o.ndisks, 3);
         assert_string_equal(o.disks[0].path, "/a,b");
+        assert_string_equal(o.disks[0].id, "disk0");
+        assert_string_equal(o.disks[1].id, "disk1");
+        assert_string_equal(o.disks[2].id, "web-1");
+        assert_string_equal(o.control, "/c");
         assert_string_equal(o.disks[0].socket, "/s=1");
         assert_string_equal(o.disks[0].serial, "X 1");
         assert_true(o.disks[0].read_only);

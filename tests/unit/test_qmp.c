@@ -53,8 +53,16 @@ static void test_frames(void **state)
 
 /* --- arguments ------------------------------------------------------------------------------------------------ */
 
+static const struct qmp_arg cache_spec[] = { { "direct", QMP_BOOL }, { NULL } };
+static const struct qmp_arg file_spec[] = {
+        { "name", QMP_STR }, { "cache", QMP_OBJECT, .optional = true, .members = cache_spec }, { NULL },
+};
 static const struct qmp_arg spec[] = {
-        { "id", QMP_STR }, { "size", QMP_INT }, { "force", QMP_BOOL, .optional = true }, { NULL },
+        { "id", QMP_STR }, { "size", QMP_INT }, { "force", QMP_BOOL, .optional = true },
+        { "mode", QMP_STR, .optional = true, .values = (const char *const[]){ "safe", "hard", NULL } },
+        { "n", QMP_INT, .optional = true, .min = 1, .max = 9 },
+        { "file", QMP_OBJECT, .optional = true, .members = file_spec },
+        { NULL },
 };
 static const struct {
         const char *args, *error;
@@ -65,6 +73,15 @@ static const struct {
         { "{\"id\":1,\"size\":1}", "Invalid parameter type for 'id', expected: string" },
         { "{\"id\":\"a\",\"size\":1.5}", "Invalid parameter type for 'size', expected: integer" },
         { "{\"id\":\"a\",\"size\":1,\"x\":null}", "Parameter 'x' is unexpected" },
+        { "{\"id\":\"a\",\"size\":1,\"mode\":\"hard\",\"n\":9}", NULL },
+        { "{\"id\":\"a\",\"size\":1,\"mode\":\"har\"}", "Parameter 'mode' does not accept value 'har'" },
+        { "{\"id\":\"a\",\"size\":1,\"n\":0}", "Parameter 'n' expects a number from 1 to 9" },
+        { "{\"id\":\"a\",\"size\":1,\"n\":10}", "Parameter 'n' expects a number from 1 to 9" },
+        { "{\"id\":\"a\",\"size\":1,\"file\":{}}", "Parameter 'file.name' is missing" },
+        { "{\"id\":\"a\",\"size\":1,\"file\":{\"name\":\"f\",\"cache\":{\"direct\":true}}}", NULL },
+        { "{\"id\":\"a\",\"size\":1,\"file\":{\"name\":\"f\",\"cache\":{\"direct\":1}}}",
+          "Invalid parameter type for 'file.cache.direct', expected: boolean" },
+        { "{\"id\":\"a\",\"size\":1,\"file\":{\"name\":\"f\",\"y\":1}}", "Parameter 'file.y' is unexpected" },
 };
 
 static void test_args(void **state)

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Every command of the control socket with missing, wrong-typed, huge and unexpected arguments, and what it must say. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "tests/e2e/control_fixture.h"
+
+#define LONG "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define FILE_ARG "'file':{'driver':'file','filename':'second.qcow2'}"
+#define EXPORT(id, more) "{'type':'vhost-user-blk','id':" id ",'node-name':'first'," more "}"
+#define ADDR "'addr':{'type':'unix','path':'x.sock'}"
+
+static const struct {
+        const char *command, *args, *error;
+} wrong[] = {
+        { "query-version", "{'x':1}", "Parameter 'x' is unexpected" },
+        { "query-version", "[]", "'arguments' must be an object" },
+        { "quit", "{'now':true}", "Parameter 'now' is unexpected" },
+        { "query-block-exports", "{'id':'first'}", "Parameter 'id' is unexpected" },
+        { "query-named-block-nodes", "{'flat':'yes'}", "Invalid parameter type for 'flat', expected: boolean" },
+        { "query-named-block-nodes", "{'x':{}}", "Parameter 'x' is unexpected" },
+        { "query-blockstats", "{'query-nodes':1}", "Invalid parameter type for 'query-nodes', expected: boolean" },
+        { "query-blockstats", "{'x':1}", "Parameter 'x' is unexpected" },
+        { "no-such-command", "{}", "The command no-such-command has not been found" },
+
+        { "blockdev-add", "{}", "Parameter 'driver' is missing" },
+        { "blockdev-add", "{'driver':7}", "Invalid parameter type for 'driver', expected: string" },
+        { "blockdev-add", "{'driver':'vmdk','node-name':'n'}", "Parameter 'driver' does not accept value 'vmdk'" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n'}", "Parameter 'file' is missing" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n','file':'f'}", "Invalid parameter type for 'file'" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n','file':{'driver':'file'}}", "Parameter 'file.filename' is missing" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n','file':{'filename':'a'}}", "Parameter 'file.driver' is missing" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n','file':{'driver':'nbd','filename':'a'}}", "'file.driver' does not" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n','file':{'driver':'file','filename':[]}}", "'file.filename'" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n','file':{'driver':'file','filename':'no.qcow2'}}", "No such file" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n','file':{'driver':'file','filename':''}}", "No such file" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n','file':{'driver':'file','filename':'.'}}", "directory" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n','file':{'driver':'file','filename':'first.qcow2'}}", "in use" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n','file':{'driver':'file','filename':'zeros.img'}}", "zeros.img" },
+        { "blockdev-add", "{'driver':'qcow2'," FILE_ARG "}", "'node-name' must be specified for the root node" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':''," FILE_ARG "}", "Invalid node-name: ''" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'1 x'," FILE_ARG "}", "Invalid node-name: '1 x'" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'" LONG "'," FILE_ARG "}", "Node name too long" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'first'," FILE_ARG "}", "Duplicate nodes with node-name='first'" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n','cache':{'direct':5}," FILE_ARG "}", "'cache.direct', expected: boolean" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n','cache':{'no-flush':true}," FILE_ARG "}", "'cache.no-flush' is unexpected" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n','discard':'ignore'," FILE_ARG "}", "'discard' does not accept" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n','read-only':null," FILE_ARG "}", "'read-only', expected: boolean" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n','size':512," FILE_ARG "}", "Parameter 'size' is unexpected" },
+        { "blockdev-add", "{'driver':'null-co','node-name':'n','size':'1G'}", "'size', expected: integer" },
+        { "blockdev-add", "{'driver':'null-co','node-name':'n','size':-1}", "Parameter 'size' expects" },
+        { "blockdev-add", "{'driver':'null-co','node-name':'n','size':1.5e300}", "'size', expected: integer" },
+        { "blockdev-add", "{'driver':'null-co','node-name':'n','size':9223372036854775807}", "multiple of 512" },
+        { "blockdev-add", "{'driver':'null-co','node-name':'n'," FILE_ARG "}", "Parameter 'file' is unexpected" },
+
+        { "blockdev-del", "{}", "Parameter 'node-name' is missing" },
+        { "blockdev-del", "{'node-name':{}}", "Invalid parameter type for 'node-name', expected: string" },
+        { "blockdev-del", "{'node-name':'nope'}", "Failed to find node with node-name='nope'" },
+        { "blockdev-del", "{'node-name':'" LONG "'}", "Failed to find node" },
+        { "blockdev-del", "{'node-name':'first'}", "Node first is in use" },
+        { "blockdev-del", "{'node-name':'first','force':true}", "Parameter 'force' is unexpected" },
+
+        { "block-export-add", "{}", "Parameter 'type' is missing" },
+        { "block-export-add", "{'type':'nbd'}", "Parameter 'type' does not accept value 'nbd'" },
+        { "block-export-add", "{'type':'vhost-user-blk','id':'x','node-name':'nope'," ADDR "}", "Cannot find device='' nor node-name='nope'" },
+        { "block-export-add", EXPORT("'x'", "'addr':{'type':'unix'}"), "Parameter 'addr.path' is missing" },
+        { "block-export-add", EXPORT("'x'", "'addr':{'type':'inet','path':'x'}"), "'addr.type' does not accept value 'inet'" },
+        { "block-export-add", EXPORT("'x'", "'addr':'x.sock'"), "Invalid parameter type for 'addr', expected: object" },
+        { "block-export-add", EXPORT("'x'", "'addr':{'type':'unix','path':'" LONG "'}"), "is too long" },
+        { "block-export-add", EXPORT("'x'", "'addr':{'type':'unix','path':''}"), "is empty" },
+        { "block-export-add", EXPORT("'x'", "'addr':{'type':'unix','path':'no/x.sock'}"), "No such file" },
+        { "block-export-add", EXPORT("'x'", "'addr':{'type':'unix','path':'zeros.img'}"), "no socket is there already" },
+        { "block-export-add", EXPORT("'x'", "'addr':{'type':'unix','path':'first.sock'}"), "is in use" },
+        { "block-export-add", EXPORT("7", ADDR), "Invalid parameter type for 'id', expected: string" },
+        { "block-export-add", EXPORT("'7'", ADDR), "Invalid block export id" },
+        { "block-export-add", EXPORT("'" LONG "'", ADDR), "Invalid block export id" },
+        { "block-export-add", EXPORT("'first'", ADDR), "Block export id 'first' is already in use" },
+        { "block-export-add", EXPORT("'x'", "'writable':'on'," ADDR), "'writable', expected: boolean" },
+        { "block-export-add", EXPORT("'x'", "'num-queues':0," ADDR), "'num-queues' expects a number from 1 to 256" },
+        { "block-export-add", EXPORT("'x'", "'num-queues':9223372036854775807," ADDR), "'num-queues' expects" },
+        { "block-export-add", EXPORT("'x'", "'logical-block-size':1024," ADDR), "block size of 1024" },
+        { "block-export-add", EXPORT("'x'", "'logical-block-size':-512," ADDR), "'logical-block-size' expects" },
+        { "block-export-add", EXPORT("'x'", "'serial':'" LONG "'," ADDR), "longer than 20 bytes" },
+        { "block-export-add", EXPORT("'x'", "'iothread':'t'," ADDR), "Parameter 'iothread' is unexpected" },
+
+        { "block-export-del", "{}", "Parameter 'id' is missing" },
+        { "block-export-del", "{'id':[]}", "Invalid parameter type for 'id', expected: string" },
+        { "block-export-del", "{'id':'nope'}", "Export 'nope' is not found" },
+        { "block-export-del", "{'id':'first','mode':'soft'}", "Parameter 'mode' does not accept value 'soft'" },
+        { "block-export-del", "{'id':'first','x':1}", "Parameter 'x' is unexpected" },
+};
+
+static void test_wrong_arguments(void **state)
+{
+        json_t *all;
+
+        for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+                const char *error = try(client, wrong[i].command, wrong[i].args, NULL);
+
+                if (!error || !strstr(error, wrong[i].error))
+                        fail_msg("%s %s: '%s' instead of '%s'", wrong[i].command, wrong[i].args, error ?: "done", wrong[i].error);
+        }
+        assert_false(exists("x.sock"));
+        all = ask("query-named-block-nodes");
+        assert_int_equal(json_array_size(all), 1);
+        json_decref(all);
+        all = ask("query-block-exports");
+        assert_int_equal(json_array_size(all), 1);
+        json_decref(all);
+        assert_int_equal(run("qemu-img check -q second.qcow2"), 0); /* and it is not locked */
+}
+
+/* Every command of query-commands was in the table, or is the protocol's own. */
+static void test_no_command_was_forgotten(void **state)
+{
+        json_t *all = ask("query-commands"), *o;
+        size_t i;
+
+        assert_true(json_array_size(all) > 8);
+        json_array_foreach (all, i, o) {
+                const char *name = json_string_value(json_object_get(o, "name"));
+                bool found = !strcmp(name, "qmp_capabilities") || !strcmp(name, "query-commands");
+
+                for (size_t k = 0; k < ARRAY_SIZE(wrong); k++)
+                        found |= !strcmp(wrong[k].command, name);
+                if (!found)
+                        fail_msg("%s has no row with wrong arguments", name);
+        }
+        json_decref(all);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_wrong_arguments, start_default, stop),
+                cmocka_unit_test_setup_teardown(test_no_command_was_forgotten, start_default, stop),
+        };
+
+        return cmocka_run_group_tests(tests, make_images, remove_images);
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*   serving -> stopping (the rings drain) -> gone */
+#include "block_export.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "common/log.h"
+#include "common/size.h"
+#include "vdiskd/node.h"
+#include "vhost_user_blk/export.h"
+
+static void block_export_free(struct block_export *x)
+{
+        listener_close(&x->listener);
+        free(x->id);
+        free(x);
+}
+
+/* Sectors that the host can only write by reading their neighbours are a slow and untold trap: the operator decides. */
+static int check_block_size(const struct node *n, uint32_t size)
+{
+        uint32_t min = vol_block_size_min(n->vol);
+
+        if (size >= min)
+                return 0;
+        return err_note(-EINVAL, "%s: direct I/O on this file needs blocks of %u bytes, not %u: use block-size=%u, or "
+                        "cache=writeback", node_label(n), min, size, min);
+}
+
+static void say_serving(const struct block_export *x, int fd, bool read_only)
+{
+        struct vol *v = x->node->vol;
+        char size[32], where[160];
+
+        if (x->listener.path)
+                snprintf(where, sizeof(where), "%s", x->listener.path);
+        else
+                snprintf(where, sizeof(where), "descriptor %d", fd);
+        log_info("%s: serving %s, %s, %s, on %s", node_label(x->node), vol_image(v)->drv->name,
+                 size_format(vol_size(v), size, sizeof(size)), read_only ? "read-only" : "read-write", where);
+}
+
+static int start(struct block_export *x, const struct block_export_opts *o)
+{
+        struct node *n = x->node;
+        struct disks *d = x->disks;
+        struct export_opts eo = {
+                .name = node_label(n),
+                .serial = o->serial,
+                .num_queues = o->num_queues,
+                .block_size = o->block_size,
+                .read_only = o->read_only,
+                .threads = d->threads,
+                .nthreads = d->nthreads,
+                .start_thread = n->home,
+        };
+        int fd, r = check_block_size(n, o->block_size ?: 512);
+
+        if (r < 0)
+                return r;
+        r = listener_open(&x->listener, &o->at, d->passed);
+        if (r < 0)
+                return r;
+        fd = TAKE(x->listener.fd, -1);
+        r = export_new(d->loop, n->vol, fd, &eo, &x->export);
+        if (r == 0)
+                say_serving(x, fd, o->read_only || vol_read_only(n->vol));
+        return r;
+}
+
+int block_export_add(struct node *n, const struct block_export_opts *o, struct block_export **ret)
+{
+        struct block_export *x = calloc(1, sizeof(*x));
+        int r = -ENOMEM;
+
+        if (!x)
+                return -ENOMEM;
+        x->disks = n->disks;
+        x->node = n;
+        x->listener.fd = -1;
+        x->id = strdup(o->id);
+        if (x->id)
+                r = start(x, o);
+        if (r < 0) {
+                block_export_free(x);
+                return r;
+        }
+        n->nexports++;
+        list_add_tail(&x->disks->exports, &x->link);
+        *ret = x;
+        return 0;
+}
+
+bool block_export_in_use(const struct block_export *x)
+{
+        return x->export && export_in_use(x->export);
+}
+
+static void on_stopped(void *opaque)
+{
+        struct block_export *x = opaque;
+        struct disks *d = x->disks;
+        struct node *n = x->node;
+
+        list_del(&x->link);
+        n->nexports--;
+        if (d->export_gone)
+                d->export_gone(d->opaque, x->id);
+        block_export_free(x);
+        disks_export_gone(d, n);
+}
+
+void block_export_stop(struct block_export *x)
+{
+        listener_close(&x->listener); /* its file: nobody new comes */
+        export_stop(TAKE(x->export, NULL), on_stopped, x);
+}

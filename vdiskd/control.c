@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "control.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vdiskd/control_commands.h"
+
+static void cmd_quit(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct control *c = opaque;
+
+        (void)args;
+        qmp_return(call, NULL);
+        c->quit(c->opaque);
+}
+
+static void cmd_query_version(struct qmp_call *call, json_t *args, void *opaque)
+{
+        (void)args;
+        (void)opaque;
+        qmp_return(call, qmp_version());
+}
+
+static const struct qmp_arg none[] = { { NULL } };
+
+static const struct qmp_command commands[] = {
+        { "query-version", none, cmd_query_version },
+        { "quit", none, cmd_quit },
+        { "blockdev-add", NULL, cmd_blockdev_add },
+        { "blockdev-del", blockdev_del_args, cmd_blockdev_del },
+        { "block-export-add", block_export_add_args, cmd_block_export_add },
+        { "block-export-del", block_export_del_args, cmd_block_export_del },
+        { "query-block-exports", none, cmd_query_exports },
+        { "query-named-block-nodes", query_nodes_args, cmd_query_nodes },
+        { "query-blockstats", query_blockstats_args, cmd_query_blockstats },
+        { NULL },
+};
+
+/* --- events ------------------------------------------------------------------------------------------------------ */
+
+static void on_export_gone(void *opaque, const char *id)
+{
+        struct control *c = opaque;
+
+        qmp_event(c->server, "BLOCK_EXPORT_DELETED", json_pack("{s:s}", "id", id));
+}
+
+/* Guests are told an I/O error, as with QEMU's action "report". */
+static void on_node_failed(void *opaque, const char *node, int err, const char *what)
+{
+        struct control *c = opaque;
+        json_t *reason = json_sprintf("%s: %s", what, strerror(-err));
+
+        qmp_event(c->server, "BLOCK_IO_ERROR",
+                  json_pack("{s:s,s:s,s:s,s:s,s:b,s:o}", "device", "", "node-name", node, "operation", "write", "action",
+                            "report", "nospace", err == -ENOSPC, "reason", reason));
+}
+
+/* --- life -------------------------------------------------------------------------------------------------------- */
+
+int control_new(struct loop *l, int listen_fd, struct disks *d, void (*quit)(void *opaque), void *opaque,
+                struct control **ret)
+{
+        struct control *c = calloc(1, sizeof(*c));
+        int r;
+
+        if (!c) {
+                close(listen_fd);
+                return -ENOMEM;
+        }
+        c->disks = d;
+        c->quit = quit;
+        c->opaque = opaque;
+        r = qmp_new(l, listen_fd, commands, c, &c->server);
+        if (r < 0) {
+                free(c);
+                return r;
+        }
+        d->export_gone = on_export_gone;
+        d->node_failed = on_node_failed;
+        d->opaque = c;
+        *ret = c;
+        return 0;
+}
+
+void control_free(struct control *c)
+{
+        if (!c)
+                return;
+        c->disks->export_gone = NULL;
+        c->disks->node_failed = NULL;
+        qmp_free(c->server);
+        free(c);
+}

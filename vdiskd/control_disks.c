@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * blockdev-add and -del, block-export-add and -del. Opening an image waits for the host's disk on the control thread;
+ * guests' requests go on meanwhile. Closing does not wait: the answer comes when the image is closed.
+ */
+#include "vdiskd/control_commands.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/err.h"
+#include "vdiskd/block_export.h"
+#include "vdiskd/id.h"
+#include "vdiskd/node.h"
+
+#define MAX_QUEUES 256 /* what export.h serves */
+
+static const char *text_of(json_t *args, const char *name)
+{
+        return json_string_value(json_object_get(args, name));
+}
+
+static bool flag_of(json_t *args, const char *name, bool otherwise)
+{
+        json_t *v = json_object_get(args, name);
+
+        return v ? json_is_true(v) : otherwise;
+}
+
+static json_int_t number_of(json_t *args, const char *name, json_int_t otherwise)
+{
+        json_t *v = json_object_get(args, name);
+
+        return v ? json_integer_value(v) : otherwise;
+}
+
+static void fail(struct qmp_call *call, int r)
+{
+        qmp_fail(call, NULL, "%s", err_text(r));
+}
+
+/* --- blockdev-add ------------------------------------------------------------------------------------------------ */
+
+static const char *const image_drivers[] = { "raw", "qcow2", NULL };
+static const char *const null_drivers[] = { "null-co", NULL };
+static const char *const file_drivers[] = { "file", "host_device", NULL }; /* what is at the path decides */
+static const char *const discards[] = { "unmap", NULL };                   /* discards always give space back */
+
+static const struct qmp_arg cache_args[] = { { "direct", QMP_BOOL, .optional = true }, { NULL } };
+static const struct qmp_arg file_args[] = {
+        { "driver", QMP_STR, .values = file_drivers },
+        { "filename", QMP_STR },
+        { "cache", QMP_OBJECT, .optional = true, .members = cache_args },
+        { "discard", QMP_STR, .optional = true, .values = discards },
+        { NULL },
+};
+static const struct qmp_arg image_args[] = {
+        { "driver", QMP_STR, .values = image_drivers },
+        { "node-name", QMP_STR, .optional = true }, /* the error has its own words */
+        { "read-only", QMP_BOOL, .optional = true },
+        { "cache", QMP_OBJECT, .optional = true, .members = cache_args },
+        { "discard", QMP_STR, .optional = true, .values = discards },
+        { "file", QMP_OBJECT, .members = file_args },
+        { NULL },
+};
+static const struct qmp_arg null_args[] = {
+        { "driver", QMP_STR, .values = null_drivers },
+        { "node-name", QMP_STR, .optional = true },
+        { "read-only", QMP_BOOL, .optional = true },
+        { "size", QMP_INT, .optional = true, .min = 512, .max = INT64_MAX },
+        { NULL },
+};
+
+static int check_add_args(json_t *args)
+{
+        const char *driver = text_of(args, "driver");
+
+        return qmp_args_check(driver && !strcmp(driver, null_drivers[0]) ? null_args : image_args, args);
+}
+
+static int check_new_name(struct disks *d, const char *name)
+{
+        if (d->stopping)
+                return err_note(-EBUSY, "The daemon is stopping");
+        if (!name)
+                return err_note(-EINVAL, "'node-name' must be specified for the root node");
+        if (!id_is_valid(name))
+                return err_note(-EINVAL, "Invalid node-name: '%s'", name);
+        if (strlen(name) > ID_BYTES)
+                return err_note(-EINVAL, "Node name too long");
+        if (disks_name_taken(d, name))
+                return err_note(-EEXIST, "Duplicate nodes with node-name='%s'", name);
+        return 0;
+}
+
+/* The file's word wins, as in QEMU, where it takes over what it does not say. */
+static bool wants_direct(json_t *args)
+{
+        json_t *file = json_object_get(args, "file");
+
+        return flag_of(json_object_get(file, "cache"), "direct", flag_of(json_object_get(args, "cache"), "direct", false));
+}
+
+static int add_node(struct disks *d, json_t *args)
+{
+        bool null = !strcmp(text_of(args, "driver"), null_drivers[0]);
+        struct node_opts o = {
+                .name = text_of(args, "node-name"),
+                .path = text_of(json_object_get(args, "file"), "filename"),
+                .format = null ? "null" : text_of(args, "driver"),
+                .read_only = flag_of(args, "read-only", false),
+                .writeback = !wants_direct(args),
+                .null_size = null ? (uint64_t)number_of(args, "size", 1 << 30) : 0, /* QEMU's default */
+        };
+        struct node *n;
+        int r = check_new_name(d, o.name);
+
+        if (r < 0)
+                return r;
+        if (o.null_size % 512)
+                return err_note(-EINVAL, "Parameter 'size' expects a multiple of 512");
+        return node_open(d, &o, &n);
+}
+
+void cmd_blockdev_add(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct control *c = opaque;
+        int r = check_add_args(args);
+
+        if (r == 0)
+                r = add_node(c->disks, args);
+        if (r < 0)
+                fail(call, r);
+        else
+                qmp_return(call, NULL);
+}
+
+/* --- blockdev-del ------------------------------------------------------------------------------------------------ */
+
+const struct qmp_arg blockdev_del_args[] = { { "node-name", QMP_STR }, { NULL } };
+
+static void on_deleted(void *opaque, int res)
+{
+        struct qmp_call *call = opaque;
+
+        if (res < 0)
+                qmp_fail(call, NULL, "The node is gone, but not all of its data could be made durable: %s", strerror(-res));
+        else
+                qmp_return(call, NULL);
+}
+
+void cmd_blockdev_del(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct control *c = opaque;
+        const char *name = text_of(args, "node-name");
+        struct node *n = disks_find_node(c->disks, name);
+
+        if (!n)
+                qmp_fail(call, NULL, "Failed to find node with node-name='%s'", name);
+        else if (n->nexports)
+                qmp_fail(call, NULL, "Node %s is in use", name);
+        else
+                node_close(n, on_deleted, call);
+}
+
+/* --- exports ----------------------------------------------------------------------------------------------------- */
+
+static const char *const export_types[] = { "vhost-user-blk", NULL };
+static const char *const addr_types[] = { "unix", NULL };
+static const struct qmp_arg addr_args[] = {
+        { "type", QMP_STR, .values = addr_types },
+        { "path", QMP_STR },
+        { NULL },
+};
+const struct qmp_arg block_export_add_args[] = {
+        { "type", QMP_STR, .values = export_types },
+        { "id", QMP_STR },
+        { "node-name", QMP_STR },
+        { "addr", QMP_OBJECT, .members = addr_args },
+        { "writable", QMP_BOOL, .optional = true },
+        { "num-queues", QMP_INT, .optional = true, .min = 1, .max = MAX_QUEUES },
+        { "logical-block-size", QMP_INT, .optional = true, .min = 512, .max = 4096 },
+        { "serial", QMP_STR, .optional = true }, /* not in QEMU */
+        { NULL },
+};
+
+static int add_export(struct disks *d, json_t *args)
+{
+        bool writable = flag_of(args, "writable", false);
+        const char *name = text_of(args, "node-name");
+        struct block_export_opts o = {
+                .id = text_of(args, "id"),
+                .at = { .path = text_of(json_object_get(args, "addr"), "path"), .fd = -1 },
+                .read_only = !writable,
+                .serial = text_of(args, "serial"),
+                .num_queues = (unsigned)number_of(args, "num-queues", 1),
+                .block_size = (uint32_t)number_of(args, "logical-block-size", 512),
+        };
+        struct node *n = disks_find_node(d, name);
+        struct block_export *x;
+
+        if (d->stopping)
+                return err_note(-EBUSY, "The daemon is stopping");
+        if (!id_is_valid(o.id) || strlen(o.id) > ID_BYTES)
+                return err_note(-EINVAL, "Invalid block export id");
+        if (disks_find_export(d, o.id))
+                return err_note(-EEXIST, "Block export id '%s' is already in use", o.id);
+        if (!n)
+                return err_note(-ENOENT, "Cannot find device='' nor node-name='%s'", name);
+        if (writable && vol_read_only(n->vol))
+                return err_note(-EROFS, "Cannot export read-only node as writable");
+        return block_export_add(n, &o, &x);
+}
+
+void cmd_block_export_add(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct control *c = opaque;
+        int r = add_export(c->disks, args);
+
+        if (r < 0)
+                fail(call, r);
+        else
+                qmp_return(call, NULL);
+}
+
+static const char *const del_modes[] = { "safe", "hard", NULL };
+const struct qmp_arg block_export_del_args[] = {
+        { "id", QMP_STR },
+        { "mode", QMP_STR, .optional = true, .values = del_modes },
+        { NULL },
+};
+
+/* Answers at once; the event BLOCK_EXPORT_DELETED says when it is done. */
+void cmd_block_export_del(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct control *c = opaque;
+        const char *id = text_of(args, "id"), *mode = text_of(args, "mode");
+        struct block_export *x = disks_find_export(c->disks, id);
+
+        if (!x)
+                return qmp_fail(call, NULL, "Export '%s' is not found", id);
+        if (!x->export)
+                return qmp_fail(call, NULL, "Export '%s' is already shutting down", id);
+        if ((!mode || strcmp(mode, "hard")) && block_export_in_use(x))
+                return qmp_fail(call, NULL, "export '%s' still in use; mode 'hard' disconnects its front end", id);
+        block_export_stop(x);
+        qmp_return(call, NULL);
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Invariants: a node outlives its exports (nexports counts them, stopping ones too); when all are to stop, whoever goes
+ * last gives the sign for the next: the last export closes its node, the last node ends it all.
+ */
+#include "disks.h"
+
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/err.h"
+#include "vdiskd/block_export.h"
+#include "vdiskd/node.h"
+
+#define LOCK_PATIENCE_NS (2 * NS_PER_SEC)
+
+void disks_init(struct disks *d)
+{
+        list_init(&d->nodes);
+        list_init(&d->exports);
+}
+
+/* --- finding ---------------------------------------------------------------------------------------------------- */
+
+static struct node *find(const struct disks *d, const char *name)
+{
+        list_for_each(l, &d->nodes)
+                if (!strcmp(list_entry(l, struct node, link)->name, name))
+                        return list_entry(l, struct node, link);
+        return NULL;
+}
+
+struct node *disks_find_node(struct disks *d, const char *name)
+{
+        struct node *n = find(d, name);
+
+        return n && !n->closing ? n : NULL;
+}
+
+bool disks_name_taken(const struct disks *d, const char *name)
+{
+        return find(d, name) != NULL;
+}
+
+struct block_export *disks_find_export(struct disks *d, const char *id)
+{
+        list_for_each(l, &d->exports)
+                if (!strcmp(list_entry(l, struct block_export, link)->id, id))
+                        return list_entry(l, struct block_export, link);
+        return NULL;
+}
+
+size_t disks_open(const struct disks *d)
+{
+        size_t n = 0;
+
+        list_for_each(l, &d->nodes)
+                n++;
+        return n;
+}
+
+/* --- the command line ------------------------------------------------------------------------------------------- */
+
+static int open_disk(struct disks *d, const struct disk_opts *o)
+{
+        struct node_opts no = {
+                .name = o->id,
+                .path = o->path,
+                .format = o->format,
+                .read_only = o->read_only,
+                .writeback = o->writeback,
+                .block_size = o->block_size,
+                .null_size = o->size,
+                .patience_ns = LOCK_PATIENCE_NS,
+        };
+        struct node *n;
+
+        return node_open(d, &no, &n);
+}
+
+static int serve_disk(struct disks *d, const struct disk_opts *o)
+{
+        struct block_export_opts xo = {
+                .id = o->id,
+                .at = { .path = o->socket, .fd = o->fd, .fdname = o->fdname },
+                .serial = o->serial,
+                .num_queues = o->num_queues,
+                .block_size = o->block_size,
+        };
+        struct node *n = disks_find_node(d, o->id);
+        struct block_export *x;
+        int r = block_export_add(n, &xo, &x);
+
+        return r < 0 ? err_prefix(r, "%s: ", node_label(n)) : 0;
+}
+
+int disks_add_all(struct disks *d, const struct disk_opts *opts, size_t n)
+{
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < n; i++)
+                r = open_disk(d, &opts[i]);
+        for (size_t i = 0; r == 0 && i < n; i++)
+                r = serve_disk(d, &opts[i]);
+        return r;
+}
+
+/* --- stopping --------------------------------------------------------------------------------------------------- */
+
+void disks_node_gone(struct disks *d, int res)
+{
+        if (d->res == 0)
+                d->res = res;
+        if (d->stopping && list_empty(&d->nodes))
+                d->stopped(d->stopped_opaque, d->res);
+}
+
+void disks_export_gone(struct disks *d, struct node *n)
+{
+        if (d->stopping && !n->nexports)
+                node_close(n, NULL, NULL);
+}
+
+bool disks_stop(struct disks *d, void (*stopped)(void *opaque, int res), void *opaque)
+{
+        d->stopping = true;
+        d->stopped = stopped;
+        d->stopped_opaque = opaque;
+        d->res = 0;
+        list_for_each_safe(l, &d->exports) {
+                struct block_export *x = list_entry(l, struct block_export, link);
+
+                if (x->export)
+                        block_export_stop(x);
+        }
+        list_for_each_safe(l, &d->nodes) {
+                struct node *n = list_entry(l, struct node, link);
+
+                if (!n->nexports && !n->closing)
+                        node_close(n, NULL, NULL);
+        }
+        return !list_empty(&d->nodes);
+}

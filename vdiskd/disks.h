@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * disks.h - all disks of the daemon: nodes (open images) and the exports that offer them. The command line and the
+ * control socket put them here. Control thread only.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "blkq/qthread.h"
+#include "common/list.h"
+#include "common/loop.h"
+#include "vdiskd/options.h"
+#include "vdiskd/socket.h"
+
+struct node;
+struct block_export;
+
+struct disks {
+        /* Filled by the caller, kept while there are disks: */
+        struct loop *loop;
+        struct qthread **threads;
+        unsigned nthreads;
+        size_t cache_bytes; /* table cache of each image; 0: the default */
+        const char *state_dir; /* see vol.h; NULL: none */
+        struct passed_sockets *passed;
+        /* Told what happens by itself; each may be NULL. */
+        void (*export_gone)(void *opaque, const char *id);
+        void (*node_failed)(void *opaque, const char *node, int err, const char *what);
+        void *opaque;
+
+        struct list nodes, exports;
+        bool stopping;
+        void (*stopped)(void *opaque, int res);
+        void *stopped_opaque;
+        int res; /* stopping: the first error */
+};
+
+void disks_init(struct disks *d);
+
+/* The disks of the command line. All images are opened before the first socket is made. 0 or -errno with a sentence. */
+int disks_add_all(struct disks *d, const struct disk_opts *opts, size_t n);
+
+/* NULL: there is none, or it is closing. */
+struct node *disks_find_node(struct disks *d, const char *name);
+bool disks_name_taken(const struct disks *d, const char *name); /* also by a node that is closing */
+struct block_export *disks_find_export(struct disks *d, const char *id); /* also one that is stopping */
+
+/**
+ * disks_stop - stop all exports, make everything durable and close all images.
+ * Returns whether there is anything to wait for; if so @stopped is called once from the loop, with the first error.
+ */
+bool disks_stop(struct disks *d, void (*stopped)(void *opaque, int res), void *opaque);
+size_t disks_open(const struct disks *d); /* how many images are */
+
+/* From node.c and block_export.c: it is off its list. */
+void disks_node_gone(struct disks *d, int res);
+void disks_export_gone(struct disks *d, struct node *n);

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ *   open -> closing (the image settles, on its home thread) -> gone
+ *
+ * A node that is closing keeps its name until it is gone, but nobody finds it any more.
+ */
+#include "node.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/err.h"
+#include "common/log.h"
+
+#define LOCK_PAUSE_US 10000
+
+const char *node_label(const struct node *n)
+{
+        return n->path ?: "null";
+}
+
+static void node_free(struct node *n)
+{
+        free(n->name);
+        free(n->path);
+        free(n);
+}
+
+/*
+ * A daemon that was killed leaves its rings to the kernel, which closes them, and with them the image's lock, a moment
+ * after the process is gone. Whoever starts it again at once must not fail for that.
+ */
+static int open_volume(const char *path, const struct vol_opts *vo, uint64_t patience_ns, struct qthread *home,
+                       struct vol **ret)
+{
+        uint64_t deadline = clock_ns() + patience_ns;
+
+        for (;;) {
+                int r = vol_open(path, vo, home, ret);
+
+                if (r != -EBUSY || clock_ns() >= deadline)
+                        return r;
+                err_clear();
+                usleep(LOCK_PAUSE_US);
+        }
+}
+
+static void on_failed(struct loop_task *task)
+{
+        struct node *n = container_of(task, struct node, failed);
+
+        if (n->disks->node_failed)
+                n->disks->node_failed(n->disks->opaque, n->name, n->fail_err, n->fail_what);
+}
+
+/* Home thread, at most once; its task arrives before the one of the close, and so before @n is freed. */
+static void on_vol_failed(void *opaque, int err, const char *what)
+{
+        struct node *n = opaque;
+
+        n->fail_err = err;
+        n->fail_what = what;
+        n->failed.run = on_failed;
+        loop_post(n->disks->loop, &n->failed);
+}
+
+/* The thread that is home to the fewest. */
+static unsigned choose_home(const struct disks *d)
+{
+        unsigned best = 0, least = ~0u;
+
+        for (unsigned t = 0; t < d->nthreads; t++) {
+                unsigned nodes = 0;
+
+                list_for_each(l, &d->nodes)
+                        nodes += list_entry(l, struct node, link)->home == t;
+                if (nodes < least) {
+                        least = nodes;
+                        best = t;
+                }
+        }
+        return best;
+}
+
+int node_open(struct disks *d, const struct node_opts *o, struct node **ret)
+{
+        struct node *n = calloc(1, sizeof(*n));
+        struct vol_opts vo = {
+                .format = o->format,
+                .read_only = o->read_only,
+                .writeback = o->writeback,
+                .null_size = o->null_size,
+                .block_size = o->block_size,
+                .cache_bytes = d->cache_bytes,
+                .state_dir = d->state_dir,
+        };
+        int r = -ENOMEM;
+
+        if (!n)
+                return -ENOMEM;
+        n->disks = d;
+        n->name = strdup(o->name);
+        n->path = o->path ? strdup(o->path) : NULL;
+        n->writeback = o->writeback;
+        n->home = choose_home(d);
+        if (n->name && (n->path || !o->path))
+                r = open_volume(node_label(n), &vo, o->patience_ns, d->threads[n->home], &n->vol);
+        if (r < 0) {
+                node_free(n);
+                return r;
+        }
+        vol_on_fail(n->vol, on_vol_failed, n);
+        list_add_tail(&d->nodes, &n->link);
+        *ret = n;
+        return 0;
+}
+
+static void on_gone(struct loop_task *task)
+{
+        struct node *n = container_of(task, struct node, gone);
+        struct disks *d = n->disks;
+        int res = n->res;
+
+        if (res < 0)
+                log_err("%s: closed, but not all of it is on disk: %s", node_label(n), strerror(-res));
+        else
+                log_info("%s: closed", node_label(n));
+        list_del(&n->link);
+        if (n->closed)
+                n->closed(n->opaque, res);
+        node_free(n);
+        disks_node_gone(d, res);
+}
+
+/* Home thread. */
+static void on_vol_closed(void *opaque, int res)
+{
+        struct node *n = opaque;
+
+        n->res = res;
+        n->gone.run = on_gone;
+        loop_post(n->disks->loop, &n->gone);
+}
+
+void node_close(struct node *n, void (*closed)(void *opaque, int res), void *opaque)
+{
+        n->closing = true;
+        n->closed = closed;
+        n->opaque = opaque;
+        vol_close(TAKE(n->vol, NULL), on_vol_closed, n);
+}

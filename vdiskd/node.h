@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* node.h - a node: an open image with a name, as QEMU's block layer calls it. Control thread only. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "blkq/vol.h"
+#include "common/list.h"
+#include "common/loop.h"
+#include "vdiskd/disks.h"
+
+struct node_opts {
+        const char *name;     /* unique among the nodes (the caller looked), id.h */
+        const char *path;     /* NULL for format=null */
+        const char *format;   /* NULL: find out, but never take it for raw */
+        bool read_only, writeback;
+        uint32_t block_size;  /* smallest request that will come; 0: 512 */
+        uint64_t null_size;   /* format=null only, bytes */
+        uint64_t patience_ns; /* how long to wait, on this thread, for a lock that a killed daemon's kernel half holds */
+};
+
+/* Others read it; node.c and block_export.c change it. */
+struct node {
+        struct disks *disks;
+        struct list link;   /* disks->nodes */
+        char *name, *path;  /* path NULL: null */
+        struct vol *vol;    /* NULL when closing */
+        unsigned home;      /* index of the thread that changes its tables */
+        bool writeback;
+        unsigned nexports;  /* that are not gone yet */
+        bool closing;
+
+        void (*closed)(void *opaque, int res); /* may be NULL */
+        void *opaque;
+        struct loop_task gone, failed; /* home -> control */
+        int res, fail_err;
+        const char *fail_what;
+};
+
+const char *node_label(const struct node *n); /* for log lines: the image's path, or "null" */
+
+/* Open the image, take its lock, enter the node in @d. Returns 0 or -errno with a sentence, and nothing is left then. */
+int node_open(struct disks *d, const struct node_opts *o, struct node **ret);
+
+/*
+ * No exports: make everything durable, close the image, free the node. @closed is called once from the loop, when the
+ * node is off all lists; @res is 0 or the error that kept data from becoming durable.
+ */
+void node_close(struct node *n, void (*closed)(void *opaque, int res), void *opaque);
