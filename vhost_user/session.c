@@ -86,10 +86,12 @@ static int get_queue_num(struct session *s, struct wire_msg *m)
         return session_answer_u64(s, s->dev->num_queues);
 }
 
+/*
+ * We have nothing to say unasked, so the fd is not kept (the wire closes it). Who keeps it must know that a front end can
+ * send its own end of this very socket: a session that holds that would never see the front end go away.
+ */
 static int set_backend_req_fd(struct session *s, struct wire_msg *m)
 {
-        closep(&s->backend_fd);
-        s->backend_fd = wire_take_fd(m, 0);
         return 0;
 }
 
@@ -314,7 +316,6 @@ static void on_end(struct loop_task *t)
                 ring_finish(&s->ring[i]);
         mem_table_put(s->mem);
         inflight_map_free(s->inflight);
-        closep(&s->backend_fd);
         free(s);
         ended(opaque);
 }
@@ -382,7 +383,6 @@ int session_new(struct loop *l, struct vu_device *dev, int fd, void (*ended)(voi
         }
         s->loop = l;
         s->dev = dev;
-        s->backend_fd = -1;
         s->ended = ended;
         s->opaque = opaque;
         s->end_task.run = on_end;

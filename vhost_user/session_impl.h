@@ -18,7 +18,6 @@ struct session {
         uint8_t status; /* of the virtio device, as the guest wrote it (virtio 1.2, 2.1); we only keep it */
         struct mem_table *mem;
         struct inflight_map *inflight; /* not changed while a ring runs; NULL: no record is kept */
-        int backend_fd; /* our way to say something unasked; -1: none */
         unsigned pending;
 
         /* The message in hand: */

@@ -24,6 +24,9 @@ static int unpack_deflate(const void *packed, size_t packed_len, void *out, size
         return (r == Z_STREAM_END || r == Z_BUF_ERROR) && z.avail_out == 0 ? 0 : -EIO;
 }
 
+/* RFC 8878, 3.1.1.1.2: what every decoder should know, 8 MiB. A frame may ask for 128 MiB, for each of our workers. */
+#define ZSTD_WINDOW_LOG_MAX 23
+
 static int unpack_zstd(const void *packed, size_t packed_len, void *out, size_t out_len)
 {
         ZSTD_inBuffer in = { packed, packed_len, 0 };
@@ -33,6 +36,7 @@ static int unpack_zstd(const void *packed, size_t packed_len, void *out, size_t 
 
         if (!d)
                 return -ENOMEM;
+        ZSTD_DCtx_setParameter(d, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG_MAX);
         while (to.pos < to.size) { /* the rest of the last sector is not part of the frame, so one-shot would refuse it */
                 size_t in_was = in.pos, out_was = to.pos;
 

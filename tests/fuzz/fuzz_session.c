@@ -79,7 +79,7 @@ static uint32_t usual(uint32_t request, uint8_t *to)
 /* How many fds and which: 2 bits each. */
 static unsigned pick_fds(uint8_t how, int *fds)
 {
-        const int choice[] = { memfd, kick, call, peer };
+        const int choice[] = { memfd, kick, call, STDERR_FILENO };
         unsigned n = how % 8 == 7 ? FDS_MAX : how % 8;
 
         for (unsigned i = 0; i < n; i++)

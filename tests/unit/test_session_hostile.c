@@ -84,6 +84,14 @@ static void test_get_vring_base_of_nothing(void **state)
         disconnect();
 }
 
+/* Who holds the other end of its own socket never hears that the front end is gone. disconnect() sees the end. */
+static void test_its_own_end_as_an_fd(void **state)
+{
+        running_session();
+        assert_int_equal(say_u64(VU_SET_BACKEND_REQ_FD, 0, peer), 0);
+        disconnect();
+}
+
 static void test_start_fails(void **state)
 {
         connect_session();
@@ -240,6 +248,7 @@ int main(void)
                 TEST(test_broken_queue),
                 TEST(test_refusals),
                 TEST(test_get_vring_base_of_nothing),
+                TEST(test_its_own_end_as_an_fd),
                 TEST(test_start_fails),
                 TEST(test_packed_rings_are_refused),
                 TEST(test_all_sizes),
