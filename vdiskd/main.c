@@ -3,6 +3,7 @@
 
 #include "common/err.h"
 #include "common/fault.h"
+#include "common/std_fds.h"
 #include "config.h"
 #include "vdiskd/run.h"
 
@@ -31,7 +32,9 @@ int main(int argc, char **argv)
         int status, r;
 
         log_init("vdiskd", LOG_LVL_INFO);
-        r = fault_arm_from_env();
+        r = std_fds_fill();
+        if (r == 0)
+                r = fault_arm_from_env();
         if (r == 0)
                 r = options_parse(&o, argc, argv);
         else

@@ -224,7 +224,7 @@ truncate -s 20G huge.raw
 "$img" convert -f raw -O raw -S 0 huge.raw new 2>v.err & # takes long: stop it
 busy=$!
 for ((i = 0; i < 500; i++)); do [ -s new ] && break; sleep 0.02; done
-sleep 0.2; kill -INT $busy; kill -TERM $busy; wait $busy
+sleep 0.2; kill -INT $busy; kill -TERM $busy; kill -HUP $busy; wait $busy
 [ $? = 1 ] && grep -q interrupted v.err && [ ! -e new ] && ok || { bad "convert, interrupted"; cat v.err; ls -l new; }
 rm -f huge.raw
 
@@ -338,6 +338,44 @@ echo "== formats that are guessed"
 "$img" resize -q e.raw 2M 2>v.err; grep -q "^vdisk-img: warning: no format was given for 'e.raw'.*-f raw" v.err && ok || bad "guessed raw"
 refuses 1 "only followed when you say the format" map sub/top.qcow2
 works info sub/top.qcow2
+
+while read -r at bytes format; do
+        truncate -s 1M foreign; printf "$bytes" | dd of=foreign bs=1 seek="$at" conv=notrunc status=none
+        refuses 1 "'foreign' looks like $format" info foreign
+        refuses 1 "'foreign' looks like $format" convert foreign foreign.raw
+        works info -f raw foreign
+        rm foreign
+done <<'X'
+0 KDMV vmdk
+64 \177\020\332\276 vdi
+0 vhdxfile vhdx
+0 conectix vpc
+0 QED\0 qed
+0 LUKS\272\276 luks
+X
+
+echo "== nothing is lost by a wrong name"
+for own in own.qcow2 ./own.qcow2 own.link; do
+        qemu-img create -q -f qcow2 own.qcow2 1M; ln -sf own.qcow2 own.link
+        refuses 1 "'own.qcow2' is part of the backing chain" create -q -f qcow2 -b $own -F qcow2 own.qcow2
+        refuses 1 "'own.qcow2' cannot be its own backing file" create -q -u -f qcow2 -b $own -F qcow2 own.qcow2 1M
+        refuses 1 "'own.qcow2' is part of the backing chain" convert -f raw -O qcow2 -B $own -F qcow2 e.raw own.qcow2
+        clean own.qcow2
+done
+echo precious >keep
+qemu-img create -q -f raw big.raw 1M
+refuses 1 "'nope'" convert -f raw -O qcow2 -B nope -F raw big.raw keep
+refuses 1 "got two sizes" create -q -f qcow2 -o size=5M keep 1M
+VDISKD_FAULT=engine.write=1:ENOSPC "$img" convert -f raw -O qcow2 -S 0 big.raw new 2>v.err; grep -q "'new': cannot write at offset" v.err && [ ! -e new ] && ok || { bad "which file is full"; cat v.err; }
+[ "$(cat keep)" = precious ] && ok || bad "the target of a convert that could not begin"
+
+echo "== standard streams"
+for c in "info own.qcow2" "map own.qcow2" "check own.qcow2" "info --output=json own.qcow2"; do
+        "$img" $c >/dev/full 2>v.err; [ $? = 1 ] && grep -q "cannot write to standard output: No space left" v.err && ok || bad "$c >/dev/full"
+done
+"$img" info own.qcow2 | true; [ "${PIPESTATUS[0]}" = 0 ] && ok || bad "a reader that does not read"
+# The streams are closed: what is printed must not land in the file that got the number
+"$img" convert -p -f raw -O raw big.raw closed.raw <&- >&- 2>&-; [ $? = 0 ] && cmp -s big.raw closed.raw && ok || bad "closed streams"
 
 echo "== images that contradict themselves"
 head -c 100 e.qcow2 >short.qcow2

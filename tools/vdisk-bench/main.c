@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "common/err.h"
+#include "common/std_fds.h"
 #include "report.h"
 #include "run.h"
 #include "workload.h"
@@ -26,8 +27,10 @@ int main(int argc, char **argv)
         static struct results res; /* histograms are too large for a stack */
         struct options o;
         uint64_t errors = 0;
-        int r = options_parse(argc, argv, &o);
+        int r = std_fds_fill();
 
+        if (r == 0)
+                r = options_parse(argc, argv, &o);
         if (r != 0)
                 return r < 0 ? complain(r) : 0;
         sigaction(SIGINT, &(struct sigaction){ .sa_handler = on_interrupt, .sa_flags = SA_RESETHAND }, NULL);

@@ -44,19 +44,22 @@ static void job_finish(struct job *j)
         free(j->map);
 }
 
-static int refuse_same_file(const struct job *j, const struct fmt_image *source)
+/* The backing file is opened before the target is made: a wrong one must not cost what is at @to now. */
+static int look_at_backing(const struct job *j, const struct fmt_driver *drv)
 {
-        dev_t dev;
-        ino_t ino;
+        AUTO(tool_closep) struct fmt_image *img = NULL;
+        AUTO(freep) char *path = NULL;
+        int r;
 
-        if (access(j->to, F_OK) < 0 || file_identify(j->to, &dev, &ino) < 0) {
-                err_clear(); /* it is not there, or will not be opened either */
-                return 0;
-        }
-        for (; source; source = source->backing)
-                if (source->file->dev == dev && source->file->ino == ino)
-                        return err_note(-EINVAL, "'%s' is part of the source: it would be overwritten", j->to);
-        return 0;
+        if (!(drv->caps & FMT_HAS_BACKING))
+                return err_note(-EINVAL, "%s images cannot have a backing file", drv->name);
+        if (!j->backing_format || !tool_driver(j->backing_format))
+                return err_note(-EINVAL, "the backing file '%s' needs its format: -F raw, -F qcow2", j->backing);
+        r = chain_backing_path(j->to, j->backing, &path);
+        if (r == 0)
+                r = chain_open(path, &(struct fmt_open_opts){ .format = j->backing_format, .flags = FMT_RDONLY | FMT_GUESS |
+                                                              j->flags }, &img);
+        return r < 0 ? r : tool_refuse_part_of(j->to, img, "backing chain");
 }
 
 /* Before anything is made. */
@@ -82,10 +85,9 @@ static int create_target(const struct job *j, const struct fmt_driver *drv)
         };
         int r;
 
-        if (j->backing && !(drv->caps & FMT_HAS_BACKING))
-                return err_note(-EINVAL, "%s images cannot have a backing file", drv->name);
-        if (j->backing && (!j->backing_format || !tool_driver(j->backing_format)))
-                return err_note(-EINVAL, "the backing file '%s' needs its format: -F raw, -F qcow2", j->backing);
+        r = j->backing ? look_at_backing(j, drv) : 0;
+        if (r < 0)
+                return r;
         r = fmt_create_path(j->to, drv, &req);
         return r < 0 ? err_note(r, "'%s': cannot create: %s", j->to, strerror(-r)) : 0;
 }
@@ -158,7 +160,7 @@ static int open_sources(struct job *j)
         for (int i = 0; r == 0 && i < j->nfrom; i++) {
                 r = tool_open_snapshot(j->from[i], j->from_format, FMT_RDONLY | j->flags, &j->snapshot, &j->map[i]);
                 if (r == 0)
-                        r = refuse_same_file(j, j->map[i]);
+                        r = tool_refuse_part_of(j->to, j->map[i], "source");
                 if (r == 0 && tool_disk_size(j->map[i]) > INT64_MAX - j->size)
                         r = err_note(-EFBIG, "'%s': the disks together are larger than 8 EiB", j->from[i]);
                 if (r == 0)

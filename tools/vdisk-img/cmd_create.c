@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/cleanup.h"
 #include "common/err.h"
@@ -28,16 +29,32 @@ static void job_finish(struct job *j)
         free(j->backing_format);
 }
 
-/* -o knows size, backing_file and backing_fmt too; the options of their own win. */
-static void take_common(struct job *j)
+/* -o knows size, backing_file and backing_fmt too; -b and -F win. Which of two sizes is meant, nobody can know. */
+static int take_common(struct job *j)
 {
         char *size = option_list_take(&j->opts, "size");
         char *file = option_list_take(&j->opts, "backing_file");
         char *format = option_list_take(&j->opts, "backing_fmt");
 
-        j->size = j->size ? (free(size), j->size) : size;
         j->backing = j->backing ? (free(file), j->backing) : file;
         j->backing_format = j->backing_format ? (free(format), j->backing_format) : format;
+        if (j->size && size) {
+                free(size);
+                return err_note(-EINVAL, "'%s' got two sizes, %s and one in -o: give one", j->path, j->size);
+        }
+        j->size = j->size ?: size;
+        return 0;
+}
+
+/* With -u the backing file need not be there; if it is, it is not the file that is about to be made. */
+static int refuse_own_backing(const struct job *j, const char *backing)
+{
+        struct stat made, behind;
+
+        if (stat(j->path, &made) < 0 || stat(backing, &behind) < 0 || made.st_dev != behind.st_dev ||
+            made.st_ino != behind.st_ino)
+                return 0;
+        return err_note(-EINVAL, "'%s' cannot be its own backing file", j->path);
 }
 
 /* The backing file must be there and be what it is said to be; without a size of its own the image gets its size. */
@@ -55,8 +72,10 @@ static int look_at_backing(const struct job *j, uint64_t *size)
                 return -EINVAL;
         r = chain_backing_path(j->path, j->backing, &path);
         if (r < 0 || j->unchecked)
-                return r;
+                return r < 0 ? r : refuse_own_backing(j, path);
         r = chain_open(path, &(struct fmt_open_opts){ .format = j->backing_format, .flags = FMT_RDONLY | FMT_GUESS }, &img);
+        if (r == 0)
+                r = tool_refuse_part_of(j->path, img, "backing chain");
         if (r < 0)
                 return r;
         if (!j->size)
@@ -81,9 +100,10 @@ static int create(struct job *j)
 {
         struct fmt_create req = { 0 };
         uint64_t size = 0;
-        int r = 0;
+        int r = take_common(j);
 
-        take_common(j);
+        if (r < 0)
+                return r;
         if (!j->backing && j->backing_format)
                 return err_note(-EINVAL, "-F names the format of a backing file, and there is none (-b)");
         if (!j->size && (!j->backing || j->unchecked))

@@ -35,6 +35,8 @@ static int look(const char *path, const char *format, unsigned flags, struct fac
         const struct fmt_driver *drv;
         int r = chain_open(path, &opts, &f->img);
 
+        if (r == 0 && !format)
+                r = tool_refuse_foreign(f->img);
         if (r < 0)
                 return r;
         drv = f->img->drv;

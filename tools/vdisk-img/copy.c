@@ -72,10 +72,11 @@ static void on_back(struct blk_req *req, int res)
         j->c->wake = true;
 }
 
-static void fail(struct copy *c, int r, const char *what, uint64_t off)
+static void fail(struct copy *c, int r, const char *path, const char *what, uint64_t off)
 {
         if (c->err == 0)
-                c->err = err_note(r, "cannot %s at offset %llu: %s", what, (unsigned long long)off, strerror(-r));
+                c->err = err_note(r, "'%s': cannot %s at offset %llu: %s", path, what, (unsigned long long)off,
+                                  strerror(-r));
 }
 
 /* --- dealing out pieces ---------------------------------------------------------------------------------------- */
@@ -122,12 +123,12 @@ static bool next_piece(struct copy *c, struct job *j)
                         err_clear();
                         ext = (struct extent){ .kind = EXT_DATA, .len = min_u64(c->map->cluster_size, c->size - c->next) };
                 } else if (r < 0) {
-                        fail(c, r, "look at the source", c->next);
+                        fail(c, r, c->map->file->path, "look at the tables", c->next);
                         return false;
                 }
                 what = judge(c, &ext);
                 if (what < 0) {
-                        fail(c, what, "compare the disks", c->next);
+                        fail(c, what, c->map->file->path, "compare the disks", c->next);
                         return false;
                 }
                 end = at + ext.len;
@@ -203,7 +204,7 @@ static uint64_t next_different(struct job *j)
                 int same = o->reads_same(j->buf + j->pos, off, n, o->opaque);
 
                 if (same < 0)
-                        fail(j->c, same, "compare the disks", off);
+                        fail(j->c, same, j->c->map->file->path, "compare the disks", off);
                 if (same <= 0)
                         return same < 0 ? 0 : n;
                 j->pos += n;
@@ -297,8 +298,10 @@ static bool step(struct job *j)
                         salvage(j, j->state == READING);
                         return true;
                 }
-                if (j->res < 0)
-                        fail(j->c, j->res, j->state == READING ? "read" : "write", j->off);
+                if (j->res < 0 && j->state == READING)
+                        fail(j->c, j->res, j->c->map->file->path, "read", j->off);
+                else if (j->res < 0)
+                        fail(j->c, j->res, vol_image(j->c->dst)->file->path, "write", j->off);
                 if (j->state == WRITING && j->pos == j->len)
                         finish(j); /* its turn went on when the last run was handed over */
                 else

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* main.c - vdisk-img: images at rest, with qemu-img's syntax. Finds the subcommand and hands over. */
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/err.h"
 #include "common/fault.h"
 #include "common/log.h"
+#include "common/std_fds.h"
 #include "config.h"
 #include "tools/vdisk-img/tool.h"
 
@@ -27,14 +31,23 @@ static void print_help(void)
         printf("\n");
 }
 
-int main(int argc, char **argv)
+/* What was printed must have arrived. A reader that has seen enough, as head(1) does, is no failure. */
+static int check_output(int code)
+{
+        bool bad = fflush(stdout) != 0;
+        struct pollfd out = { .fd = STDOUT_FILENO };
+        int r = bad ? -errno : -EIO;
+
+        if ((!bad && !ferror(stdout)) || (poll(&out, 1, 0) == 1 && out.revents & POLLERR) || code)
+                return code;
+        err_clear();
+        return tool_fail(err_note(r, "cannot write to standard output: %s", strerror(-r)), 1);
+}
+
+static int run(int argc, char **argv)
 {
         const char *word = argc > 1 ? argv[1] : "--help";
-        int r = fault_arm_from_env();
 
-        if (r < 0)
-                return tool_fail(r, 1);
-        signal(SIGPIPE, SIG_IGN);
         log_init("vdisk-img", LOG_NOTHING); /* volumes log for daemons; here each error gets its one sentence */
         if (!strcmp(word, "--version") || !strcmp(word, "-V")) {
                 printf("vdisk-img %s\n", VDISKD_VERSION);
@@ -48,4 +61,16 @@ int main(int argc, char **argv)
                 if (!strcmp((*c)->name, word))
                         return (*c)->run(argc - 1, argv + 1);
         return tool_fail(err_note(-1, "there is no command '%s'; 'vdisk-img --help' lists them", word), 1);
+}
+
+int main(int argc, char **argv)
+{
+        int r = std_fds_fill();
+
+        if (r == 0)
+                r = fault_arm_from_env();
+        if (r < 0)
+                return tool_fail(r, 1);
+        signal(SIGPIPE, SIG_IGN);
+        return check_output(run(argc, argv));
 }

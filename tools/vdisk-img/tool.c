@@ -59,6 +59,9 @@ static int guess_format(const char *path, unsigned flags, const struct fmt_drive
         if (r < 0)
                 return r;
         *ret = img->drv;
+        r = tool_refuse_foreign(img);
+        if (r < 0)
+                return r;
         if (img->backing_name && !(flags & FMT_NO_BACKING))
                 return err_note(-EINVAL, "'%s' looks like %s and names the backing file '%s', which is only followed when "
                                 "you say the format yourself: -f %s", path, img->drv->name, img->backing_name,
@@ -120,6 +123,21 @@ void tool_snapshot_finish(struct tool_snapshot *s)
         *s = (struct tool_snapshot){ 0 };
 }
 
+int tool_refuse_part_of(const char *target, const struct fmt_image *chain, const char *what)
+{
+        dev_t dev;
+        ino_t ino;
+
+        if (access(target, F_OK) < 0 || file_identify(target, &dev, &ino) < 0) {
+                err_clear(); /* it is not there, or will not be opened either */
+                return 0;
+        }
+        for (; chain; chain = chain->backing)
+                if (chain->file->dev == dev && chain->file->ino == ino)
+                        return err_note(-EINVAL, "'%s' is part of the %s: it would be overwritten", target, what);
+        return 0;
+}
+
 void tool_closep(struct fmt_image **img)
 {
         chain_close(*img);
@@ -176,6 +194,8 @@ const volatile int *tool_stop_on_signals(void)
 {
         signal(SIGINT, on_signal);
         signal(SIGTERM, on_signal);
+        if (signal(SIGHUP, on_signal) == SIG_IGN)
+                signal(SIGHUP, SIG_IGN); /* nohup(1) */
         return &stop;
 }
 

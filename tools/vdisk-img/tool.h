@@ -75,6 +75,12 @@ int tool_open_snapshot(const char *path, const char *format, unsigned flags, con
                        struct fmt_image **ret);
 void tool_closep(struct fmt_image **img); /* for AUTO() */
 
+/* -EINVAL with a sentence when @target is one of the files of @chain, which is "part of @what". */
+int tool_refuse_part_of(const char *target, const struct fmt_image *chain, const char *what);
+
+/* -ENOTSUP with a sentence when @img was guessed to be raw, and its first bytes are those of a format we do not have. */
+int tool_refuse_foreign(const struct fmt_image *img);
+
 /* A driver by name, or a sentence and NULL. */
 const struct fmt_driver *tool_driver(const char *name);
 
