@@ -124,14 +124,14 @@ static int apply(const struct wish *w, struct qcow2_header *h)
 
         if (w->version != h->version)
                 set_version(h, w->version);
-        if (w->lazy == 1 && h->version < 3)
-                return err_note(-EINVAL, "lazy_refcounts=on needs compat=v3");
         if (w->lazy >= 0)
                 h->compatible = (h->compatible & ~QCOW2_COMPAT_LAZY_REFCOUNTS) | (w->lazy ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0);
         if (w->backing_name)
                 r = set_text(&h->backing_name, w->backing_name);
         if (r == 0 && w->backing_format)
                 r = set_text(&h->backing_format, w->backing_format);
+        if (r == 0 && w->backing_format && *w->backing_format && !h->backing_name)
+                r = err_note(-EINVAL, "a backing format was named, and there is no backing file");
         if (r == 0 && !h->backing_name)
                 r = set_text(&h->backing_format, "");
         if (r == 0 && w->backing_name && h->backing_name && !h->backing_format)
@@ -152,6 +152,8 @@ int qcow2_amend(struct fmt_image *img, const struct fmt_option *opts, size_t n)
         w.version = h.version;
         for (size_t i = 0; r == 0 && i < n; i++)
                 r = parse(&w, &opts[i]);
+        if (r == 0 && w.lazy == 1 && w.version < 3)
+                r = err_note(-EINVAL, "lazy_refcounts=on needs compat=v3");
         if (r == 0 && w.version < h.version)
                 r = may_be_v2(img->file, &h);
         if (r == 0 && w.version > h.version && h.nb_snapshots) {

@@ -19,11 +19,31 @@ static int op_apply(struct fmt_image *img) { return qcow2_snapshot_apply(img, "o
 static int op_delete(struct fmt_image *img) { return qcow2_snapshot_delete(img, "one"); }
 static int op_grow(struct fmt_image *img) { return qcow2_resize(img, 3ull << 30, false); }
 static int op_shrink(struct fmt_image *img) { return qcow2_resize(img, (3u << 20) + 512, true); }
+/* Where op_amend leads to; QEMU's check opens them. */
+#define BACKING "a-backing-file-with-a-name-long-enough-to-be-torn"
+
+static int op_empty(struct fmt_image *img) { return qcow2_empty(img); }
 static int op_repair(struct fmt_image *img) { return qcow2_check(img, &(struct fmt_check){ .fix_all = true }); }
+
+/* To a backing file, to another, and to none. */
+static int op_amend(struct fmt_image *img)
+{
+        static const struct fmt_option steps[][2] = {
+                { { "backing_file", BACKING "1" }, { "backing_fmt", "raw" } },
+                { { "backing_file", BACKING "2" }, { "backing_fmt", "qcow2" } },
+                { { "backing_file", "" }, { "lazy_refcounts", "on" } },
+        };
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(steps); i++)
+                r = qcow2_amend(img, steps[i], ARRAY_SIZE(steps[i]));
+        return r;
+}
 
 static const struct op ops[] = {
         { "snapshot create", op_create }, { "snapshot apply", op_apply }, { "snapshot delete", op_delete },
-        { "grow", op_grow },              { "shrink", op_shrink },        { "repair", op_repair },
+        { "grow", op_grow },              { "shrink", op_shrink },        { "empty", op_empty },
+        { "amend", op_amend },            { "repair", op_repair },
 };
 static const char *const geometries[] = { "cluster_size=4k", "cluster_size=64k,refcount_bits=64" };
 static const char *const points[] = { "file.write", "file.truncate", "file.punch", "file.sync" };
@@ -32,6 +52,7 @@ static const char *const points[] = { "file.write", "file.truncate", "file.punch
 static void make_base(const char *geometry)
 {
         ok(rest_create("base", 8u << 20, geometry));
+        must("truncate -s 1M " BACKING "1; qemu-img create -q -f qcow2 " BACKING "2 1M");
         must("qemu-io -f qcow2 -c 'write -P 1 0 1M' -c 'write -P 2 3M 2M' base >out");
         ok(rest_snap("base", 'c', "one"));
         must("qemu-io -f qcow2 -c 'write -P 3 512k 1M' -c 'write -P 4 4M 512k' -c 'write -z 6M 1M' base >out");
@@ -166,6 +187,11 @@ static void check_crashed(struct file *f, const char *what, size_t at, unsigned 
 
         if (r == 0)
                 r = qcow2_check(&img, &chk);
+        if (r == 0 && h->backing_name)
+                if (strcmp(h->backing_name, BACKING "1") || strcmp(h->backing_format, "raw"))
+                        if (strcmp(h->backing_name, BACKING "2") || strcmp(h->backing_format, "qcow2"))
+                                fail_msg("%s, power lost after %zu events, seed %u: backing file '%s'", what, at, seed,
+                                         h->backing_name);
         if (r < 0 || chk.corruptions || chk.check_errors || chk.leaks)
                 fail_msg("%s, power lost after %zu events, seed %u: %s", what, at, seed, r ? err_text(r) : "not clean");
 }
