@@ -1,0 +1,109 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+# vdiskctl with a real daemon: each command, its output, its exit codes. Usage: test_vdiskctl.sh VDISKCTL VDISKD VDISK_IMG
+ctl=$(realpath "$1") daemon=$(realpath "$2") img=$(realpath "$3")
+dir=$(mktemp -d /tmp/test_vdiskctl.XXXXXX) && cd "$dir" || exit 1
+failed=0 passed=0 pid=
+trap '[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null; cd /; rm -rf "$dir"' EXIT
+
+ok() { passed=$((passed + 1)); }
+bad() { failed=$((failed + 1)); echo "FAIL line ${BASH_LINENO[1]}: $*"; cat out err; }
+
+# works PATTERN ARGS...: exit 0, nothing on stderr, a line that matches
+works() {
+        local pattern=$1; shift
+        "$ctl" --control=c.sock "$@" >out 2>err; local r=$?
+        if [ $r = 0 ] && [ ! -s err ] && grep -Eq -- "$pattern" out; then ok; else bad "$* (exit $r, wanted '$pattern')"; fi
+}
+
+# does ARGS...: exit 0 and not a word
+does() {
+        "$ctl" --control=c.sock "$@" >out 2>err; local r=$?
+        if [ $r = 0 ] && [ ! -s out ] && [ ! -s err ]; then ok; else bad "$* (exit $r)"; fi
+}
+
+# refuses CODE PATTERN ARGS...: that exit code, nothing on stdout, one sentence that matches
+refuses() {
+        local code=$1 pattern=$2; shift 2
+        "$ctl" --control=c.sock "$@" >out 2>err; local r=$?
+        if [ $r = "$code" ] && [ ! -s out ] && [ "$(wc -l <err)" = 1 ] && grep -q -- "$pattern" err; then ok; else
+                bad "$* (exit $r, wanted $code and '$pattern')"; fi
+}
+
+# --- without a daemon
+refuses 1 "cannot reach vdiskd on c.sock" list
+refuses 2 "a command is missing"
+refuses 2 "'frobnicate' is no command" frobnicate
+refuses 2 "too many words" list x
+refuses 2 "a word is missing" remove
+refuses 2 "does not go with list" list --force
+refuses 2 "unrecognized option" --frobnicate list
+works "usage: vdiskctl" --help
+for command in list add remove stats events query; do works "^  $command" --help; done
+works "^vdiskctl [0-9]" --version
+
+# --- with one
+"$img" create -f qcow2 a.qcow2 64M >/dev/null && "$img" create -f qcow2 b.qcow2 1G >/dev/null || exit 1
+"$daemon" --control=c.sock --disk id=a,path=a.qcow2,format=qcow2,socket=a.sock --log-level=error 2>daemon.log &
+pid=$!
+for _ in $(seq 500); do "$ctl" --control=c.sock list >/dev/null 2>&1 && break; sleep 0.02; done
+
+works "^a +qcow2 +64 MiB .* read-write +a +a.qcow2$" list
+works "^NAME +FORMAT" list
+does add b path=b.qcow2 format=qcow2 socket=b.sock serial=B read-only=on num-queues=2
+works "^b +qcow2 +1 GiB .* read-only +b +$dir/b.qcow2$" list
+[ -S b.sock ] && ok || bad "b.sock is not there"
+works "^b +0 +0 B +- +0 +0 B +- +0 +- +0 +0$" stats b
+works "^a +0 " stats
+works '"rd_operations": 0' --json stats b
+works '"virtual-size": 1073741824' list --json
+works '"shutting-down": false' query query-block-exports
+works '"name": "blockdev-add"' query query-commands
+works '"vdiskd ' query query-version '{}'
+
+refuses 1 "Duplicate nodes with node-name='b'" add b path=b.qcow2 format=qcow2 socket=x.sock
+refuses 1 "no.qcow2.*No such file" add x path=no.qcow2 format=qcow2 socket=x.sock
+refuses 1 "KEY=VALUE" add x path
+refuses 1 "the keys are" add x pfad=b.qcow2
+refuses 1 "expected on or off" add x read-only=yes
+refuses 1 "expected a number" add x num-queues=many
+refuses 1 "expected path=FILE" add x path=b.qcow2 format=qcow2
+refuses 1 "does not accept value 'vdi'" add x path=b.qcow2 format=vdi socket=x.sock
+refuses 1 "Failed to find node with node-name='x'" remove x
+refuses 1 "there is no disk 'x'" stats x
+refuses 1 "has not been found" query frobnicate
+refuses 1 "no JSON object" query query-version '[1]'
+refuses 1 "no JSON object" query query-version '{'
+refuses 1 "Parameter 'x' is unexpected" query query-version '{"x":1}'
+
+# --- an export that cannot be made leaves no open image behind
+"$img" create -f qcow2 c.qcow2 1M >/dev/null
+refuses 1 "a.sock is in use" add c path=c.qcow2 format=qcow2 socket=a.sock
+refuses 1 "there is no disk 'c'" stats c
+
+# --- events, and the end
+"$ctl" --control=c.sock events >events.out 2>events.err &
+events=$!
+"$ctl" --control=c.sock --json events >events.json 2>/dev/null &
+json=$!
+sleep 0.3 # else they may come too late for the first event; the second one they cannot miss
+does remove b
+[ ! -e b.sock ] && ok || bad "b.sock is still there"
+does add b path=b.qcow2 format=qcow2 socket=b.sock
+for _ in $(seq 500); do
+        "$ctl" --control=c.sock remove b >/dev/null 2>&1
+        [ -s events.out ] && [ -s events.json ] && break
+        "$ctl" --control=c.sock add b path=b.qcow2 format=qcow2 socket=b.sock
+done
+works '^\{\}$' query quit
+wait "$pid"; [ $? = 0 ] && ok || bad "the daemon's exit status"
+pid=
+wait "$events"; [ $? = 1 ] && ok || bad "events: the exit status when the daemon ends"
+wait "$json"
+cp events.out out; cp events.err err
+grep -Eq '^[0-9-]+ [0-9:]+  BLOCK_EXPORT_DELETED  \{"id":"b"\}$' events.out && ok || bad "no event"
+grep -Eq '"event":"BLOCK_EXPORT_DELETED"' events.json && ok || bad "no JSON event"
+grep -q "closed the connection" events.err && ok || bad "events does not say why it ends"
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" -gt 40 ]

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* cmd_disks.c - add and remove: a disk is a node and an export of the same name. The keys are those of vdiskd --disk. */
+#include "vdiskctl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+
+#define DEFAULT_QUEUES 64 /* as vdiskd --disk; QEMU asks for one for each virtual CPU */
+
+struct disk_words {
+        const char *path, *format, *socket, *serial;
+        long num_queues, block_size;
+        bool read_only, writeback;
+};
+
+/* --- KEY=VALUE --------------------------------------------------------------------------------------------------- */
+
+static int read_number(const char *word, const char *value, long *ret)
+{
+        char *end;
+
+        errno = 0;
+        *ret = strtol(value, &end, 10);
+        if (*end || end == value || errno)
+                return err_note(-EINVAL, "%s: expected a number", word);
+        return 0;
+}
+
+/* Is @value @yes, or @no? */
+static int read_choice(const char *word, const char *value, const char *yes, const char *no, bool *ret)
+{
+        *ret = !strcmp(value, yes);
+        return *ret || !strcmp(value, no) ? 0 : err_note(-EINVAL, "%s: expected %s or %s", word, yes, no);
+}
+
+static int read_word(const char *word, struct disk_words *d)
+{
+        const char *value = strchr(word, '=');
+        size_t len = value ? (size_t)(value - word) : 0;
+
+#define IS(key) (len == strlen(key) && !memcmp(word, key, len))
+        if (!value)
+                return err_note(-EINVAL, "%s: expected KEY=VALUE", word);
+        value++;
+        if (IS("path"))
+                return d->path = value, 0;
+        if (IS("format"))
+                return d->format = value, 0;
+        if (IS("socket"))
+                return d->socket = value, 0;
+        if (IS("serial"))
+                return d->serial = value, 0;
+        if (IS("num-queues"))
+                return read_number(word, value, &d->num_queues);
+        if (IS("block-size"))
+                return read_number(word, value, &d->block_size);
+        if (IS("read-only"))
+                return read_choice(word, value, "on", "off", &d->read_only);
+        if (IS("cache"))
+                return read_choice(word, value, "writeback", "none", &d->writeback);
+#undef IS
+        return err_note(-EINVAL, "%s: the keys are path, format, socket, serial, num-queues, block-size, read-only and cache",
+                        word);
+}
+
+/* The daemon's working directory is not ours. Returns a path to free(), NULL without memory. */
+static char *absolute(const char *path)
+{
+        AUTO(freep) char *cwd = NULL;
+        char *whole = NULL;
+
+        if (*path == '/')
+                return strdup(path);
+        cwd = getcwd(NULL, 0);
+        if (!cwd || asprintf(&whole, "%s/%s", cwd, path) < 0)
+                return NULL;
+        return whole;
+}
+
+/* --- add --------------------------------------------------------------------------------------------------------- */
+
+static int add_node(struct ctl *c, const char *name, const struct disk_words *d)
+{
+        AUTO(freep) char *path = absolute(d->path);
+        json_t *args;
+
+        if (!path)
+                return -ENOMEM;
+        args = json_pack("{s:s,s:s,s:b,s:{s:b},s:{s:s,s:s}}", "driver", d->format, "node-name", name, "read-only",
+                         d->read_only, "cache", "direct", !d->writeback, "file", "driver", "file", "filename", path);
+        if (!args)
+                return err_note(-EINVAL, "a name or path is no UTF-8, which the control socket cannot carry");
+        return qmp_client_call(c->client, "blockdev-add", args, NULL);
+}
+
+static int add_export(struct ctl *c, const char *name, const struct disk_words *d)
+{
+        AUTO(freep) char *socket = absolute(d->socket);
+        json_t *args;
+
+        if (!socket)
+                return -ENOMEM;
+        args = json_pack("{s:s,s:s,s:s,s:b,s:I,s:I,s:{s:s,s:s}}", "type", "vhost-user-blk", "id", name, "node-name", name,
+                         "writable", !d->read_only, "num-queues", (json_int_t)d->num_queues, "logical-block-size",
+                         (json_int_t)d->block_size, "addr", "type", "unix", "path", socket);
+        if (args && d->serial && json_object_set_new(args, "serial", json_string(d->serial)) < 0) {
+                json_decref(args);
+                args = NULL;
+        }
+        if (!args)
+                return err_note(-EINVAL, "a serial number or path is no UTF-8, which the control socket cannot carry");
+        return qmp_client_call(c->client, "block-export-add", args, NULL);
+}
+
+static int delete_node(struct ctl *c, const char *name)
+{
+        return qmp_client_call(c->client, "blockdev-del", json_pack("{s:s}", "node-name", name), NULL);
+}
+
+int cmd_add(struct ctl *c)
+{
+        struct disk_words d = { .num_queues = DEFAULT_QUEUES, .block_size = 512 };
+        const char *name = c->words[0];
+        int r = 0;
+
+        for (int i = 1; r == 0 && i < c->nwords; i++)
+                r = read_word(c->words[i], &d);
+        if (r == 0 && (!d.path || !d.format || !d.socket))
+                r = err_note(-EINVAL, "expected path=FILE, format=raw or format=qcow2, and socket=PATH");
+        if (r == 0)
+                r = add_node(c, name, &d);
+        if (r < 0)
+                return r;
+        r = add_export(c, name, &d);
+        if (r < 0) {
+                int gone = delete_node(c, name); /* err_note() keeps the first sentence: why the export failed */
+
+                if (gone < 0)
+                        fprintf(stderr, "vdiskctl: the image of %s stays open; try 'vdiskctl remove %s'\n", name, name);
+        }
+        return r;
+}
+
+/* --- remove ------------------------------------------------------------------------------------------------------ */
+
+/* Waits until export @id is gone. */
+static int wait_deleted(struct ctl *c, const char *id)
+{
+        for (;;) {
+                json_t *event;
+                int r = qmp_client_event(c->client, &event);
+                const char *name, *who;
+                bool ours;
+
+                if (r < 0)
+                        return r;
+                name = json_string_value(json_object_get(event, "event"));
+                who = json_string_value(json_object_get(json_object_get(event, "data"), "id"));
+                ours = name && who && !strcmp(name, "BLOCK_EXPORT_DELETED") && !strcmp(who, id);
+                json_decref(event);
+                if (ours)
+                        return 0;
+        }
+}
+
+/* Is there an export of that name (and not only a node that an earlier try left)? */
+static int has_export(struct ctl *c, const char *id, bool *ret)
+{
+        json_t *all = NULL, *x;
+        size_t i;
+        int r = qmp_client_call(c->client, "query-block-exports", NULL, &all);
+
+        *ret = false;
+        json_array_foreach (all, i, x) {
+                const char *other = json_string_value(json_object_get(x, "id"));
+
+                *ret |= other && !strcmp(other, id);
+        }
+        json_decref(all);
+        return r;
+}
+
+int cmd_remove(struct ctl *c)
+{
+        const char *name = c->words[0];
+        bool exported;
+        int r = has_export(c, name, &exported);
+
+        if (r == 0 && exported) {
+                r = qmp_client_call(c->client, "block-export-del",
+                                    json_pack("{s:s,s:s}", "id", name, "mode", c->force ? "hard" : "safe"), NULL);
+                if (r == 0)
+                        r = wait_deleted(c, name);
+        }
+        return r < 0 ? r : delete_node(c, name);
+}

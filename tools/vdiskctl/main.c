@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* main.c - options and commands. Exit status: 0 done; 1 the daemon refused, or cannot be reached; 2 wrong usage. */
+#include "vdiskctl.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "config.h"
+
+#define DEFAULT_CONTROL "/run/vdiskd/control.sock"
+
+static const struct command {
+        const char *name, *words, *help;
+        int min, max; /* words */
+        int (*run)(struct ctl *c);
+} commands[] = {
+        { "list", "", "the disks that there are", 0, 0, cmd_list },
+        { "add", "NAME path=FILE format=raw|qcow2 socket=PATH ...", "serve an image; more keys: serial=TEXT,\n"
+          "        read-only=on|off, cache=none|writeback, num-queues=N, block-size=512|4096", 1, MAX_WORDS, cmd_add },
+        { "remove", "NAME", "stop serving a disk and close its image; --force: also when it is in use", 1, 1, cmd_remove },
+        { "stats", "[NAME]", "what disks have done since they were added", 0, 1, cmd_stats },
+        { "events", "", "print events as they come, until interrupted", 0, 0, cmd_events },
+        { "query", "COMMAND [JSON]", "any command of the control socket, with its arguments", 1, 2, cmd_query },
+};
+
+static void usage(FILE *to)
+{
+        fprintf(to, "usage: vdiskctl [--control=PATH] [--json] COMMAND ...\n\n"
+                    "Control a running vdiskd.\n\n"
+                    "  --control=PATH   the daemon's control socket (default " DEFAULT_CONTROL ")\n"
+                    "  --json           print JSON, for programs\n"
+                    "  --force          remove: disconnect the front end\n"
+                    "  --help, --version\n\ncommands:\n");
+        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+                fprintf(to, "  %s %s\n        %s\n", commands[i].name, commands[i].words, commands[i].help);
+}
+
+static int wrong_usage(const char *fmt, const char *what)
+{
+        fprintf(stderr, "vdiskctl: ");
+        fprintf(stderr, fmt, what);
+        fprintf(stderr, "; vdiskctl --help tells more\n");
+        return 2;
+}
+
+static const struct command *find_command(const char *name)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+                if (!strcmp(commands[i].name, name))
+                        return &commands[i];
+        return NULL;
+}
+
+static int run(const struct command *cmd, const char *control, struct ctl *c)
+{
+        int r = qmp_client_open(control, &c->client);
+
+        if (r == 0)
+                r = cmd->run(c);
+        qmp_client_close(c->client);
+        if (r < 0)
+                fprintf(stderr, "vdiskctl: %s\n", err_text(r));
+        if (r == 0 && (fflush(stdout) || ferror(stdout))) {
+                fprintf(stderr, "vdiskctl: cannot write the output\n");
+                return 1;
+        }
+        return r < 0;
+}
+
+int main(int argc, char **argv)
+{
+        static const struct option longs[] = {
+                { "control", required_argument, NULL, 'c' }, { "json", no_argument, NULL, 'j' },
+                { "force", no_argument, NULL, 'f' }, { "help", no_argument, NULL, 'h' },
+                { "version", no_argument, NULL, 'v' }, { NULL },
+        };
+        const char *control = DEFAULT_CONTROL;
+        const struct command *cmd;
+        struct ctl c = { 0 };
+        int opt;
+
+        while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+                if (opt == 'h')
+                        return usage(stdout), 0;
+                if (opt == 'v')
+                        return printf("vdiskctl %s\n", VDISKD_VERSION) < 0;
+                if (opt == '?')
+                        return 2;
+                c.json |= opt == 'j';
+                c.force |= opt == 'f';
+                control = opt == 'c' ? optarg : control;
+        }
+        if (optind == argc)
+                return wrong_usage("%s", "a command is missing");
+        cmd = find_command(argv[optind]);
+        if (!cmd)
+                return wrong_usage("'%s' is no command", argv[optind]);
+        c.words = argv + optind + 1;
+        c.nwords = argc - optind - 1;
+        if (c.nwords < cmd->min || c.nwords > cmd->max)
+                return wrong_usage(c.nwords < cmd->min ? "%s: a word is missing" : "%s: too many words", cmd->name);
+        if (c.force && cmd->run != cmd_remove)
+                return wrong_usage("--force does not go with %s", cmd->name);
+        return run(cmd, control, &c);
+}

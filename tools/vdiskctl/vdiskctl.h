@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* vdiskctl.h - the commands of vdiskctl and what they share. 0 or -errno with a sentence. */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "tools/vdiskctl/client.h"
+
+#define MAX_WORDS 16
+
+struct ctl {
+        struct qmp_client *client; /* connected */
+        char **words;              /* of the command, behind its name */
+        int nwords;
+        bool json, force;
+};
+
+int cmd_list(struct ctl *c);   /* cmd_show.c */
+int cmd_stats(struct ctl *c);
+int cmd_events(struct ctl *c);
+int cmd_query(struct ctl *c);
+int cmd_add(struct ctl *c);    /* cmd_disks.c */
+int cmd_remove(struct ctl *c);
+
+/* table.c: columns as wide as their widest text, those marked with '>' in front of their head to the right. */
+struct table;
+struct table *table_new(const char *const *heads); /* ends with NULL; at most TABLE_COLUMNS */
+#define TABLE_COLUMNS 16
+void table_cell(struct table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* row by row */
+void table_print(struct table *t); /* and free it */
