@@ -197,12 +197,13 @@ static int collect(struct inflight *f, struct copy *c, unsigned nentries)
 }
 
 /* Bring the shared record to what the copy says after repair; the flags first, as after any batch. */
-static void write_back(struct inflight *f, const struct copy *c, uint16_t used_idx)
+static void write_back(struct inflight *f, const struct copy *c, unsigned nentries, uint16_t used_idx)
 {
-        for (unsigned i = 0; i < f->num; i++)
+        for (unsigned i = 0; i < nentries; i++)
                 __atomic_store_n(&f->shared->desc[i].inflight, c->desc[i].inflight, __ATOMIC_RELEASE);
         __atomic_store_n(&f->shared->used_idx, used_idx, __ATOMIC_RELEASE);
         __atomic_store_n(&f->shared->desc_num, (uint16_t)f->num, __ATOMIC_RELEASE);
+        __atomic_store_n(&f->shared->features, 0, __ATOMIC_RELEASE);
         __atomic_store_n(&f->shared->version, VERSION, __ATOMIC_RELEASE);
 }
 
@@ -240,7 +241,7 @@ int inflight_load(struct inflight_part part, unsigned num, uint16_t used_idx, bo
         r = *fresh ? 0 : judge(f, c, nentries, used_idx);
         if (r < 0)
                 return r;
-        write_back(f, c, used_idx);
+        write_back(f, c, nentries, used_idx);
         *ret = TAKE(f, NULL);
         return 0;
 }

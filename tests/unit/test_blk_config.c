@@ -79,6 +79,16 @@ static void test_fields(void **state)
         assert_int_equal(c.max_write_zeroes_sectors, 0);
 }
 
+static void test_reset(void **state)
+{
+        struct blk_device *d = device();
+
+        assert_int_equal(blk_set_config(&d->vu, 32, &(uint8_t){ 0 }, 1), 0);
+        assert_false(d->wce);
+        blk_reset(&d->vu);
+        assert_true(d->wce);
+}
+
 static void test_features(void **state)
 {
         struct blk_device *d = device();
@@ -116,6 +126,7 @@ int main(void)
                 cmocka_unit_test(test_every_window),
                 cmocka_unit_test(test_fields),
                 cmocka_unit_test(test_features),
+                cmocka_unit_test(test_reset),
                 cmocka_unit_test(test_set_config),
         };
 

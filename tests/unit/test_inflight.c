@@ -106,10 +106,12 @@ static void test_fresh_record(void **state)
         g->avail[1] = g->used[1] = 40000;
         g->rec->version = 0;
         g->rec->desc[3].inflight = 1; /* rubbish: fresh memory has none, but nobody looks at it then */
+        g->rec->features = 5;
         assert_int_equal(vq_start(&g->vq, g->mt, &g->at, 39998), 0); /* then the base counts */
         assert_int_equal(g->vq.last_avail, 39998);
         assert_int_equal(g->rec->used_idx, 40000);
         assert_int_equal(g->rec->desc[3].inflight, 0);
+        assert_int_equal(g->rec->features, 0);
 }
 
 /* The bytes after each step are those of the specification. */
