@@ -20,6 +20,8 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/range.h"
+#include "formats/qcow2/on_disk.h"
+#include "formats/qcow2/refcount_bits.h"
 #include "tests/lib/img_io.h"
 #include "tests/lib/tmp_image.h"
 
@@ -431,6 +433,113 @@ static void cut_everywhere(void)
         free(state.b);
 }
 
+/* --- order, without luck ----------------------------------------------------------------------------------------------- */
+
+/*
+ * Just before each sync there are two files: what is durable, and what has been written. A cut may leave any mixture, so
+ * whatever entry stands in either must be counted in both (W1, W4), by refcount blocks found through either (W5), lie
+ * within the durable length, and be in a table that lost nothing by being moved (W3).
+ */
+static uint64_t word(const struct bytes *s, uint64_t off)
+{
+        return off + 8 <= s->cap ? be64_get(s->b + off) : 0;
+}
+
+/* The refcount of @cluster in a block of @blocks that the table in @tables leads to. */
+static uint64_t count_of(const struct bytes *tables, const struct bytes *blocks, uint64_t cluster)
+{
+        unsigned order = be32_get(w.start + QH_VERSION) < 3 ? 4 : be32_get(w.start + QH_REFCOUNT_ORDER);
+        uint64_t cs = 1ull << be32_get(w.start + QH_CLUSTER_BITS), per = refcount_per_block(cs, order);
+        uint64_t table = word(tables, QH_REFTABLE_OFFSET), n = be32_get(tables->b + QH_REFTABLE_CLUSTERS) * cs / 8;
+        uint64_t block = cluster / per < n ? reftable_offset(word(tables, table + cluster / per * 8)) : 0;
+
+        return block ? refcount_get(blocks->b + block, order, cluster % per) : 0;
+}
+
+static void audit_cluster(const struct bytes *file, uint64_t host, const char *what, size_t upto)
+{
+        uint64_t cluster = host >> be32_get(w.start + QH_CLUSTER_BITS);
+
+        for (unsigned i = 0; i < 4; i++)
+                if (!count_of(&file[i & 1], &file[i >> 1], cluster))
+                        fail_msg("%s may point to cluster %llu, which may not be counted, when cut after event %zu", what,
+                                 (unsigned long long)cluster, upto);
+        if (host >= file[0].len)
+                fail_msg("%s may point to cluster %llu, beyond the end of the file, when cut after event %zu", what,
+                         (unsigned long long)cluster, upto);
+}
+
+static void audit_l2(const struct bytes *file, uint64_t table, size_t upto)
+{
+        unsigned bits = be32_get(w.start + QH_CLUSTER_BITS);
+
+        audit_cluster(file, table, "an L1 entry", upto);
+        for (unsigned i = 0; i < 2; i++)
+                for (uint64_t k = 0; k < 1ull << bits; k += 8) {
+                        uint64_t e = word(&file[i], table + k);
+                        uint64_t host = l2e_is_compressed(e) ? l2e_packed_host(e, bits) : l2e_offset(e);
+
+                        if (host)
+                                audit_cluster(file, host, "an L2 entry", upto);
+                }
+}
+
+/* A block that a refcount table leads to counts itself, or is counted by another, whatever has become of its bytes. */
+static void audit_blocks(const struct bytes *file, const struct bytes *tables, size_t upto)
+{
+        unsigned bits = be32_get(w.start + QH_CLUSTER_BITS);
+        uint64_t table = word(tables, QH_REFTABLE_OFFSET), n = be32_get(tables->b + QH_REFTABLE_CLUSTERS);
+
+        for (uint64_t i = 0; i < n << bits; i += 8) {
+                uint64_t block = reftable_offset(word(tables, table + i)) >> bits;
+
+                if (block && (!count_of(tables, &file[0], block) || !count_of(tables, &file[1], block)))
+                        fail_msg("the refcount block in cluster %llu may not be counted when cut after event %zu",
+                                 (unsigned long long)block, upto);
+        }
+}
+
+/* @file: durable, written. */
+static void audit(const struct bytes *file, size_t upto)
+{
+        uint64_t cs = 1ull << be32_get(w.start + QH_CLUSTER_BITS), l1 = be64_get(w.start + QH_L1_OFFSET);
+
+        for (uint64_t i = 0; i < be32_get(w.start + QH_L1_ENTRIES); i++) {
+                uint64_t was = l1e_offset(word(&file[0], l1 + i * 8)), is = l1e_offset(word(&file[1], l1 + i * 8));
+
+                if (was)
+                        audit_l2(file, was, upto);
+                if (is && is != was)
+                        audit_l2(file, is, upto);
+                for (uint64_t k = 0; w.c->writes_only && was && is != was && k < cs; k += 8)
+                        if (word(&file[0], was + k) && !word(&file[0], is + k))
+                                fail_msg("an L1 entry may lead to a copy of its table that is not there yet, when cut after "
+                                         "event %zu", upto);
+        }
+}
+
+static void audit_all(void)
+{
+        size_t cap = 64u << 20, covered = 0;
+        struct bytes file[2] = { { calloc(1, cap), w.start_len, cap }, { calloc(1, cap), w.start_len, cap } };
+
+        memcpy(file[0].b, w.start, w.start_len);
+        memcpy(file[1].b, w.start, w.start_len);
+        for (size_t i = 0; i < w.nev; i++) {
+                if (w.ev[i].kind != FILE_EV_SYNC) {
+                        put_whole(&file[1], &w.ev[i]);
+                        continue;
+                }
+                audit(file, i);
+                audit_blocks(file, &file[0], i);
+                audit_blocks(file, &file[1], i);
+                for (; covered < i; covered++)
+                        put_whole(&file[0], &w.ev[covered]);
+        }
+        free(file[0].b);
+        free(file[1].b);
+}
+
 /* --- one configuration ------------------------------------------------------------------------------------------------- */
 
 static void make_image(void)
@@ -481,6 +590,7 @@ static void run_config(const struct config *c)
         w.img->file->tap = &w.tap;
         run_load();
         w.img->file->tap = NULL;
+        audit_all();
         cut_everywhere();
         chain_close(w.img);
         for (size_t i = 0; i < w.nev; i++)
