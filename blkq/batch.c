@@ -76,7 +76,9 @@ static void batch_go_on(struct batch_run *run)
         struct fmt_batch *b = run->b;
 
         run->left = 1;
-        if (run->next < b->nsteps && b->step[run->next].op == FMT_SYNC)
+        if (run->next < b->nsteps && b->step[run->next].op == FMT_SYNC && run->v->no_sync)
+                run->next++; /* what came before is in the file at least */
+        else if (run->next < b->nsteps && b->step[run->next].op == FMT_SYNC)
                 start_step(run, run->next++);
         else
                 while (run->next < b->nsteps && b->step[run->next].op != FMT_SYNC)

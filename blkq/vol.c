@@ -46,6 +46,7 @@ int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qt
         v->home = home;
         v->size = round_up(top->size, SECTOR);
         v->read_only = opts->read_only || top->read_only;
+        v->no_sync = opts->no_sync;
         v->writeback_ns = (opts->writeback_ms ? opts->writeback_ms : WRITEBACK_MS) * NS_PER_MS;
         pthread_mutex_init(&v->lock, NULL);
         list_init(&v->ports);

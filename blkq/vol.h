@@ -60,6 +60,8 @@ struct vol_opts {
         bool read_only;
         bool writeback;        /* cache=writeback: through the page cache instead of O_DIRECT */
         bool no_lock;
+        bool no_sync;          /* nothing is made durable, also not by FLUSH and close: for a file that its maker throws away
+                                  when he does not get to the end */
         uint64_t null_size;
         uint32_t block_size;   /* all requests are multiples of it, 512 or 4096; 0: 512. See vol_block_size_min() */
         const char *state_dir; /* format.h: where table changes survive a killed process; NULL: nowhere */

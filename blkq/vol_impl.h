@@ -73,7 +73,7 @@ struct vol {
         struct fmt_image *top;
         struct qthread *home;
         uint64_t size;      /* what guests see: rounded up to 512 */
-        bool read_only;
+        bool read_only, no_sync;
         char *path;
         atomic_int failed;  /* 0, or why nothing can be written any more (-errno); set at home, read by all */
 

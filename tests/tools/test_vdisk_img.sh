@@ -217,9 +217,12 @@ refuses 1 "'frobs'" convert -f raw -O qcow2 -o frobs=1 disk.raw new
 for fault in engine.write=3:ENOSPC engine.read=2:EIO engine.sync=1 file.write=1:ENOSPC; do
         for fmt in raw qcow2; do
                 [ "$fault $fmt" != "file.write=1:ENOSPC raw" ] || continue
-                VDISKD_FAULT=$fault refuses 1 "" convert -f raw -O $fmt full.raw new
+                VDISKD_FAULT=$fault refuses 1 "" convert -t writeback -f raw -O $fmt full.raw new
         done
 done
+VDISKD_FAULT=engine.sync=1 works convert -f raw -O qcow2 full.raw new # nothing to sync
+VDISKD_FAULT=engine.sync=1 refuses 1 "durable" convert -n -t unsafe -f raw -O qcow2 full.raw new # an image that was there
+rm -f new
 truncate -s 20G huge.raw
 "$img" convert -f raw -O raw -S 0 huge.raw new 2>v.err & # takes long: stop it
 busy=$!
@@ -275,7 +278,7 @@ equal raw both.raw qcow2 t.img
 clean t.img
 rm -f a.raw both.raw
 for fault in engine.write=2:ENOSPC engine.read=2:EIO engine.sync=1; do
-        VDISKD_FAULT=$fault refuses 1 "" convert -c -f raw -O qcow2 text.raw new
+        VDISKD_FAULT=$fault refuses 1 "" convert -c -t writeback -f raw -O qcow2 text.raw new
 done
 rm -f text.raw ref.img t.img
 

@@ -201,6 +201,16 @@ static int parse_count(const char *text, unsigned *ret)
         return 0;
 }
 
+/* A new image is thrown away when we fail, so by default it is left to the host when it gets to the disk: as qemu-img. */
+static int parse_target_cache(struct job *j, const char *text)
+{
+        j->copy.no_sync = !strcmp(text, "unsafe");
+        j->copy.target_direct = !strcmp(text, "none");
+        if (j->copy.no_sync || j->copy.target_direct || !strcmp(text, "writeback"))
+                return 0;
+        return err_note(-EINVAL, "-t '%s' is not one of none, unsafe, writeback", text);
+}
+
 static int parse_sparse(const char *text, uint32_t *ret)
 {
         uint64_t n;
@@ -257,7 +267,7 @@ static int take_option(struct job *j, int c)
         case 'S':
                 return parse_sparse(optarg, &j->copy.sparse);
         case 't':
-                return tool_cache_parse("-t", optarg, &j->copy.target_direct);
+                return parse_target_cache(j, optarg);
         case 'T':
                 return tool_cache_parse("-T", optarg, &j->copy.source_direct);
         case 'c':
@@ -296,7 +306,7 @@ static void take_common(struct job *j)
 static int run(int argc, char **argv)
 {
         AUTO(job_finish) struct job j = {
-                .to_format = "raw", .copy = { .jobs = DEFAULT_JOBS, .sparse = DEFAULT_SPARSE },
+                .to_format = "raw", .copy = { .jobs = DEFAULT_JOBS, .no_sync = true, .sparse = DEFAULT_SPARSE },
         };
         bool quiet = false;
         int c, r = 0;
@@ -327,6 +337,7 @@ static int run(int argc, char **argv)
                 return tool_fail(err_note(-EINVAL, "convert: %s only goes with one source", j.backing ? "-B" : "-l"), 1);
         j.progress.on &= !quiet;
         j.copy.progress = &j.progress;
+        j.copy.no_sync &= !j.keep_target; /* an image that was there before keeps its order of writes */
         j.copy.target_direct &= !j.copy.compress; /* packed clusters begin at any byte */
         r = convert(&j);
         return r < 0 ? tool_fail(r, 1) : 0;
@@ -352,7 +363,8 @@ const struct command cmd_convert = {
                 "  -m N              requests in flight, 1 to 16 (8)\n"
                 "  -W                write in any order: faster, but scatters the target\n"
                 "  -S SIZE           so many zero bytes become a hole (4k); 0: write everything\n"
-                "  -t, -T CACHE      none or writeback, for TARGET and SOURCE (writeback)\n"
+                "  -t CACHE          for TARGET: none, writeback, or unsafe: a new image is not synced (unsafe)\n"
+                "  -T CACHE          for SOURCE: none or writeback (writeback)\n"
                 "  -p                show progress\n"
                 "  -q                say nothing but errors\n"
                 "  -U                read SOURCE even when another program uses it\n",

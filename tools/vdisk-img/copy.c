@@ -366,7 +366,7 @@ static int close_vol(struct copy *c, struct vol *v, struct vol_port *port)
 static int open_vols(struct copy *c, struct fmt_image *source, struct fmt_image *target)
 {
         struct vol_opts src = { .read_only = true, .writeback = !c->opts->source_direct };
-        struct vol_opts dst = { .writeback = !c->opts->target_direct };
+        struct vol_opts dst = { .writeback = !c->opts->target_direct, .no_sync = c->opts->no_sync };
         struct qthread_opts th = { .name = "copy", .inline_loop = true };
         int r = qthread_new(&th, &c->thread);
 

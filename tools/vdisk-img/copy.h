@@ -29,6 +29,7 @@ struct copy_opts {
         bool salvage;          /* sectors that cannot be read become zeros, with a warning */
         bool compress;         /* clusters of the target; it must be able to: fmt_can_pack(), not target_direct */
         bool source_direct, target_direct;
+        bool no_sync;          /* the target is new: it need not be durable when copy_disk() returns */
         struct progress *progress;
         const volatile int *stop; /* not 0: give up with -EINTR */
 };
@@ -37,6 +38,6 @@ struct copy_opts {
  * copy_disk - copy all of @map's disk.
  * @map, @source: the same disk opened twice (read-only): one to look at its tables, one to read its data. Borrowed, taken.
  * @target: taken; settled, synced and closed in the end. Large enough for the disk at target_off.
- * Returns 0 when everything is durable, or -errno with a sentence.
+ * Returns 0 when everything is durable (unless no_sync), or -errno with a sentence.
  */
 int copy_disk(struct fmt_image *map, struct fmt_image *source, struct fmt_image *target, const struct copy_opts *opts);
