@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -25,6 +26,7 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "config.h"
 #include "tests/e2e/control_fixture.h"
 #include "tests/lib/front_end.h"
 
@@ -376,6 +378,61 @@ static void test_quit(void **state)
         assert_int_equal(run("qemu-img check -q first.qcow2 && qemu-img check -q second.qcow2"), 0);
 }
 
+static int listening(const char *name)
+{
+        struct sockaddr_un sa = { .sun_family = AF_UNIX };
+        int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+        snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", at(name));
+        assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+        assert_int_equal(listen(fd, 4), 0);
+        return fd;
+}
+
+/* Descriptors 3 and 4 for a disk and for control, as systemd passes them. */
+static void become_activated_daemon(int disk, int control)
+{
+        char pid[16];
+
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        snprintf(pid, sizeof(pid), "%d", getpid());
+        dup2(disk, 100);
+        dup2(control, 101);
+        dup2(100, 3);
+        dup2(101, 4);
+        if (chdir(at("")) == 0 && setenv("LISTEN_PID", pid, 1) == 0 && setenv("LISTEN_FDS", "2", 1) == 0 &&
+            setenv("LISTEN_FDNAMES", "disk:ctl", 1) == 0)
+                execl(getenv("E2E_BACK_END"), "vdiskd", "--control-fdname=ctl", "--log-level=warning",
+                      "--disk", "path=first.qcow2,format=qcow2", NULL);
+        _exit(127);
+}
+
+static void test_sockets_from_systemd(void **state)
+{
+        int disk, control;
+
+        if (!HAVE_SYSTEMD) {
+                print_message("built without libsystemd\n");
+                skip();
+        }
+        disk = listening("first.sock");
+        control = listening("control.sock");
+        daemon_pid = fork();
+        assert_true(daemon_pid >= 0);
+        if (daemon_pid == 0)
+                become_activated_daemon(disk, control);
+        close(disk);
+        close(control);
+        client = dial();
+        assert_non_null(strstr(entry("query-block-exports", "id", "disk0"), "\"node-name\":\"disk0\""));
+        fe_close(connect_to("first.sock"));
+        must("quit", NULL);
+        assert_int_equal(exit_status(), 0);
+        assert_true(exists("control.sock")); /* whoever made it removes it */
+        unlink(at("control.sock"));
+        unlink(at("first.sock"));
+}
+
 static void test_a_sync_that_fails_is_told(void **state)
 {
         struct front_end *fe;
@@ -406,6 +463,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_clients_that_misbehave, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_several_clients_hear_of_it, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_quit, start_default, stop),
+                cmocka_unit_test_teardown(test_sockets_from_systemd, stop),
                 cmocka_unit_test_teardown(test_a_sync_that_fails_is_told, stop),
         };
 
