@@ -39,7 +39,7 @@ static void check(const struct options *o)
 {
         if (o->action != OPTIONS_SERVE)
                 return;
-        if (!o->ndisks || o->iothreads < 1 || o->iothreads > 64)
+        if ((!o->ndisks && !o->control && !o->control_fdname) || o->iothreads < 1 || o->iothreads > 64)
                 fuzz_fail("%zu disks, %u threads", o->ndisks, o->iothreads);
         for (size_t i = 0; i < o->ndisks; i++) {
                 const struct disk_opts *d = &o->disks[i];
