@@ -345,7 +345,7 @@ static int run(int argc, char **argv)
 
 const struct command cmd_convert = {
         .name = "convert", .run = run,
-        .usage = "[-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-n] [--target-is-zero] [-l SNAPSHOT]\n"
+        .usage = "[-c] [-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-n] [--target-is-zero] [-l SNAPSHOT]\n"
                  "          [-m N] [-W] [-S SIZE] [-r RATE] [-t CACHE] [-T CACHE] [--salvage] [-p] [-q] [-U]\n"
                  "          SOURCE... TARGET",
         .help = "Copies the disk in SOURCE into a new image TARGET; several are put one behind the other.\n"
