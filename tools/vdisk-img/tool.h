@@ -18,7 +18,7 @@ struct command {
         const char *usage;                 /* what follows the name */
         const char *help;                  /* lines about the options */
 };
-extern const struct command cmd_amend, cmd_check, cmd_commit, cmd_compare, cmd_convert, cmd_create, cmd_dd, cmd_info, cmd_map,
+extern const struct command cmd_amend, cmd_check, cmd_commit, cmd_compare, cmd_convert, cmd_create, cmd_info, cmd_map,
         cmd_measure, cmd_rebase, cmd_resize, cmd_snapshot;
 
 /* --- options --------------------------------------------------------------------------------------------------- */
