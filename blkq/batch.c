@@ -53,7 +53,7 @@ static void on_step(struct io *io, int res)
 
 static const enum io_op op_of[] = {
         [FMT_READ] = IO_READ, [FMT_WRITE] = IO_WRITE, [FMT_ZERO] = IO_ZERO,
-        [FMT_TRUNCATE] = IO_TRUNCATE, [FMT_ALLOCATE] = IO_ALLOCATE, [FMT_SYNC] = IO_SYNC,
+        [FMT_TRUNCATE] = IO_TRUNCATE, [FMT_SYNC] = IO_SYNC,
 };
 
 static void start_step(struct batch_run *run, unsigned i)

@@ -80,10 +80,8 @@ struct io_step engine_step(struct io *io)
         return s;
 }
 
-int engine_space_mode(enum io_op op)
+int engine_zero_mode(enum io_op op)
 {
-        if (op == IO_ALLOCATE)
-                return FALLOC_FL_KEEP_SIZE;
         return FALLOC_FL_KEEP_SIZE | (op == IO_ZERO_KEEP ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE);
 }
 
@@ -141,11 +139,6 @@ int64_t engine_do_step(struct io *io, const struct io_step *s)
                 return io->file->ops->punch(io->file, s->off, s->len, s->op == IO_ZERO_KEEP);
         case IO_TRUNCATE:
                 return io->file->ops->truncate(io->file, s->off);
-        case IO_ALLOCATE:
-                if (io->file->fd >= 0 &&
-                    fallocate(io->file->fd, engine_space_mode(s->op), (off_t)s->off, (off_t)s->len) < 0)
-                        return -errno;
-                return 0;
         case IO_NOTIFY:
                 return notify(io->fd);
         }
@@ -162,7 +155,7 @@ static void tell(struct io *io, enum file_event_phase phase)
         };
         struct file_event ev = { .phase = phase, .off = io->off, .len = io->len };
 
-        if (io->op == IO_READ || io->op == IO_ALLOCATE || io->op == IO_NOTIFY || !io->file->tap)
+        if (io->op == IO_READ || io->op == IO_NOTIFY || !io->file->tap)
                 return;
         ev.kind = kinds[io->op];
         if (io->op == IO_WRITE && phase == FILE_EV_ISSUED) {
@@ -186,7 +179,6 @@ static int fault_of(const struct io *io)
                 return FAULT("engine.zero");
         case IO_TRUNCATE:
                 return FAULT("engine.truncate");
-        case IO_ALLOCATE:
         case IO_NOTIFY:
                 break;
         }
@@ -338,8 +330,6 @@ void engine_on_result(struct engine *e, struct io *io, int64_t res)
                 complete(e, io, 0);
         } else if (io->op == IO_NOTIFY) {
                 complete(e, io, res < 0 && res != -EAGAIN ? (int)res : 0); /* EAGAIN: full, so rung */
-        } else if (io->op == IO_ALLOCATE) {
-                complete(e, io, 0); /* no space, or a file system that cannot: the write will see */
         } else if (res == -EINTR || res == -EAGAIN) {
                 go_on(e, io, (int)res);
         } else if (cannot_punch(io, res)) {

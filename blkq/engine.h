@@ -27,8 +27,6 @@ enum io_op {
         IO_ZERO,      /* reads as zeros afterwards, space given back; zeros are written where punching is not possible */
         IO_ZERO_KEEP, /* likewise, space kept */
         IO_TRUNCATE,  /* off: new size; file->size follows (so: home thread). A write past the end does not change it */
-        IO_ALLOCATE,  /* space for the range, whose bytes stay as they are; the file may end before it. A hint: always
-                         succeeds */
         IO_NOTIFY,    /* write 1 to the eventfd io->fd, which becomes O_NONBLOCK; a full counter is success. Not bound by
                          the depth. Ends no wait: done() comes from the engine_wait() that hands it over, or the next, but
                          possibly only after something else has ended that wait */

@@ -45,8 +45,8 @@ struct io_step engine_step(struct io *io);
 /* The step returned @res: bytes moved or 0, or -errno. @io may be gone afterwards. */
 void engine_on_result(struct engine *e, struct io *io, int64_t res);
 
-/* Mode for fallocate(2) of a ZERO, ZERO_KEEP or ALLOCATE step. */
-int engine_space_mode(enum io_op op);
+/* Mode for fallocate(2) of a ZERO or ZERO_KEEP step. */
+int engine_zero_mode(enum io_op op);
 
 /* Does a step on this thread, waiting. Returns as the system call does, -errno for its errors. Any thread. */
 int64_t engine_do_step(struct io *io, const struct io_step *s);

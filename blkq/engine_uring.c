@@ -129,7 +129,7 @@ static void prep(struct uring *u, struct io_uring_sqe *sqe, struct io *io)
         else if (s.op == IO_TRUNCATE)
                 io_uring_prep_rw(OP_FTRUNCATE, sqe, fd, NULL, 0, s.off);
         else
-                io_uring_prep_fallocate(sqe, fd, engine_space_mode(s.op), (off_t)s.off, (off_t)s.len);
+                io_uring_prep_fallocate(sqe, fd, engine_zero_mode(s.op), (off_t)s.off, (off_t)s.len);
         if (slot >= 0)
                 sqe->flags |= IOSQE_FIXED_FILE;
 }

@@ -43,8 +43,6 @@ static int run_step(struct file *file, const struct fmt_step *s)
                 return file_zero(file, s->off, s->len, false);
         case FMT_TRUNCATE:
                 return file_truncate(file, s->off);
-        case FMT_ALLOCATE:
-                return 0; /* writes that wait for each other gain nothing by it */
         case FMT_SYNC:
                 return file_sync(file);
         }

@@ -96,7 +96,6 @@ enum fmt_op {
         FMT_WRITE,
         FMT_ZERO,     /* the range reads as zeros afterwards and its space is given back (punch hole) */
         FMT_TRUNCATE, /* off is the new file size */
-        FMT_ALLOCATE, /* space for the range ahead of the writes to come; no byte changes, and it cannot fail: a hint */
         FMT_SYNC,     /* barrier: all earlier steps have completed and are durable before any later step starts */
 };
 struct fmt_step {

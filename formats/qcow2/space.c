@@ -32,7 +32,7 @@
 #define RESERVE_BYTES (1u << 20)       /* first size of the reservation; doubles while it runs dry */
 #define RESERVE_MAX_BYTES (64u << 20)
 #define GROW_MIN_BYTES (4ull << 20)
-#define GROW_MAX_BYTES (64ull << 20)
+#define GROW_MAX_BYTES (256ull << 20)
 #define HOST_END_MAX (1ull << 56)      /* entries have no bits for more */
 
 /* --- runs ------------------------------------------------------------------------------------------------------ */
@@ -215,17 +215,12 @@ struct fmt_batch *space_grow_batch(struct qcow2_image *q)
 
         if (s->growing)
                 return s->growing;
-        b = fmt_batch_new(&q->img, 2, sizeof(*b));
+        b = fmt_batch_new(&q->img, 1, sizeof(*b));
         if (!b)
                 return NULL;
         step = max_u64(step >> q->cluster_bits, s->grow_need);
         b->step[0] = (struct fmt_step){ .op = FMT_TRUNCATE, .off = (s->file_end + step) << q->cluster_bits };
-        /* A direct write into a hole is more than ext4 and XFS do without waiting, so the kernel would hand each to a
-         * worker thread; space that is there, unwritten, they take at once (and it is in one piece). It reads as zeros
-         * all the same, and what is left over at the end is cut off. */
-        b->step[1] = (struct fmt_step){ .op = FMT_ALLOCATE, .off = s->file_end << q->cluster_bits,
-                                        .len = step << q->cluster_bits };
-        b->nsteps = 2;
+        b->nsteps = 1;
         b->done = grow_done;
         return s->growing = b;
 }

@@ -21,7 +21,7 @@ static int step(struct img_io *io)
 
 static int run_step(struct img_io *io, struct file *f, const struct fmt_step *s)
 {
-        int r = s->op == FMT_ALLOCATE ? 0 : step(io); /* which cannot fail, so no fault is wasted on it */
+        int r = step(io);
 
         if (r < 0)
                 return r;
@@ -34,8 +34,6 @@ static int run_step(struct img_io *io, struct file *f, const struct fmt_step *s)
                 return file_zero(f, s->off, s->len, false);
         case FMT_TRUNCATE:
                 return file_truncate(f, s->off);
-        case FMT_ALLOCATE:
-                return 0;
         case FMT_SYNC:
                 io->syncs++;
                 return file_sync(f);

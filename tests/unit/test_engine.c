@@ -220,23 +220,6 @@ static void errors_and_faults(struct world *w)
         assert_int_equal(op_run(w, &op, IO_WRITE, 0, 4 * KIB, w->buf), -EBADF); /* the kernel's own */
 }
 
-/* Space ahead of the writes: behind the end as well, no byte and no size changes; what cannot be is no error. */
-static void allocate(struct world *w)
-{
-        struct stat st;
-        struct op op;
-
-        assert_int_equal(op_run(w, &op, IO_WRITE, 0, 8 * KIB, w->buf), 0);
-        assert_int_equal(op_run(w, &op, IO_ALLOCATE, 0, 1024 * KIB, NULL), 0);
-        assert_int_equal(fstat(w->f->fd, &st), 0);
-        assert_int_equal(st.st_size, 8 * KIB);
-        assert_true((uint64_t)st.st_blocks * 512 >= 1024 * KIB);
-        assert_int_equal(op_run(w, &op, IO_READ, 0, 16 * KIB, w->back), 0);
-        assert_memory_equal(w->back, w->buf, 8 * KIB);
-        assert_true(all_zero(w->back + 8 * KIB, 8 * KIB));
-        assert_int_equal(op_run(w, &op, IO_ALLOCATE, 1ull << 62, 1ull << 62, NULL), 0);
-}
-
 static void depth_overflow(struct world *w)
 {
         enum { N = 100 };
@@ -414,7 +397,7 @@ static void taps(struct world *w)
 }
 
 static void (*const facts[])(struct world *w) = {
-        write_then_read, vectors, end_of_file, zero_and_truncate, allocate, depth_overflow, notify, many_notifications, watches,
+        write_then_read, vectors, end_of_file, zero_and_truncate, depth_overflow, notify, many_notifications, watches,
         wait_times_out, taps,
         errors_and_faults, /* last: spoils the fd */
 };
