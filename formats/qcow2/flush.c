@@ -8,6 +8,8 @@
  *      ------- sync, when an entry of group 3 relies on something no sync has covered: a reservation (its refcount, the
  *              punch that made it zeros, the length of the file), a copied table, or data that replaces bytes which were
  *              not zeros (its own and copied-up ones: with the entry durable and the data not, zeros would stand there)
+ *      (after a failed flush an L1 entry may lead to a copied table already. Then its pages come last in group 2, behind a
+ *      sync: what their new entries rely on must be durable first, refcount table entries included)
  *   3. L2 pages, L1 entries
  *      ------- sync
  *
@@ -25,7 +27,7 @@
 #include "qcow2.h"
 
 #define COPY_ALIGN 4096u
-#define FIXED_STEPS 5u /* three syncs, the header, a moved refcount table */
+#define FIXED_STEPS 6u /* four syncs, the header, a moved refcount table */
 
 struct flush_item {
         struct page *page;         /* NULL: a page of a top table */
@@ -39,7 +41,7 @@ struct flush {
         uint64_t gen, log_mark;
         /* What this generation knew, for when the batch fails. */
         uint64_t newest_used;
-        bool data_first, link_blocks, reftable_moved, header;
+        bool data_first, link_blocks, reftable_moved, carried_linked, header;
         struct flush_item *item;
         size_t nitems;
         char *copies; /* page-aligned pieces */
@@ -159,9 +161,11 @@ static void flush_free(struct flush *f)
 
 static void mark_again(struct qcow2_image *q, const struct flush *f)
 {
+        q->carried_linked |= f->carried_linked;
         for (size_t i = 0; i < f->nitems; i++) {
                 struct qcow2_table *t = f->item[i].table;
 
+                q->carried_linked |= f->item[i].carried;
                 if (f->item[i].page) {
                         page_dirty(q, f->item[i].page);
                 } else if (f->item[i].top_page < top_pages(q, t)) {
@@ -245,6 +249,7 @@ int qcow2_flush(struct fmt_image *img, struct fmt_batch **ret)
         f->data_first = q->data_first;
         f->link_blocks = q->link_blocks;
         f->reftable_moved = q->reftable_moved;
+        f->carried_linked = q->carried_linked;
         f->header = header_changes(q);
 
         add_pages(q, f, PAGES_REFCOUNT);
@@ -255,6 +260,8 @@ int qcow2_flush(struct fmt_image *img, struct fmt_batch **ret)
         add_top(q, f, &q->rc);
         if (f->header)
                 add_header(q, f);
+        if (q->carried_linked)
+                add_sync(f);
         add_pages(q, f, PAGES_CARRIED);
         if (entries_rely(q, f))
                 add_sync(f);
@@ -265,7 +272,7 @@ int qcow2_flush(struct fmt_image *img, struct fmt_batch **ret)
         f->gen = q->gen++;
         f->log_mark = q->log ? maplog_mark(q->log) : 0;
         q->newest_used = 0;
-        q->data_first = q->link_blocks = q->reftable_moved = false;
+        q->data_first = q->link_blocks = q->reftable_moved = q->carried_linked = false;
         *ret = &f->b;
         return 0;
 }

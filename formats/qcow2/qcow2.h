@@ -144,6 +144,7 @@ struct qcow2_image {
         bool data_first;      /* an entry of this generation relies on data that no sync has covered */
         bool link_blocks;     /* a new refcount block is linked from the refcount table in this generation */
         bool reftable_moved;  /* a new refcount table is to be written and the header switched to it */
+        bool carried_linked;  /* a flush with a copied L2 table failed: an L1 entry may lead to it before it is whole */
         struct maplog *log;   /* entries changed since the last flush, for after a kill; NULL: not kept */
 };
 
