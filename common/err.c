@@ -7,6 +7,14 @@
 
 static _Thread_local char note[512];
 
+/* Names in it may be a stranger's, as that of a backing file: none of them starts a second line or drives a terminal. */
+static void tame(void)
+{
+        for (char *c = note; *c; c++)
+                if ((unsigned char)*c < ' ' || *c == 0x7f)
+                        *c = '?';
+}
+
 int err_note(int r, const char *fmt, ...)
 {
         va_list ap;
@@ -16,6 +24,7 @@ int err_note(int r, const char *fmt, ...)
         va_start(ap, fmt);
         vsnprintf(note, sizeof(note), fmt, ap);
         va_end(ap);
+        tame();
         return r;
 }
 
@@ -31,6 +40,7 @@ int err_prefix(int r, const char *fmt, ...)
         va_end(ap);
         snprintf(whole, sizeof(whole), "%s%s", lead, note);
         snprintf(note, sizeof(note), "%.*s", (int)sizeof(note) - 1, whole);
+        tame();
         return r;
 }
 

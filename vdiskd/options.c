@@ -497,6 +497,9 @@ static int check_sockets_differ(const struct options *o)
                 for (size_t j = 0; j < i; j++) {
                         const struct disk_opts *a = &o->disks[j], *b = &o->disks[i];
 
+                        if (a->path && b->path && !strcmp(a->path, b->path) && !(a->read_only && b->read_only))
+                                return err_note(-EINVAL, "path %s is given to two disks; only if both are read-only they may "
+                                                "share it", a->path);
                         if (a->socket && b->socket && !strcmp(a->socket, b->socket))
                                 return err_note(-EINVAL, "socket %s is given to two disks; each needs its own", a->socket);
                         if (a->fd >= 0 && a->fd == b->fd)

@@ -31,6 +31,16 @@ static void test_prefix(void **state)
         assert_string_equal(err_text(-EIO), "a: b");
 }
 
+static void test_one_line_without_control_characters(void **state)
+{
+        (void)state;
+        err_clear();
+        err_note(-EIO, "file a\nvdiskd: forged \x1b[2J\x7f \xc3\xa4");
+        err_prefix(-EIO, "%s: ", "b\tc");
+        assert_string_equal(err_text(-EIO), "b?c: file a?vdiskd: forged ?[2J? \xc3\xa4");
+        err_clear();
+}
+
 static void test_long_text_is_cut(void **state)
 {
         char lead[600];
@@ -70,7 +80,7 @@ static void test_threads_have_their_own(void **state)
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_first_sentence_wins), cmocka_unit_test(test_prefix),
+                cmocka_unit_test(test_first_sentence_wins), cmocka_unit_test(test_prefix), cmocka_unit_test(test_one_line_without_control_characters),
                 cmocka_unit_test(test_long_text_is_cut), cmocka_unit_test(test_threads_have_their_own),
         };
 

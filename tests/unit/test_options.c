@@ -96,6 +96,8 @@ static const struct bad {
         { { "--disk", "path=a,fd=3", "--disk", "path=b,fd=3" }, { "fd 3", "two disks" } },
         { { "--disk", "path=a,fdname=x", "--disk", "path=b,fdname=x" }, { "fdname x", "two disks" } },
         { { "--blk-file=a", "--socket-path=/s", "--disk", "path=b,socket=/s" }, { "/s", "two disks" } },
+        { { "--disk", "path=a,socket=/s", "--disk", "path=a,socket=/t" }, { "path a", "two disks", "read-only" } },
+        { { "--disk", "path=a,socket=/s", "--disk", "path=a,socket=/t,read-only" }, { "path a", "two disks" } },
 };
 
 static void test_bad_options_get_a_sentence(void **state)
@@ -136,6 +138,17 @@ static void test_qemus_conventions(void **state)
         assert_int_equal(o.iothreads, 1);
         assert_int_equal(o.poll_us, 0);
         assert_int_equal(o.engine, ENGINE_AUTO);
+        options_finish(&o);
+}
+
+static void test_readers_share_a_file(void **state)
+{
+        static const char *const args[] = { "--disk", "path=a,socket=/s,read-only", "--disk", "path=a,socket=/t,read-only", NULL };
+        struct options o;
+
+        (void)state;
+        assert_int_equal(parse(&o, (char *const *)args), 0);
+        assert_int_equal(o.ndisks, 2);
         options_finish(&o);
 }
 
@@ -250,6 +263,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_bad_options_get_a_sentence),
                 cmocka_unit_test(test_qemus_conventions),
+                cmocka_unit_test(test_readers_share_a_file),
                 cmocka_unit_test(test_every_key_of_disk),
                 cmocka_unit_test(test_daemon_options_and_order),
                 cmocka_unit_test(test_the_last_one_wins),
