@@ -81,6 +81,8 @@ static int posix_next_data(struct file *f, uint64_t off, uint64_t *data, uint64_
 
 static void posix_close(struct file *f)
 {
+        if (f->fd >= 0)
+                image_unlock(f->fd);
         closep(&f->fd);
 }
 

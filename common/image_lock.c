@@ -79,3 +79,10 @@ int image_lock(int fd, const char *path, bool write)
                                 write ? "writing" : "reading");
         return r < 0 ? err_note(r, "'%s': cannot lock the image: %s", path, strerror(-r)) : 0;
 }
+
+void image_unlock(int fd)
+{
+        struct flock fl = { .l_whence = SEEK_SET, .l_type = F_UNLCK }; /* from 0 to the end of all bytes */
+
+        fcntl(fd, F_OFD_SETLK, &fl);
+}

@@ -17,3 +17,9 @@
  * (-EOPNOTSUPP, -ENOLCK) count as 0.
  */
 int image_lock(int fd, const char *path, bool write);
+
+/*
+ * Give all of it back now. close() alone may come late: a kernel worker that has just finished our last write holds the
+ * open file a moment longer, and whoever opens the image next would be refused.
+ */
+void image_unlock(int fd);

@@ -17,6 +17,7 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/file.h"
 #include "common/image_lock.h"
 
 static char path[] = "/tmp/test_image_lock.XXXXXX";
@@ -116,6 +117,21 @@ static void against_qemu(bool qemu_reads, bool we_write, int expect)
         assert_int_equal(r, expect);
 }
 
+/* As a kernel worker does that has just finished our last write. */
+static void test_somebody_still_holds_the_open_file(void **state)
+{
+        AUTO(closep) int other = open(path, O_RDWR), held = -1;
+        struct file *f;
+
+        err_clear();
+        assert_int_equal(file_open(path, 0, &f), 0);
+        held = dup(f->fd);
+        assert_int_equal(image_lock(other, path, true), -EBUSY);
+        file_close(f);
+        err_clear();
+        assert_int_equal(image_lock(other, path, true), 0);
+}
+
 static void test_qemu_writes_we_read(void **state)
 {
         against_qemu(false, false, -EBUSY);
@@ -169,6 +185,7 @@ int main(void)
 {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_pairs), cmocka_unit_test(test_close_gives_back),
+                cmocka_unit_test(test_somebody_still_holds_the_open_file),
                 cmocka_unit_test(test_qemu_writes_we_read), cmocka_unit_test(test_qemu_writes_we_write),
                 cmocka_unit_test(test_qemu_reads_we_write), cmocka_unit_test(test_qemu_reads_we_read),
                 cmocka_unit_test(test_qemu_respects_us),
