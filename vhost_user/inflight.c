@@ -30,16 +30,24 @@
 #define VERSION 1 /* 0: fresh memory */
 
 /* Native endian: the two processes run on one machine. */
-struct inflight_split {
-        uint64_t features;
+#define INFLIGHT_HEAD \
+        uint64_t features; \
         uint16_t version, desc_num, last_batch_head, used_idx;
-        struct entry {
-                uint8_t inflight, padding[5];
-                uint16_t next;
-                uint64_t counter;
-        } desc[];
+
+struct entry {
+        uint8_t inflight, padding[5];
+        uint16_t next;
+        uint64_t counter;
 };
-_Static_assert(sizeof(struct inflight_split) == 16 && sizeof(struct entry) == 16, "as the specification draws it");
+struct inflight_head {
+        INFLIGHT_HEAD
+};
+struct inflight_split {
+        INFLIGHT_HEAD
+        struct entry desc[];
+};
+_Static_assert(sizeof(struct inflight_split) == 16 && sizeof(struct inflight_head) == 16 && sizeof(struct entry) == 16,
+               "as the specification draws it");
 
 #define PART_ALIGN 64 /* a queue's part begins on a cache line of its own */
 #define PART_LEN ((sizeof(struct inflight_split) + VQ_MAX_SIZE * sizeof(struct entry) + PART_ALIGN - 1) & ~(PART_ALIGN - 1ul))
@@ -136,7 +144,7 @@ bool inflight_broken(const struct inflight_map *m)
 
 /* Our copy of one, to be judged. */
 struct copy {
-        struct inflight_split head;
+        struct inflight_head head;
         struct entry desc[VQ_MAX_SIZE];
 };
 
