@@ -82,6 +82,11 @@ int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fm
                 file_close(file);
                 return err_note(-ENOTSUP, "%s images have no internal snapshots", drv->name);
         }
+        if (opts->layer && opts->layer->key_secret && !(drv->caps & FMT_HAS_KEYS)) {
+                file_close(file);
+                return err_note(-EINVAL, "%s images are not encrypted: encrypt.key-secret=%s opens nothing", drv->name,
+                                opts->layer->key_secret);
+        }
         return drv->open(file, opts, ret);
 }
 
@@ -153,40 +158,55 @@ static int refuse_loop(const struct fmt_image *top, const char *path)
         return 0;
 }
 
-static int open_backing(struct fmt_image *top, struct fmt_image *img, const struct fmt_open_opts *opts)
+/* @layer: what the operator says about the backing image; NULL: nothing. */
+static int open_backing(struct fmt_image *top, struct fmt_image *img, const struct fmt_open_opts *opts,
+                        const struct fmt_layer *layer)
 {
         struct fmt_open_opts how = *opts;
         AUTO(freep) char *path = NULL;
-        int r = chain_backing_path(img->file->path, img->backing_name, &path);
+        int r = 0;
 
-        if (r < 0)
-                return r;
-        how.format = img->backing_format;
+        if (layer && layer->path)
+                path = strdup(layer->path);
+        else
+                r = chain_backing_path(img->file->path, img->backing_name, &path);
+        if (r < 0 || !path)
+                return r < 0 ? r : -ENOMEM;
+        how.format = layer && layer->format ? layer->format : img->backing_format;
+        how.layer = layer;
         how.snapshot = NULL;
         how.flags = FMT_RDONLY | (opts->flags & (FMT_DIRECT | FMT_NO_LOCK | FMT_GUESS));
         if (!how.format && !(opts->flags & FMT_GUESS))
                 return err_note(-EINVAL, "'%s' does not say which format its backing file '%s' has; "
-                                "'qemu-img rebase -u -F' can write it down", img->file->path, img->backing_name);
+                                "'qemu-img rebase -u -F' can write it down", img->file->path, path);
         r = refuse_loop(top, path);
         if (r == 0)
                 r = open_one(path, &how, &img->backing);
         return r < 0 ? err_prefix(r, "backing file of '%s': ", img->file->path) : 0;
 }
 
+/* Does the chain go on behind @img? The operator's word counts more than the image's. */
+static bool has_backing(const struct fmt_image *img, const struct fmt_layer *layer)
+{
+        if (layer && (layer->no_backing || (layer->backing && layer->backing->path)))
+                return !layer->no_backing && img->drv->caps & FMT_HAS_BACKING;
+        return img->backing_name && img->backing_name[0];
+}
+
 int chain_open(const char *path, const struct fmt_open_opts *opts, struct fmt_image **ret)
 {
         AUTO(close_onep) struct fmt_image *top = NULL;
+        const struct fmt_layer *layer = opts->layer;
         unsigned images = 1;
         int r = open_one(path, opts, &top);
 
         if (r < 0)
                 return r;
-        for (struct fmt_image *img = top; img && !(opts->flags & FMT_NO_BACKING); img = img->backing) {
-                if (!img->backing_name || !img->backing_name[0])
-                        break;
+        for (struct fmt_image *img = top; !(opts->flags & FMT_NO_BACKING) && has_backing(img, layer); img = img->backing) {
                 if (++images > FMT_MAX_CHAIN)
                         return err_note(-ELOOP, "'%s': the backing chain has more than %u images", path, FMT_MAX_CHAIN);
-                r = open_backing(top, img, opts);
+                layer = layer ? layer->backing : NULL;
+                r = open_backing(top, img, opts, layer);
                 if (r < 0)
                         return r;
         }

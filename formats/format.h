@@ -240,12 +240,23 @@ enum fmt_open_flags {
 struct fmt_snapshot_which {
         const char *any, *id, *name;
 };
+/*
+ * What the operator says about one image of a chain, beyond what the image itself and the one above it say. NULL: nothing.
+ * Borrowed by whoever opens; kept by its maker while images are opened with it.
+ */
+struct fmt_layer {
+        const char *path, *format; /* of a backing image; of the top one chain_open() is told otherwise */
+        const char *key_secret;    /* encrypted image: the name of the secret that opens it (secret.h) */
+        bool no_backing;           /* nothing is behind it, whatever it names */
+        const struct fmt_layer *backing;
+};
 struct fmt_open_opts {
         const char *format;  /* NULL: probe. Whoever serves guests must name it; see fmt_probe() */
         unsigned flags;
         size_t cache_bytes;  /* table cache per image; 0: default (FMT_CACHE_DEFAULT) */
         uint64_t null_size;  /* the null format has no file that could tell */
         const struct fmt_snapshot_which *snapshot; /* the top image as it was then, FMT_RDONLY only; NULL: as it is now */
+        const struct fmt_layer *layer; /* NULL: nothing is said */
         const char *state_dir; /* where table changes survive a killed process (maplog.h); NULL: nowhere */
 };
 #define FMT_CACHE_DEFAULT (32u << 20)
@@ -351,7 +362,8 @@ struct fmt_snapshot {
         uint32_t date_sec, date_nsec;
 };
 
-enum fmt_caps { FMT_CAN_WRITE = 1 << 0, FMT_HAS_BACKING = 1 << 1, FMT_HAS_SNAPSHOTS = 1 << 2, FMT_NO_FILE = 1 << 3 };
+enum fmt_caps { FMT_CAN_WRITE = 1 << 0, FMT_HAS_BACKING = 1 << 1, FMT_HAS_SNAPSHOTS = 1 << 2, FMT_NO_FILE = 1 << 3,
+                FMT_HAS_KEYS = 1 << 4 /* images can be encrypted */ };
 
 /* A format. A reader sees at once what it can do and what it leaves out; NULL: it cannot. Contracts as above. */
 struct fmt_driver {

@@ -222,6 +222,9 @@ static int open_image(struct qcow2_image *q, const struct fmt_open_opts *opts)
         r = set_names(q);
         if (r < 0 || header_only)
                 return r;
+        if (opts->layer && opts->layer->key_secret && q->h.crypt_method == QCOW2_CRYPT_NONE)
+                return err_note(-EINVAL, "the image is not encrypted: encrypt.key-secret=%s opens nothing",
+                                opts->layer->key_secret);
         r = qcow2_header_usable(&q->h, !q->img.read_only);
         if (r == 0 && !q->img.read_only)
                 r = make_writable(q, opts->state_dir);
@@ -273,7 +276,7 @@ static int qcow2_open(struct file *file, const struct fmt_open_opts *opts, struc
 
 const struct fmt_driver qcow2_driver = {
         .name = "qcow2",
-        .caps = FMT_CAN_WRITE | FMT_HAS_BACKING | FMT_HAS_SNAPSHOTS,
+        .caps = FMT_CAN_WRITE | FMT_HAS_BACKING | FMT_HAS_SNAPSHOTS | FMT_HAS_KEYS,
         .probe = qcow2_probe,
         .open = qcow2_open,
         .close = qcow2_close,

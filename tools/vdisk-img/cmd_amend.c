@@ -9,7 +9,8 @@
 #include "tools/vdisk-img/tool.h"
 
 struct job {
-        const char *path, *format;
+        const char *path, *format; /* -f */
+        struct tool_image image;
         struct option_list opts;
         char *size; /* owned; NULL: it stays */
 };
@@ -17,6 +18,7 @@ struct job {
 static void job_finish(struct job *j)
 {
         option_list_finish(&j->opts);
+        tool_image_finish(&j->image);
         free(j->size);
 }
 
@@ -41,7 +43,7 @@ static int print_options(const struct job *j)
 
 static int open_image(const struct job *j, struct fmt_image **ret)
 {
-        int r = tool_open(j->path, j->format, FMT_NO_BACKING, ret);
+        int r = tool_open(&j->image, FMT_NO_BACKING, ret);
 
         if (r == 0 && !(*ret)->drv->amend)
                 r = err_note(-ENOTSUP, "'%s': %s images have no options that could be amended", j->path, (*ret)->drv->name);
@@ -108,7 +110,10 @@ static int run(int argc, char **argv)
         if (r < 0)
                 return tool_fail(r, 1);
         tool_want_words(&cmd_amend, argc, 1, 1, "one file name");
-        j.path = argv[optind];
+        r = tool_image_set(&j.image, argv[optind], j.format);
+        if (r < 0)
+                return tool_fail(r, 1);
+        j.path = j.image.path;
         j.size = option_list_take(&j.opts, "size");
         if (j.opts.n)
                 r = change_options(&j);

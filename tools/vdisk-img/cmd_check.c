@@ -11,12 +11,17 @@ enum { CLEAN = 0, FAILED = 1, CORRUPT = 2, LEAKING = 3, CANNOT = 63 };
 
 struct job {
         struct fmt_check chk;
-        const char *path, *format;
+        struct tool_image image;
         unsigned flags;
         bool json, quiet;
         uint64_t corruptions_fixed, leaks_fixed; /* of the first round; the second looks again */
         const char *driver;
 };
+
+static void job_finish(struct job *j)
+{
+        tool_image_finish(&j->image);
+}
 
 /* Findings go to stderr when text is asked for, so that --output=json stays JSON. */
 static void on_finding(struct fmt_check *chk, const struct fmt_finding *f)
@@ -33,16 +38,16 @@ static int check_once(struct job *j, bool leaks, bool all)
 {
         unsigned flags = FMT_NO_BACKING | j->flags | (leaks || all ? FMT_REPAIRING : FMT_RDONLY);
         AUTO(tool_closep) struct fmt_image *img = NULL;
-        int r = tool_open(j->path, j->format, flags, &img);
+        int r = tool_open(&j->image, flags, &img);
 
         if (r < 0)
                 return r;
         j->driver = img->drv->name;
         if (!img->drv->check)
-                return err_note(-ENOTSUP, "'%s': %s images have nothing that could be checked", j->path, img->drv->name);
+                return err_note(-ENOTSUP, "'%s': %s images have nothing that could be checked", j->image.path, img->drv->name);
         j->chk = (struct fmt_check){ .fix_leaks = leaks || all, .fix_all = all, .finding = on_finding, .opaque = j };
         r = img->drv->check(img, &j->chk);
-        return r < 0 ? err_prefix(err_note(r, "%s", strerror(-r)), "'%s': ", j->path) : 0;
+        return r < 0 ? err_prefix(err_note(r, "%s", strerror(-r)), "'%s': ", j->image.path) : 0;
 }
 
 static void add_count(json_t *o, const char *name, uint64_t n)
@@ -54,7 +59,7 @@ static void add_count(json_t *o, const char *name, uint64_t n)
 static int print_as_json(const struct job *j)
 {
         const struct fmt_check *c = &j->chk;
-        json_t *o = json_pack("{s:s, s:s, s:I}", "filename", j->path, "format", j->driver,
+        json_t *o = json_pack("{s:s, s:s, s:I}", "filename", j->image.path, "format", j->driver,
                               "check-errors", (json_int_t)c->check_errors);
 
         add_count(o, "image-end-offset", c->image_end_offset);
@@ -119,12 +124,13 @@ static const struct option longs[] = {
 static int run(int argc, char **argv)
 {
         bool leaks = false, all = false;
-        struct job j = { 0 };
+        AUTO(job_finish) struct job j = { 0 };
+        const char *format = NULL;
         int c, r;
 
         while ((c = tool_option(&cmd_check, argc, argv, "f:r:Uq", longs)) != -1) {
                 if (c == 'f')
-                        j.format = optarg;
+                        format = optarg;
                 else if (c == 'r' && !strcmp(optarg, "leaks"))
                         leaks = true;
                 else if (c == 'r' && !strcmp(optarg, "all"))
@@ -139,8 +145,9 @@ static int run(int argc, char **argv)
                         j.json = tool_output_is_json(optarg);
         }
         tool_want_words(&cmd_check, argc, 1, 1, "one file name");
-        j.path = argv[optind];
-        r = check(&j, leaks, all);
+        r = tool_image_set(&j.image, argv[optind], format);
+        if (r == 0)
+                r = check(&j, leaks, all);
         if (r < 0)
                 return tool_fail(r, r == -ENOTSUP && j.driver && !fmt_driver_find(j.driver)->check ? CANNOT : FAILED);
         if (j.json && print_as_json(&j) < 0)

@@ -14,18 +14,21 @@
 #include "tools/vdisk-img/tool.h"
 
 struct job {
-        const char *path, *format, *base_name;
+        struct tool_image image;
+        const char *path, *base_name;
         struct copy_opts copy;
         struct progress progress;
         unsigned depth; /* of the base in the chain */
         char *base_path;
         const char *base_format;
+        const struct fmt_layer *base_layer;
         bool keep; /* do not empty the overlay */
 };
 
 static void job_finish(struct job *j)
 {
         free(j->base_path);
+        tool_image_finish(&j->image);
 }
 
 /* Is @img, which @above calls by its name, what -b means? */
@@ -55,6 +58,9 @@ static int find_base(struct job *j, const struct fmt_image *top)
         j->depth++;
         j->base_path = strdup(img->backing->file->path);
         j->base_format = img->backing->drv->name;
+        j->base_layer = j->image.layer;
+        for (unsigned i = 0; i < j->depth && j->base_layer; i++)
+                j->base_layer = j->base_layer->backing;
         return j->base_path ? 0 : -ENOMEM;
 }
 
@@ -76,7 +82,8 @@ static int not_ours(struct extent *ext, void *opaque)
 
 static int open_base(const struct job *j, uint64_t size, struct fmt_image **ret)
 {
-        struct fmt_open_opts how = { .format = j->base_format, .flags = j->copy.target_direct ? FMT_DIRECT : 0 };
+        struct fmt_open_opts how = { .format = j->base_format, .flags = j->copy.target_direct ? FMT_DIRECT : 0,
+                                     .layer = j->base_layer };
         int r = chain_open(j->base_path, &how, ret);
 
         if (r < 0 || tool_disk_size(*ret) >= size)
@@ -95,7 +102,7 @@ static int open_base(const struct job *j, uint64_t size, struct fmt_image **ret)
 /* @top: open for writing, so that nobody else has it, and cut above the base, so that the base is free for us. */
 static int copy_down(struct job *j, struct fmt_image *top)
 {
-        struct fmt_open_opts src = { .format = top->drv->name, .flags = FMT_RDONLY | FMT_NO_LOCK };
+        struct fmt_open_opts src = tool_again(&j->image, top, FMT_RDONLY | FMT_NO_LOCK);
         struct fmt_image *source, *base;
         int r = chain_open(j->path, &src, &source);
 
@@ -116,7 +123,7 @@ static int copy_down(struct job *j, struct fmt_image *top)
 static int commit(struct job *j)
 {
         AUTO(tool_closep) struct fmt_image *top = NULL;
-        int r = tool_open(j->path, j->format, 0, &top);
+        int r = tool_open(&j->image, 0, &top);
 
         if (r == 0)
                 r = find_base(j, top);
@@ -138,12 +145,13 @@ static const struct option longs[] = {
 static int run(int argc, char **argv)
 {
         AUTO(job_finish) struct job j = { .copy = { .jobs = 8, .sparse = 4096 } };
+        const char *format = NULL;
         bool quiet = false;
         int c, r = 0;
 
         while (r == 0 && (c = tool_option(&cmd_commit, argc, argv, "f:t:b:r:dpq", longs)) != -1) {
                 if (c == 'f')
-                        j.format = optarg;
+                        format = optarg;
                 else if (c == 't')
                         r = tool_cache_parse("-t", optarg, &j.copy.target_direct);
                 else if (c == 'b')
@@ -160,10 +168,12 @@ static int run(int argc, char **argv)
         if (r < 0)
                 return tool_fail(r, 1);
         tool_want_words(&cmd_commit, argc, 1, 1, "one file name");
-        j.path = argv[optind];
+        r = tool_image_set(&j.image, argv[optind], format);
+        j.path = j.image.path;
         j.progress.on &= !quiet;
         j.copy.progress = &j.progress;
-        r = commit(&j);
+        if (r == 0)
+                r = commit(&j);
         if (r < 0)
                 return tool_fail(r, 1);
         if (!quiet)

@@ -16,7 +16,8 @@
 enum { SAME = 0, DIFFERENT = 1, CANNOT_OPEN = 2, CANNOT_MAP = 3, CANNOT_READ = 4 };
 
 struct side {
-        const char *path, *format;
+        const char *format;
+        struct tool_image image;
         struct fmt_image *img;
         uint64_t size;
         struct extent ext; /* of the bytes that are compared now */
@@ -35,6 +36,8 @@ static void job_finish(struct job *j)
         chain_close(j->b.img);
         free(j->a.buf);
         free(j->b.buf);
+        tool_image_finish(&j->a.image);
+        tool_image_finish(&j->b.image);
 }
 
 static void say(const struct job *j, const char *text, uint64_t off)
@@ -153,10 +156,12 @@ static int compare(struct job *j, int *err)
         return say(j, "Images are identical.\n", 0), SAME;
 }
 
-static int open_side(struct side *s, unsigned flags)
+static int open_side(struct side *s, const char *word, unsigned flags)
 {
-        int r = tool_open(s->path, s->format, flags, &s->img);
+        int r = tool_image_set(&s->image, word, s->format);
 
+        if (r == 0)
+                r = tool_open(&s->image, flags, &s->img);
         if (r < 0)
                 return r;
         s->size = tool_disk_size(s->img);
@@ -191,11 +196,9 @@ static int run(int argc, char **argv)
         if (argc - optind != 2)
                 return tool_fail(err_note(-EINVAL, "compare: expecting two file names"), CANNOT_OPEN);
         j.progress.on &= !j.quiet;
-        j.a.path = argv[optind];
-        j.b.path = argv[optind + 1];
-        r = open_side(&j.a, flags);
+        r = open_side(&j.a, argv[optind], flags);
         if (r == 0)
-                r = open_side(&j.b, flags);
+                r = open_side(&j.b, argv[optind + 1], flags);
         if (r < 0)
                 return tool_fail(r, CANNOT_OPEN);
         code = compare(&j, &r);

@@ -19,18 +19,19 @@
 #define MAX_SPARSE (1u << 20)
 
 struct job {
-        char **from; /* names of the sources, one behind the other */
+        struct tool_image *from; /* the sources, one behind the other */
         int nfrom;
         struct fmt_image **map; /* the sources, open to look at their tables */
         uint64_t size;          /* of all of them */
         struct tool_snapshot snapshot;
         const char *to, *from_format, *to_format;
+        struct tool_image target;
         char *backing, *backing_format; /* owned */
         struct option_list opts;
         struct copy_opts copy;
         struct progress progress;
         unsigned flags; /* FMT_NO_LOCK for the source */
-        bool keep_target, target_is_zero;
+        bool keep_target, target_is_zero, target_image_opts;
 };
 
 static void job_finish(struct job *j)
@@ -41,7 +42,11 @@ static void job_finish(struct job *j)
         tool_snapshot_finish(&j->snapshot);
         for (int i = 0; j->map && i < j->nfrom; i++)
                 chain_close(j->map[i]);
+        for (int i = 0; j->from && i < j->nfrom; i++)
+                tool_image_finish(&j->from[i]);
         free(j->map);
+        free(j->from);
+        tool_image_finish(&j->target);
 }
 
 /* The backing file is opened before the target is made: a wrong one must not cost what is at @to now. */
@@ -111,17 +116,19 @@ static int copy_one(struct job *j, int i, uint64_t off, const struct fmt_driver 
 {
         struct fmt_open_opts src = { .format = j->map[i]->drv->name, .flags = FMT_RDONLY | FMT_GUESS | j->flags |
                                              (j->copy.source_direct ? FMT_DIRECT : 0),
+                                     .layer = j->from[i].layer,
                                      .snapshot = j->snapshot.given ? &j->snapshot.which : NULL };
-        struct fmt_open_opts dst = { .format = drv->name, .flags = j->copy.target_direct ? FMT_DIRECT : 0 };
+        struct fmt_open_opts dst = { .format = drv->name, .flags = j->copy.target_direct ? FMT_DIRECT : 0,
+                                     .layer = j->target.layer };
         struct fmt_image *source, *target;
-        int r = chain_open(j->from[i], &src, &source);
+        int r = chain_open(j->from[i].path, &src, &source);
 
         if (r < 0)
                 return r;
         r = chain_open(j->to, &dst, &target);
         if (r == 0 && tool_disk_size(target) < j->size) {
                 r = err_note(-ENOSPC, "'%s' holds %llu bytes, too few for the %llu of '%s'", j->to,
-                             (unsigned long long)tool_disk_size(target), (unsigned long long)j->size, j->from[i]);
+                             (unsigned long long)tool_disk_size(target), (unsigned long long)j->size, j->from[i].path);
                 chain_close(target);
         }
         if (r < 0) {
@@ -158,11 +165,11 @@ static int open_sources(struct job *j)
         if (!j->map)
                 return -ENOMEM;
         for (int i = 0; r == 0 && i < j->nfrom; i++) {
-                r = tool_open_snapshot(j->from[i], j->from_format, FMT_RDONLY | j->flags, &j->snapshot, &j->map[i]);
+                r = tool_open_snapshot(&j->from[i], FMT_RDONLY | j->flags, &j->snapshot, &j->map[i]);
                 if (r == 0)
                         r = tool_refuse_part_of(j->to, j->map[i], "source");
                 if (r == 0 && tool_disk_size(j->map[i]) > INT64_MAX - j->size)
-                        r = err_note(-EFBIG, "'%s': the disks together are larger than 8 EiB", j->from[i]);
+                        r = err_note(-EFBIG, "'%s': the disks together are larger than 8 EiB", j->from[i].path);
                 if (r == 0)
                         j->size += tool_disk_size(j->map[i]);
         }
@@ -231,11 +238,12 @@ static int set_text(char **where, const char *text)
         return *where ? 0 : -ENOMEM;
 }
 
-enum { OPT_TARGET_IS_ZERO = OPT_SIZE + 1, OPT_SALVAGE };
+enum { OPT_TARGET_IS_ZERO = OPT_SIZE + 1, OPT_SALVAGE, OPT_TARGET_IMAGE_OPTS };
 static const struct option longs[] = {
         { "force-share", no_argument, NULL, 'U' },
         { "quiet", no_argument, NULL, 'q' },
         { "salvage", no_argument, NULL, OPT_SALVAGE },
+        { "target-image-opts", no_argument, NULL, OPT_TARGET_IMAGE_OPTS },
         { "target-is-zero", no_argument, NULL, OPT_TARGET_IS_ZERO },
         { NULL, 0, NULL, 0 },
 };
@@ -285,6 +293,9 @@ static int take_option(struct job *j, int c)
         case 'U':
                 j->flags |= FMT_NO_LOCK;
                 return 0;
+        case OPT_TARGET_IMAGE_OPTS:
+                j->target_image_opts = true;
+                return 0;
         case OPT_TARGET_IS_ZERO:
                 j->target_is_zero = true;
                 return 0;
@@ -303,10 +314,29 @@ static void take_common(struct job *j)
         j->backing_format = j->backing_format ? (free(format), j->backing_format) : format;
 }
 
+static int name_images(struct job *j, char **words, int nfrom)
+{
+        int r = 0;
+
+        if (j->target_image_opts && !j->keep_target)
+                return err_note(-EINVAL, "convert: --target-image-opts describes an image that is there: it goes with -n only");
+        j->from = calloc((size_t)nfrom, sizeof(*j->from));
+        if (!j->from)
+                return -ENOMEM;
+        j->nfrom = nfrom;
+        for (int i = 0; r == 0 && i < nfrom; i++)
+                r = tool_image_set(&j->from[i], words[i], j->from_format);
+        if (r == 0)
+                r = tool_image_parse(&j->target, words[nfrom], j->to_format, j->target_image_opts);
+        j->to = j->target.path;
+        j->to_format = j->target.format ?: "raw";
+        return r;
+}
+
 static int run(int argc, char **argv)
 {
         AUTO(job_finish) struct job j = {
-                .to_format = "raw", .copy = { .jobs = DEFAULT_JOBS, .no_sync = true, .sparse = DEFAULT_SPARSE },
+                .copy = { .jobs = DEFAULT_JOBS, .no_sync = true, .sparse = DEFAULT_SPARSE },
         };
         bool quiet = false;
         int c, r = 0;
@@ -316,7 +346,7 @@ static int run(int argc, char **argv)
                 r = take_option(&j, c);
         }
         if (r == 0 && j.opts.help) {
-                const struct fmt_driver *drv = tool_driver(j.to_format);
+                const struct fmt_driver *drv = tool_driver(j.to_format ?: "raw");
 
                 if (drv)
                         print_option_help(drv);
@@ -330,9 +360,9 @@ static int run(int argc, char **argv)
         if (r < 0)
                 return tool_fail(r, 1);
         tool_want_words(&cmd_convert, argc, 2, -1, "a source and a target");
-        j.from = argv + optind;
-        j.nfrom = argc - optind - 1;
-        j.to = argv[argc - 1];
+        r = name_images(&j, argv + optind, argc - optind - 1);
+        if (r < 0)
+                return tool_fail(r, 1);
         if (j.nfrom > 1 && (j.backing || j.snapshot.given))
                 return tool_fail(err_note(-EINVAL, "convert: %s only goes with one source", j.backing ? "-B" : "-l"), 1);
         j.progress.on &= !quiet;
@@ -345,9 +375,9 @@ static int run(int argc, char **argv)
 
 const struct command cmd_convert = {
         .name = "convert", .run = run,
-        .usage = "[-c] [-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-n] [--target-is-zero] [-l SNAPSHOT]\n"
-                 "          [-m N] [-W] [-S SIZE] [-r RATE] [-t CACHE] [-T CACHE] [--salvage] [-p] [-q] [-U]\n"
-                 "          SOURCE... TARGET",
+        .usage = "[-c] [-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-n] [--target-is-zero]\n"
+                 "          [--target-image-opts] [-l SNAPSHOT] [-m N] [-W] [-S SIZE] [-r RATE] [-t CACHE] [-T CACHE] [--salvage] [-p]\n"
+                 "          [-q] [-U] SOURCE... TARGET",
         .help = "Copies the disk in SOURCE into a new image TARGET; several are put one behind the other.\n"
                 "Holes and zeros stay holes.\n\n"
                 "  -c                compress (qcow2); -o compression_type=zlib or zstd says how\n"
@@ -357,6 +387,7 @@ const struct command cmd_convert = {
                 "  -B BACKING -F FMT TARGET gets a backing file, which holds what SOURCE has from its own\n"
                 "  -n                TARGET is there already: write into it\n"
                 "  --target-is-zero  with -n: it reads as zeros, so zeros need not be written\n"
+                "  --target-image-opts  with -n: TARGET is a list of image options (see below)\n"
                 "  -l SNAPSHOT       SOURCE as it was then: id or name, or snapshot.id=..,snapshot.name=..\n"
                 "  --salvage         what cannot be read becomes zeros, with a warning for each sector\n"
                 "  -r RATE           bytes a second at most\n"

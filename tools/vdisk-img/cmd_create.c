@@ -172,7 +172,7 @@ static int run(int argc, char **argv)
 }
 
 const struct command cmd_create = {
-        .name = "create", .run = run,
+        .name = "create", .run = run, .makes_new = true,
         .usage = "[-q] [-f FMT] [-b BACKING -F BACKING_FMT] [-u] [-o OPTIONS] FILE [SIZE]",
         .help = "Makes a new, empty image.\n\n"
                 "  -f FMT      format of the image (raw)\n"

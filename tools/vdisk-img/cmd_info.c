@@ -27,10 +27,10 @@ static void facts_finish(struct facts *f)
         chain_close(f->img);
 }
 
-static int look(const char *path, const char *format, unsigned flags, struct facts *f)
+static int look(const char *path, const char *format, const struct fmt_layer *layer, unsigned flags, struct facts *f)
 {
         struct fmt_open_opts opts = {
-                .format = format, .flags = FMT_RDONLY | FMT_INFO_ONLY | FMT_NO_BACKING | FMT_GUESS | flags,
+                .format = format, .layer = layer, .flags = FMT_RDONLY | FMT_INFO_ONLY | FMT_NO_BACKING | FMT_GUESS | flags,
         };
         const struct fmt_driver *drv;
         int r = chain_open(path, &opts, &f->img);
@@ -180,10 +180,33 @@ static bool seen_before(struct seen *seen, unsigned n, const struct file *file)
         return false;
 }
 
-/* Shows @path and, with @chain, what is behind it. @list: collects JSON; NULL: print text. */
-static int show(const char *path, const char *format, unsigned flags, bool chain, json_t *list)
+/* What the operator said about the next image counts more than what this one says. */
+static int go_behind(struct facts *f, const struct fmt_layer *layer, char **path, char **format)
 {
-        AUTO(freep) char *next_path = strdup(path), *next_format = format ? strdup(format) : NULL;
+        free(*path);
+        free(*format);
+        *path = layer && layer->no_backing ? NULL : TAKE(f->backing_path, NULL);
+        *format = TAKE(f->img->backing_format, NULL);
+        if (!layer || !layer->backing)
+                return 0;
+        layer = layer->backing;
+        if (layer->path) {
+                free(*path);
+                *path = strdup(layer->path);
+        }
+        if (layer->format) {
+                free(*format);
+                *format = strdup(layer->format);
+        }
+        return (layer->path && !*path) || (layer->format && !*format) ? -ENOMEM : 0;
+}
+
+/* Shows @image and, with @chain, what is behind it. @list: collects JSON; NULL: print text. */
+static int show(const struct tool_image *image, unsigned flags, bool chain, json_t *list)
+{
+        const char *path = image->path;
+        AUTO(freep) char *next_path = strdup(path), *next_format = image->format ? strdup(image->format) : NULL;
+        const struct fmt_layer *layer = image->layer;
         struct seen seen[FMT_MAX_CHAIN];
 
         for (unsigned n = 0; next_path; n++) {
@@ -192,7 +215,7 @@ static int show(const char *path, const char *format, unsigned flags, bool chain
 
                 if (n == FMT_MAX_CHAIN)
                         return err_note(-ELOOP, "'%s': the backing chain has more than %u images", path, FMT_MAX_CHAIN);
-                r = look(next_path, next_format, flags, &f);
+                r = look(next_path, next_format, layer, flags, &f);
                 if (r < 0)
                         return r;
                 if (seen_before(seen, n, f.img->file))
@@ -205,10 +228,12 @@ static int show(const char *path, const char *format, unsigned flags, bool chain
                         return -ENOMEM;
                 if (chain && f.img->backing_name && !f.backing_path) /* say why it cannot be followed */
                         return chain_backing_path(next_path, f.img->backing_name, &f.backing_path);
-                free(next_path);
-                free(next_format);
-                next_path = chain ? TAKE(f.backing_path, NULL) : NULL;
-                next_format = TAKE(f.img->backing_format, NULL);
+                if (!chain)
+                        break;
+                r = go_behind(&f, layer, &next_path, &next_format);
+                if (r < 0)
+                        return r;
+                layer = layer ? layer->backing : NULL;
         }
         return 0;
 }
@@ -223,6 +248,7 @@ static const struct option longs[] = {
 
 static int run(int argc, char **argv)
 {
+        AUTO(tool_image_finish) struct tool_image image = { 0 };
         bool json = false, chain = false;
         const char *format = NULL;
         unsigned flags = 0;
@@ -243,7 +269,9 @@ static int run(int argc, char **argv)
         if (format && !tool_driver(format))
                 return tool_fail(-EINVAL, 1);
         list = json ? json_array() : NULL;
-        r = show(argv[optind], format, flags, chain, list);
+        r = tool_image_set(&image, argv[optind], format);
+        if (r == 0)
+                r = show(&image, flags, chain, list);
         if (r == 0 && json)
                 r = print_json(chain ? json_incref(list) : json_incref(json_array_get(list, 0)));
         json_decref(list);

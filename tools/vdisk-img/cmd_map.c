@@ -111,6 +111,7 @@ static const struct option longs[] = {
 
 static int run(int argc, char **argv)
 {
+        AUTO(tool_image_finish) struct tool_image image = { 0 };
         AUTO(tool_closep) struct fmt_image *img = NULL;
         uint64_t start = 0, len = UINT64_MAX, size;
         const char *format = NULL;
@@ -133,7 +134,9 @@ static int run(int argc, char **argv)
         if (r < 0)
                 return tool_fail(r, 1);
         tool_want_words(&cmd_map, argc, 1, 1, "one file name");
-        r = tool_open(argv[optind], format, flags, &img);
+        r = tool_image_set(&image, argv[optind], format);
+        if (r == 0)
+                r = tool_open(&image, flags, &img);
         if (r < 0)
                 return tool_fail(r, 1);
         size = tool_disk_size(img);

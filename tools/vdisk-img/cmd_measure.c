@@ -12,7 +12,8 @@
 #define SECTOR 512u
 
 struct job {
-        const char *path, *format, *to_format;
+        const char *format, *to_format;
+        struct tool_image image; /* no path: --size */
         struct option_list opts;
         struct tool_snapshot snapshot;
         unsigned flags;
@@ -24,6 +25,7 @@ static void job_finish(struct job *j)
 {
         option_list_finish(&j->opts);
         tool_snapshot_finish(&j->snapshot);
+        tool_image_finish(&j->image);
 }
 
 static int measure(const struct job *j, struct fmt_measure *ret)
@@ -33,8 +35,8 @@ static int measure(const struct job *j, struct fmt_measure *ret)
         struct fmt_create req = { .size = j->size, .opts = j->opts.opts, .nopts = j->opts.n };
         int r = drv ? 0 : -EINVAL;
 
-        if (r == 0 && j->path)
-                r = tool_open_snapshot(j->path, j->format, FMT_RDONLY | j->flags, &j->snapshot, &source);
+        if (r == 0 && j->image.path)
+                r = tool_open_snapshot(&j->image, FMT_RDONLY | j->flags, &j->snapshot, &source);
         if (r < 0)
                 return r;
         if (source)
@@ -115,8 +117,10 @@ static int run(int argc, char **argv)
         if (r < 0)
                 return tool_fail(r, 1);
         tool_want_words(&cmd_measure, argc, !j.has_size, !j.has_size, "either --size or one file name");
-        j.path = j.has_size ? NULL : argv[optind];
-        r = measure(&j, &m);
+        if (!j.has_size)
+                r = tool_image_set(&j.image, argv[optind], j.format);
+        if (r == 0)
+                r = measure(&j, &m);
         if (r < 0)
                 return tool_fail(r, 1);
         return print_result(&m, j.json) < 0;

@@ -16,7 +16,8 @@
 #define MAX_UNIT (64u << 10)
 
 struct job {
-        const char *path, *format, *name, *name_format; /* name "": no backing file */
+        struct tool_image image;
+        const char *path, *name, *name_format; /* name "": no backing file */
         struct copy_opts copy;
         struct progress progress;
         struct fmt_image *new; /* what the overlay shall stand on; NULL: nothing */
@@ -28,6 +29,7 @@ static void job_finish(struct job *j)
 {
         chain_close(j->new);
         free(j->buf);
+        tool_image_finish(&j->image);
 }
 
 static bool reads_zero(const struct extent *ext)
@@ -101,7 +103,7 @@ static int open_new(struct job *j, const struct fmt_image *top)
 /* All that the new backing file shows differently goes into the overlay. @top: taken. */
 static int fill(struct job *j, struct fmt_image *top)
 {
-        struct fmt_open_opts src = { .format = top->drv->name, .flags = FMT_RDONLY | FMT_NO_LOCK };
+        struct fmt_open_opts src = tool_again(&j->image, top, FMT_RDONLY | FMT_NO_LOCK);
         AUTO(tool_closep) struct fmt_image *map = NULL;
         struct fmt_image *source;
         int r = open_new(j, top);
@@ -124,11 +126,11 @@ static int fill(struct job *j, struct fmt_image *top)
         return r;
 }
 
-static int change_header(const struct job *j, const char *format)
+static int change_header(const struct job *j)
 {
         struct fmt_option opts[] = { { "backing_file", j->name }, { "backing_fmt", *j->name ? j->name_format : "" } };
         AUTO(tool_closep) struct fmt_image *img = NULL;
-        int r = tool_open(j->path, format, FMT_NO_BACKING, &img);
+        int r = tool_open(&j->image, FMT_NO_BACKING, &img);
 
         if (r < 0)
                 return r;
@@ -147,17 +149,17 @@ static int rebase(struct job *j)
         if (*j->name && !j->name_format)
                 return err_note(-EINVAL, "the backing file '%s' needs its format: -F raw, -F qcow2", j->name);
         if (j->unchecked)
-                return change_header(j, j->format);
-        r = tool_open(j->path, j->format, j->copy.target_direct ? FMT_DIRECT : 0, &top);
+                return change_header(j);
+        r = tool_open(&j->image, j->copy.target_direct ? FMT_DIRECT : 0, &top);
         if (r < 0)
                 return r;
-        format = top->drv->name;
+        format = j->image.format = top->drv->name;
         if (!(top->drv->caps & FMT_HAS_BACKING)) {
                 chain_close(top);
                 return err_note(-ENOTSUP, "'%s': %s images cannot have a backing file", j->path, format);
         }
         r = fill(j, top);
-        return r < 0 ? r : change_header(j, format);
+        return r < 0 ? r : change_header(j);
 }
 
 static const struct option longs[] = {
@@ -168,7 +170,7 @@ static int take_option(struct job *j, int c)
 {
         switch (c) {
         case 'f':
-                j->format = optarg;
+                j->image.format = optarg;
                 return 0;
         case 'b':
                 j->name = optarg;
@@ -206,7 +208,10 @@ static int run(int argc, char **argv)
         if (r < 0)
                 return tool_fail(r, 1);
         tool_want_words(&cmd_rebase, argc, 1, 1, "one file name");
-        j.path = argv[optind];
+        r = tool_image_set(&j.image, argv[optind], j.image.format);
+        if (r < 0)
+                return tool_fail(r, 1);
+        j.path = j.image.path;
         j.progress.on &= !quiet;
         j.copy.progress = &j.progress;
         r = rebase(&j);

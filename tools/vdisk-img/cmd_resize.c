@@ -30,11 +30,12 @@ static int new_size(const char *text, uint64_t old, uint64_t *ret)
         return 0;
 }
 
-static int resize(const char *path, const char *format, const char *text, bool shrink)
+static int resize(const struct tool_image *image, const char *text, bool shrink)
 {
         AUTO(tool_closep) struct fmt_image *img = NULL;
+        const char *path = image->path;
         uint64_t size = 0;
-        int r = tool_open(path, format, FMT_NO_BACKING, &img);
+        int r = tool_open(image, FMT_NO_BACKING, &img);
 
         if (r < 0)
                 return r;
@@ -68,6 +69,7 @@ static bool is_size_word(const char *word)
 
 static int run(int argc, char **argv)
 {
+        AUTO(tool_image_finish) struct tool_image image = { 0 };
         const char *format = NULL, *size = NULL;
         bool shrink = false, quiet = false;
         int c, r;
@@ -85,7 +87,9 @@ static int run(int argc, char **argv)
                         return tool_fail(err_note(-EINVAL, "--preallocation '%s' is not possible here, only off", optarg), 1);
         }
         tool_want_words(&cmd_resize, argc, size ? 1 : 2, size ? 1 : 2, "one file name and a size");
-        r = resize(argv[optind], format, size ? size : argv[optind + 1], shrink);
+        r = tool_image_set(&image, argv[optind], format);
+        if (r == 0)
+                r = resize(&image, size ? size : argv[optind + 1], shrink);
         if (r < 0)
                 return tool_fail(r, 1);
         if (!quiet)

@@ -35,10 +35,11 @@ static int act(struct fmt_image *img, int action, const char *name)
 
 static const char *const words[] = { ['c'] = "create", ['a'] = "apply", ['d'] = "delete" };
 
-static int snapshot(const char *path, const char *format, unsigned flags, int action, const char *name)
+static int snapshot(const struct tool_image *image, unsigned flags, int action, const char *name)
 {
+        const char *path = image->path;
         AUTO(tool_closep) struct fmt_image *img = NULL;
-        int r = tool_open(path, format, flags | FMT_NO_BACKING | (action == 'l' ? FMT_RDONLY : 0), &img);
+        int r = tool_open(image, flags | FMT_NO_BACKING | (action == 'l' ? FMT_RDONLY : 0), &img);
 
         if (r < 0)
                 return r;
@@ -60,6 +61,7 @@ static const struct option longs[] = {
 
 static int run(int argc, char **argv)
 {
+        AUTO(tool_image_finish) struct tool_image image = { 0 };
         const char *format = NULL, *name = NULL;
         unsigned flags = 0;
         int action = 0, c, r;
@@ -80,7 +82,9 @@ static int run(int argc, char **argv)
         action = action ? action : 'l';
         if (flags && action != 'l')
                 return tool_fail(err_note(-EINVAL, "snapshot: -U only goes with -l, never with a change"), 1);
-        r = snapshot(argv[optind], format, flags, action, action == 'l' ? NULL : name);
+        r = tool_image_set(&image, argv[optind], format);
+        if (r == 0)
+                r = snapshot(&image, flags, action, action == 'l' ? NULL : name);
         return r < 0 ? tool_fail(r, 1) : 0;
 }
 

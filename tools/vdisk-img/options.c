@@ -8,7 +8,11 @@
 #include "common/err.h"
 #include "tools/vdisk-img/tool.h"
 
-#define MAX_LONGS 16
+#define MAX_LONGS 24
+
+enum { OPT_OBJECT = 1024, OPT_IMAGE_OPTS }; /* of all commands: above what a command's own are */
+
+static bool image_opts;
 
 static void usage_error(const struct command *cmd) __attribute__((noreturn));
 static void usage_error(const struct command *cmd)
@@ -21,21 +25,47 @@ static void usage_error(const struct command *cmd)
 static void print_command_help(const struct command *cmd) __attribute__((noreturn));
 static void print_command_help(const struct command *cmd)
 {
-        printf("usage: vdisk-img %s %s\n\n%s", cmd->name, cmd->usage, cmd->help);
+        printf("usage: vdisk-img %s %s\n          [--object OBJECT]%s\n\n%s", cmd->name, cmd->usage,
+               cmd->makes_new ? "" : " [--image-opts]", cmd->help);
+        printf("\nAll commands:\n  --object secret,id=ID,file=PATH[,format=base64]\n"
+               "                    the password for an encrypted image; fd=N instead of file=: from an open file\n");
+        if (!cmd->makes_new)
+                printf("  --image-opts      FILE is a list: driver=qcow2,file.filename=PATH,encrypt.key-secret=ID,\n"
+                       "                    and the same behind 'backing.' for the backing image\n");
         exit(0);
+}
+
+/* What all commands understand. */
+static const struct option common_longs[] = {
+        { "help", no_argument, NULL, 'h' },
+        { "object", required_argument, NULL, OPT_OBJECT },
+        { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+};
+
+static int next_option(const struct command *cmd, int argc, char **argv, const char *letters, const struct option *longs)
+{
+        struct option all[MAX_LONGS + ARRAY_SIZE(common_longs) + 1] = { 0 };
+        size_t n = ARRAY_SIZE(common_longs) - cmd->makes_new; /* the last one is not for all */
+        char with_help[64];
+
+        memcpy(all, common_longs, sizeof(common_longs));
+        for (int i = 0; i < MAX_LONGS && longs[i].name; i++)
+                all[n++] = longs[i];
+        all[n] = (struct option){ 0 };
+        snprintf(with_help, sizeof(with_help), ":h%s", letters); /* ':' first: getopt tells what is wrong, we say it */
+        return getopt_long(argc, argv, with_help, all, NULL);
 }
 
 int tool_option(const struct command *cmd, int argc, char **argv, const char *letters, const struct option *longs)
 {
-        struct option all[MAX_LONGS + 2] = { { "help", no_argument, NULL, 'h' } };
-        char with_help[64];
         int c;
 
-        for (int i = 0; i < MAX_LONGS && longs[i].name; i++)
-                all[i + 1] = longs[i];
-        snprintf(with_help, sizeof(with_help), ":h%s", letters); /* ':' first: getopt tells what is wrong, we say it */
         opterr = 0;
-        c = getopt_long(argc, argv, with_help, all, NULL);
+        while ((c = next_option(cmd, argc, argv, letters, longs)) == OPT_OBJECT || c == OPT_IMAGE_OPTS) {
+                image_opts |= c == OPT_IMAGE_OPTS;
+                if (c == OPT_OBJECT && tool_object(optarg) < 0)
+                        exit(tool_fail(-EINVAL, 1));
+        }
         if (c == 'h')
                 print_command_help(cmd);
         if (c == ':')
@@ -47,6 +77,11 @@ int tool_option(const struct command *cmd, int argc, char **argv, const char *le
         if (c == ':' || c == '?')
                 usage_error(cmd);
         return c;
+}
+
+int tool_image_set(struct tool_image *t, const char *word, const char *format)
+{
+        return tool_image_parse(t, word, format, image_opts);
 }
 
 void tool_want_words(const struct command *cmd, int argc, int min, int max, const char *what)
@@ -123,7 +158,7 @@ int option_list_add(struct option_list *l, const char *text)
                         continue;
                 }
                 if (!eq || eq == one)
-                        return err_note(-EINVAL, "-o '%s': write name=value, or help to list the options", one);
+                        return err_note(-EINVAL, "'%s': write name=value", one);
                 *eq = '\0';
                 r = option_list_set(l, one, eq + 1);
                 if (r < 0)

@@ -48,8 +48,9 @@ const struct fmt_driver *tool_driver(const char *name)
 }
 
 /* What format is it, and may we believe that? Looks at the header only, follows nothing. */
-static int guess_format(const char *path, unsigned flags, const struct fmt_driver **ret)
+static int guess_format(const struct tool_image *t, unsigned flags, const struct fmt_driver **ret)
 {
+        const char *path = t->path;
         struct fmt_open_opts look = {
                 .flags = FMT_RDONLY | FMT_NO_BACKING | FMT_INFO_ONLY | FMT_GUESS | (flags & FMT_NO_LOCK),
         };
@@ -72,26 +73,30 @@ static int guess_format(const char *path, unsigned flags, const struct fmt_drive
         return 0;
 }
 
-int tool_open_snapshot(const char *path, const char *format, unsigned flags, const struct tool_snapshot *s,
-                       struct fmt_image **ret)
+int tool_open_snapshot(const struct tool_image *t, unsigned flags, const struct tool_snapshot *s, struct fmt_image **ret)
 {
         const struct fmt_driver *drv = NULL;
         int r = 0;
 
-        if (format)
-                r = (drv = tool_driver(format)) ? 0 : -EINVAL;
+        if (t->format)
+                r = (drv = tool_driver(t->format)) ? 0 : -EINVAL;
         else
-                r = guess_format(path, flags, &drv);
+                r = guess_format(t, flags, &drv);
         if (r < 0)
                 return r;
-        return chain_open(path, &(struct fmt_open_opts){
-                .format = drv->name, .flags = flags | (flags & FMT_RDONLY ? FMT_GUESS : 0),
+        return chain_open(t->path, &(struct fmt_open_opts){
+                .format = drv->name, .flags = flags | (flags & FMT_RDONLY ? FMT_GUESS : 0), .layer = t->layer,
                 .snapshot = s && s->given ? &s->which : NULL }, ret);
 }
 
-int tool_open(const char *path, const char *format, unsigned flags, struct fmt_image **ret)
+int tool_open(const struct tool_image *t, unsigned flags, struct fmt_image **ret)
 {
-        return tool_open_snapshot(path, format, flags, NULL, ret);
+        return tool_open_snapshot(t, flags, NULL, ret);
+}
+
+struct fmt_open_opts tool_again(const struct tool_image *t, const struct fmt_image *img, unsigned flags)
+{
+        return (struct fmt_open_opts){ .format = img->drv->name, .flags = flags, .layer = t->layer };
 }
 
 int tool_snapshot_parse(const char *text, struct tool_snapshot *s)

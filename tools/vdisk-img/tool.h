@@ -17,6 +17,7 @@ struct command {
         int (*run)(int argc, char **argv); /* argv[0] is the subcommand; returns the exit code */
         const char *usage;                 /* what follows the name */
         const char *help;                  /* lines about the options */
+        bool makes_new;                    /* its file is not there yet: no --image-opts */
 };
 extern const struct command cmd_amend, cmd_check, cmd_commit, cmd_compare, cmd_convert, cmd_create, cmd_info, cmd_map,
         cmd_measure, cmd_rebase, cmd_resize, cmd_snapshot;
@@ -27,7 +28,8 @@ extern const struct command cmd_amend, cmd_check, cmd_commit, cmd_compare, cmd_c
 enum { OPT_OUTPUT = 256, OPT_BACKING_CHAIN, OPT_SHRINK, OPT_PREALLOCATION, OPT_SIZE };
 
 /**
- * tool_option - getopt_long() that deals with what is not a valid option (one sentence, exit 1) and with --help (exit 0).
+ * tool_option - getopt_long() that deals with what is not a valid option (one sentence, exit 1) and with what all commands
+ * have alike: --help (exit 0), --object (secrets), --image-opts (for tool_image_set(); not when cmd->makes_new).
  * @letters, @longs: as for getopt_long, without 'h'. Call it before anything is open.
  */
 int tool_option(const struct command *cmd, int argc, char **argv, const char *letters, const struct option *longs);
@@ -54,12 +56,35 @@ void print_option_help(const struct fmt_driver *drv);
 
 /* --- images ---------------------------------------------------------------------------------------------------- */
 
+/* An image as the command line names it. Zero-initialise; tool_image_finish() it when no image is open with it any more. */
+struct tool_image {
+        const char *path;        /* of the top image's file */
+        const char *format;      /* NULL: not said */
+        struct fmt_layer *layer; /* owned; NULL: no more was said than path and format */
+        struct option_list words;
+};
+
+/**
+ * tool_image_set - what @word means: a path, or after --image-opts "driver=qcow2,file.filename=PATH,...".
+ * @format: -f; NULL: not given. Text is borrowed. 0, or -EINVAL with a sentence.
+ */
+int tool_image_set(struct tool_image *t, const char *word, const char *format);
+/* The same with @opts instead of --image-opts: for convert's --target-image-opts. */
+int tool_image_parse(struct tool_image *t, const char *word, const char *format, bool opts);
+void tool_image_finish(struct tool_image *t);
+
+/* --object TYPE,NAME=VALUE,...: only secrets. 0, or -errno with a sentence. */
+int tool_object(const char *text);
+
 /**
  * tool_open - chain_open() for a tool.
- * Without @format the image is probed: only to read, and its backing file is not followed then (a guest can write any
+ * Without a format the image is probed: only to read, and its backing file is not followed then (a guest can write any
  * header into a raw disk; whoever trusts it says -f); to write, a raw disk that was only guessed costs a warning.
  */
-int tool_open(const char *path, const char *format, unsigned flags, struct fmt_image **ret);
+int tool_open(const struct tool_image *t, unsigned flags, struct fmt_image **ret);
+
+/* How to open it again, when it was @img the first time: for chain_open(t->path, ...). */
+struct fmt_open_opts tool_again(const struct tool_image *t, const struct fmt_image *img, unsigned flags);
 
 /* -l: "snapshot.id=..,snapshot.name=.." or an id or a name. */
 struct tool_snapshot {
@@ -71,8 +96,7 @@ int tool_snapshot_parse(const char *text, struct tool_snapshot *s); /* -EINVAL w
 void tool_snapshot_finish(struct tool_snapshot *s);
 
 /* tool_open() to read the disk as it was at a snapshot; the one that is there now when none was given. */
-int tool_open_snapshot(const char *path, const char *format, unsigned flags, const struct tool_snapshot *s,
-                       struct fmt_image **ret);
+int tool_open_snapshot(const struct tool_image *t, unsigned flags, const struct tool_snapshot *s, struct fmt_image **ret);
 void tool_closep(struct fmt_image **img); /* for AUTO() */
 
 /* -EINVAL with a sentence when @target is one of the files of @chain, which is "part of @what". */
