@@ -25,6 +25,22 @@ void log_init(const char *prog, enum log_level max)
         to_journal = getenv("JOURNAL_STREAM") != NULL;
 }
 
+/*
+ * What strangers named or said may hold escape sequences for the terminal of whoever reads the log, or a line end and then a
+ * line of its own. C0, DEL, and C1 as UTF-8 has it.
+ */
+static void tame(char *text, size_t n)
+{
+        for (size_t i = 0; i < n; i++) {
+                unsigned char c = (unsigned char)text[i], next = i + 1 < n ? (unsigned char)text[i + 1] : 0;
+
+                if (c < 0x20 || c == 0x7f)
+                        text[i] = '?';
+                else if (c == 0xc2 && next >= 0x80 && next < 0xa0)
+                        text[i] = text[i + 1] = '?';
+        }
+}
+
 static void line_va(enum log_level level, unsigned left_out, const char *fmt, va_list ap)
 {
         char line[LINE_MAX_BYTES];
@@ -42,6 +58,7 @@ static void line_va(enum log_level level, unsigned left_out, const char *fmt, va
                 n += (size_t)snprintf(line + n, sizeof(line) - n, " (%u like it left out)", left_out);
         if (n > sizeof(line) - 2)
                 n = sizeof(line) - 2;
+        tame(line, n);
         line[n++] = '\n';
         ignored = write(STDERR_FILENO, line, n); /* one call, so lines of several threads do not mix */
         (void)ignored;

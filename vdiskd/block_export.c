@@ -32,17 +32,22 @@ static int check_block_size(const struct node *n, uint32_t size)
                         "cache=writeback", node_label(n), min, size, min);
 }
 
-static void say_serving(const struct block_export *x, int fd, bool read_only)
+static void say_serving(const struct block_export *x, int fd, const char *connect, bool read_only)
 {
         struct vol *v = x->node->vol;
         char size[32], where[160];
 
         if (x->listener.path)
-                snprintf(where, sizeof(where), "%s", x->listener.path);
+                snprintf(where, sizeof(where), "on %s", x->listener.path);
+        else if (connect)
+                snprintf(where, sizeof(where), "to %s", connect);
         else
-                snprintf(where, sizeof(where), "descriptor %d", fd);
-        log_info("%s: serving %s, %s, %s, on %s", node_label(x->node), vol_image(v)->drv->name,
+                snprintf(where, sizeof(where), "on descriptor %d", fd);
+        log_info("%s: serving %s, %s, %s, %s", node_label(x->node), vol_image(v)->drv->name,
                  size_format(vol_size(v), size, sizeof(size)), read_only ? "read-only" : "read-write", where);
+        if (!vol_size(v))
+                log_warn("%s: it is empty: the guest gets a disk without a single sector. \"truncate -s\" or \"vdisk-img "
+                         "resize\" give the file a size", node_label(x->node));
 }
 
 static int start(struct block_export *x, const struct block_export_opts *o)
@@ -51,6 +56,7 @@ static int start(struct block_export *x, const struct block_export_opts *o)
         struct disks *d = x->disks;
         struct export_opts eo = {
                 .name = node_label(n),
+                .connect = o->connect,
                 .serial = o->serial,
                 .num_queues = o->num_queues,
                 .block_size = o->block_size,
@@ -63,13 +69,13 @@ static int start(struct block_export *x, const struct block_export_opts *o)
 
         if (r < 0)
                 return r;
-        r = listener_open(&x->listener, &o->at, d->passed);
+        r = o->connect ? 0 : listener_open(&x->listener, &o->at, d->passed);
         if (r < 0)
                 return r;
         fd = TAKE(x->listener.fd, -1);
         r = export_new(d->loop, n->vol, fd, &eo, &x->export);
         if (r == 0)
-                say_serving(x, fd, o->read_only || vol_read_only(n->vol));
+                say_serving(x, fd, o->connect, o->read_only || vol_read_only(n->vol));
         return r;
 }
 

@@ -14,6 +14,7 @@ struct node;
 struct block_export_opts {
         const char *id;     /* unique among the exports (the caller looked), id.h */
         struct listen_at at;
+        const char *connect; /* path of a front end that listens, in place of at */
         bool read_only;     /* refuse writes though the node would take them */
         const char *serial; /* NULL: none */
         unsigned num_queues; /* 0: the default */

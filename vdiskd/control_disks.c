@@ -190,7 +190,7 @@ static int add_export(struct disks *d, json_t *args)
         const char *name = text_of(args, "node-name");
         struct block_export_opts o = {
                 .id = text_of(args, "id"),
-                .at = { .path = text_of(json_object_get(args, "addr"), "path"), .fd = -1 },
+                .at = { .path = text_of(json_object_get(args, "addr"), "path"), .fd = -1, .mode = -1 },
                 .read_only = !writable,
                 .serial = text_of(args, "serial"),
                 .num_queues = (unsigned)number_of(args, "num-queues", 1),

@@ -82,7 +82,11 @@ static int serve_disk(struct disks *d, const struct disk_opts *o)
 {
         struct block_export_opts xo = {
                 .id = o->id,
-                .at = { .path = o->socket, .fd = o->fd, .fdname = o->fdname },
+                .at = {
+                        .path = o->socket, .mode = o->socket_mode, .owner = o->socket_owner, .group = o->socket_group,
+                        .fd = o->fd, .fdname = o->fdname,
+                },
+                .connect = o->connect,
                 .serial = o->serial,
                 .num_queues = o->num_queues,
                 .block_size = o->block_size,

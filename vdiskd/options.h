@@ -18,7 +18,10 @@ struct disk_opts {
         char *id;     /* name of its node and its export on the control socket; set for all: "disk0" is the first */
         char *path;   /* NULL for format=null */
         char *format; /* a driver's name; NULL: find out, but never take it for raw */
-        char *socket; /* path to listen on; NULL: fd or a socket that systemd passed */
+        char *socket; /* path to listen on; NULL: fd, connect, or a socket that systemd passed */
+        int socket_mode;                   /* its permissions; -1: what the umask leaves */
+        char *socket_owner, *socket_group; /* a name or number each; NULL: ours */
+        char *connect; /* path of a front end that listens: we connect to it */
         char *fdname; /* FileDescriptorName= of the socket that systemd passed; NULL: the next one */
         char *serial;
         int fd; /* listening socket; -1: none */

@@ -202,7 +202,7 @@ static int listen_for_control(struct daemon *d)
                 .path = d->opts->control,
                 .fd = -1,
                 .fdname = d->opts->control_fdname,
-                .owner_only = true,
+                .mode = 0600,
         };
 
         if (!at.path && !at.fdname)

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -141,17 +143,87 @@ static int bind_path(int fd, const char *path)
         return err_note(-errno, "socket %s: cannot be made: %s", path, strerror(errno));
 }
 
-static int bind_as(int fd, const char *path, bool owner_only)
+/* Bind takes the permissions from the socket itself, so there is no moment with others. */
+static int bind_as(int fd, const char *path, int mode)
 {
-        mode_t mask = owner_only ? umask(0177) : 0;
-        int r = bind_path(fd, path);
+        mode_t mask;
+        int r;
 
-        if (owner_only)
-                umask(mask);
+        if (mode < 0)
+                return bind_path(fd, path);
+        if (fchmod(fd, (mode_t)mode) < 0)
+                return -errno;
+        mask = umask(0);
+        r = bind_path(fd, path);
+        umask(mask);
         return r;
 }
 
-static int listen_at_path(struct listener *l, const char *path, bool owner_only)
+static int is_number(const char *text, unsigned *ret)
+{
+        char *end;
+        unsigned long n = strtoul(text, &end, 10);
+
+        *ret = (unsigned)n;
+        return *text >= '0' && *text <= '9' && !*end && n < UINT32_MAX;
+}
+
+static int find_owner(const struct listen_at *at, uid_t *uid, gid_t *gid)
+{
+        struct passwd *pw;
+        struct group *gr;
+
+        *uid = (uid_t)-1;
+        *gid = (gid_t)-1;
+        if (at->owner && !is_number(at->owner, uid)) {
+                pw = getpwnam(at->owner);
+                if (!pw)
+                        return err_note(-EINVAL, "socket-owner=%s: there is no such user", at->owner);
+                *uid = pw->pw_uid;
+        }
+        if (at->group && !is_number(at->group, gid)) {
+                gr = getgrnam(at->group);
+                if (!gr)
+                        return err_note(-EINVAL, "socket-group=%s: there is no such group", at->group);
+                *gid = gr->gr_gid;
+        }
+        return 0;
+}
+
+/* Of the socket at @path and of nothing that somebody puts there instead. */
+static int give_to(const char *path, uid_t uid, gid_t gid)
+{
+        AUTO(closep) int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        struct stat st;
+
+        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode) || st.st_uid != geteuid())
+                return err_note(-EPERM, "socket %s: it was replaced while we made it", path);
+        if (fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0)
+                return err_note(-errno, "socket %s: cannot give it to another owner or group: %s", path, strerror(errno));
+        return 0;
+}
+
+/* Nobody can connect before listen(). */
+static int make_and_listen(int fd, const char *path, const struct listen_at *at, struct stat *st)
+{
+        uid_t uid;
+        gid_t gid;
+        int r = find_owner(at, &uid, &gid);
+
+        if (r == 0)
+                r = bind_as(fd, path, at->mode);
+        if (r < 0)
+                return r;
+        if (at->owner || at->group)
+                r = give_to(path, uid, gid);
+        if (r == 0 && (listen(fd, BACKLOG) < 0 || lstat(path, st) < 0))
+                r = err_note(-errno, "socket %s: cannot be listened on: %s", path, strerror(errno));
+        if (r < 0)
+                unlink(path);
+        return r;
+}
+
+static int listen_at_path(struct listener *l, const char *path, const struct listen_at *at)
 {
         AUTO(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         AUTO(freep) char *copy = strdup(path);
@@ -164,14 +236,9 @@ static int listen_at_path(struct listener *l, const char *path, bool owner_only)
                 return -ENOMEM;
         if (!*path || strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
                 return err_note(-EINVAL, "UNIX socket path '%s' is %s", path, *path ? "too long" : "empty");
-        r = bind_as(fd, path, owner_only);
+        r = make_and_listen(fd, path, at, &st);
         if (r < 0)
                 return r;
-        if (listen(fd, BACKLOG) < 0 || lstat(path, &st) < 0) {
-                r = -errno;
-                unlink(path);
-                return err_note(r, "socket %s: cannot be listened on: %s", path, strerror(-r));
-        }
         *l = (struct listener){ .fd = TAKE(fd, -1), .path = TAKE(copy, NULL), .dev = st.st_dev, .ino = st.st_ino };
         return 0;
 }
@@ -180,7 +247,7 @@ int listener_open(struct listener *l, const struct listen_at *at, struct passed_
 {
         *l = (struct listener){ .fd = -1 };
         if (at->path)
-                return listen_at_path(l, at->path, at->owner_only);
+                return listen_at_path(l, at->path, at);
         if (at->fd >= 0)
                 return adopt(l, at->fd);
         return adopt_passed(l, at->fdname, passed);

@@ -21,9 +21,10 @@ int passed_sockets_unused(const struct passed_sockets *p);
 /* Where to listen: the first of these that is set; with none of them at the next socket that was passed. */
 struct listen_at {
         const char *path;
+        int mode; /* path: its permissions, in place before anyone can connect; -1: what the umask leaves */
+        const char *owner, *group; /* path: a name or a number; NULL: ours */
         int fd; /* -1: none */
         const char *fdname;
-        bool owner_only; /* path: only our own user may connect, whatever the umask */
 };
 
 /* A socket to accept on. Zero-initialise with fd -1. */

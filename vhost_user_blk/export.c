@@ -19,6 +19,7 @@
 #include "common/log.h"
 #include "vhost_user/session.h"
 #include "vhost_user_blk/blk_device.h"
+#include "vhost_user_blk/dialer.h"
 
 #define DEFAULT_QUEUES 64 /* QEMU asks for one a vCPU and gives up when there are fewer */
 #define MAX_QUEUES 256    /* the index in SET_VRING_KICK has eight bits */
@@ -32,12 +33,14 @@ struct leave {
 };
 struct export {
         struct loop *loop;
-        int fd; /* -1 when stopping */
+        int fd; /* listening; -1 when stopping, or we dial */
         struct loop_watch watch;
+        struct dialer dialer;    /* path NULL: we listen */
         struct loop_timer pause; /* out of file descriptors: accept again later */
         struct blk_device dev;
         struct session *session; /* NULL: nobody is connected */
-        char *name;
+        pid_t peer;              /* whose process it is */
+        char *name, *connect;
         struct leave *leave;     /* one a thread */
         unsigned leaving;
         void (*stopped)(void *opaque); /* NULL: not stopping */
@@ -64,6 +67,7 @@ static void export_free(struct export *x)
         free(x->dev.port);
         free(x->dev.vu.threads);
         free(x->name);
+        free(x->connect);
         free(x);
 }
 
@@ -113,6 +117,7 @@ void export_stop(struct export *x, void (*stopped)(void *opaque), void *opaque)
         x->opaque = opaque;
         loop_timer_cancel(x->loop, &x->pause);
         loop_unwatch(x->loop, &x->watch);
+        dialer_stop(&x->dialer);
         closep(&x->fd);
         x->fd = -1;
         if (x->session)
@@ -130,8 +135,13 @@ bool export_in_use(const struct export *x)
 
 static void listen_again(struct export *x)
 {
-        int r = x->watch.on ? 0 : loop_watch(x->loop, &x->watch);
+        int r;
 
+        if (x->connect) {
+                dialer_start(&x->dialer);
+                return;
+        }
+        r = x->watch.on ? 0 : loop_watch(x->loop, &x->watch);
         if (r < 0)
                 log_err("%s: cannot listen for front ends any more: %s", x->name, strerror(-r));
 }
@@ -152,15 +162,35 @@ static void on_ended(void *opaque)
                 listen_again(x);
 }
 
+/* 0: the kernel does not tell. */
+static pid_t peer_of(int fd)
+{
+        struct ucred cred = { 0 };
+        socklen_t len = sizeof(cred);
+
+        return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 ? cred.pid : 0;
+}
+
 static void welcome(struct export *x, int fd)
 {
-        int r = session_new(x->loop, &x->dev.vu, fd, on_ended, x, &x->session);
+        int r;
 
+        x->peer = peer_of(fd);
+        r = session_new(x->loop, &x->dev.vu, fd, on_ended, x, &x->session);
         if (r < 0)
                 log_limited(&x->dev.vu.limit, LOG_LVL_WARN, "%s: cannot serve a front end: %s", x->name, err_text(r));
         else
                 log_limited(&x->dev.vu.limit, LOG_LVL_INFO, "%s: front end connected", x->name);
         err_clear();
+}
+
+static void on_dialed(struct dialer *d, int fd)
+{
+        struct export *x = container_of(d, struct export, dialer);
+
+        welcome(x, fd);
+        if (!x->session)
+                listen_again(x);
 }
 
 static void on_connect(struct loop_watch *w, uint32_t events)
@@ -184,7 +214,8 @@ static void on_connect(struct loop_watch *w, uint32_t events)
         }
         if (x->session) {
                 log_limited(&x->dev.vu.limit, LOG_LVL_WARN,
-                            "%s: a second front end was turned away; the disk is in use", x->name);
+                            "%s: a second front end (process %d) was turned away: process %d uses the disk", x->name,
+                            (int)peer_of(fd), (int)x->peer);
                 close(fd);
                 return;
         }
@@ -232,6 +263,22 @@ static int fill_device(struct blk_device *d, struct vol *v, const struct export_
         return 0;
 }
 
+/* Somebody may come from now on. */
+static int open_door(struct export *x)
+{
+        int r;
+
+        if (x->connect) {
+                dialer_start(&x->dialer);
+                return 0;
+        }
+        if (fcntl(x->fd, F_SETFL, fcntl(x->fd, F_GETFL) | O_NONBLOCK) < 0) /* others may accept from it, too */
+                return err_note(-errno, "%s: its socket is not usable: %m", x->name);
+        x->watch = (struct loop_watch){ .fd = x->fd, .ready = on_connect, .events = EPOLLIN };
+        r = loop_watch(x->loop, &x->watch);
+        return r < 0 ? err_note(r, "%s: cannot listen on its socket", x->name) : 0;
+}
+
 int export_new(struct loop *l, struct vol *v, int listen_fd, const struct export_opts *o, struct export **ret)
 {
         AUTO(closep) int fd = listen_fd;
@@ -244,22 +291,21 @@ int export_new(struct loop *l, struct vol *v, int listen_fd, const struct export
         if (!x)
                 return -ENOMEM;
         x->fd = TAKE(fd, -1);
-        if (fcntl(x->fd, F_SETFL, fcntl(x->fd, F_GETFL) | O_NONBLOCK) < 0) /* others may accept from it, too */
-                return err_note(-errno, "%s: its socket is not usable: %m", o->name);
         x->loop = l;
         x->name = strdup(o->name);
+        x->connect = o->connect ? strdup(o->connect) : NULL;
         x->leave = calloc(o->nthreads, sizeof(*x->leave));
-        if (!x->name || !x->leave)
+        if (!x->name || (o->connect && !x->connect) || !x->leave)
                 return -ENOMEM;
-        r = fill_device(&x->dev, v, o, x->name);
-        if (r < 0)
-                return r;
+        x->dialer = (struct dialer){ .loop = l, .path = x->connect, .name = x->name, .connected = on_dialed };
+        dialer_init(&x->dialer);
         list_init(&x->pause.link);
         x->pause.fire = pause_over;
-        x->watch = (struct loop_watch){ .fd = x->fd, .ready = on_connect, .events = EPOLLIN };
-        r = loop_watch(l, &x->watch);
+        r = fill_device(&x->dev, v, o, x->name);
+        if (r == 0)
+                r = open_door(x);
         if (r < 0)
-                return err_note(r, "%s: cannot listen on its socket", o->name);
+                return r;
         *ret = TAKE(x, NULL);
         return 0;
 }

@@ -3,7 +3,8 @@
  * export.h - one disk offered on one vhost-user socket. The face of vhost_user_blk to the daemon.
  *
  * The export listens, takes one front end at a time (a second one is accepted, told nothing and closed, with a log line),
- * and when the front end goes away it drains the rings and waits for the next. Control thread only.
+ * and when the front end goes away it drains the rings and waits for the next. Or it connects to a front end that listens,
+ * again and again. Control thread only.
  */
 #pragma once
 
@@ -18,6 +19,7 @@ struct export;
 
 struct export_opts {
         const char *name;       /* for log lines: the disk's path or name */
+        const char *connect;    /* path of a front end that listens; NULL: listen */
         const char *serial;     /* GET_ID, at most 20 bytes; NULL: "" */
         unsigned num_queues;    /* offered to the front end, 1..256; 0: 64 */
         bool read_only;         /* refuse writes also when the volume takes them */
@@ -28,7 +30,7 @@ struct export_opts {
 };
 
 /**
- * export_new - serve @v on @listen_fd (a listening Unix stream socket; taken, also on failure).
+ * export_new - serve @v on @listen_fd (a listening Unix stream socket; taken, also on failure; -1 with opts->connect).
  * Returns 0 or -errno with a sentence.
  */
 int export_new(struct loop *l, struct vol *v, int listen_fd, const struct export_opts *opts, struct export **ret);

@@ -383,9 +383,20 @@ static int settle_inflight(struct front_end *fe)
         return fe_tell(fe, &m, &fe->inflight.fd, 1);
 }
 
+static int wait_for_back_end(struct front_end *fe)
+{
+        struct pollfd p = { .fd = fe->opts.listen_fd, .events = POLLIN };
+        int fd;
+
+        if (poll(&p, 1, fe->opts.timeout_ms) != 1)
+                return err_note(-ETIMEDOUT, "no back end connected");
+        fd = accept4(p.fd, NULL, NULL, SOCK_CLOEXEC);
+        return fd < 0 ? -errno : fd;
+}
+
 static int connect_and_negotiate(struct front_end *fe)
 {
-        int r = fe_wire_connect(fe->path);
+        int r = fe->opts.listen_fd ? wait_for_back_end(fe) : fe_wire_connect(fe->path);
 
         if (r < 0)
                 return r;
@@ -472,7 +483,7 @@ int fe_open(const struct fe_opts *opts, struct front_end **ret)
         fe->opts.queue_size = opts->queue_size ? opts->queue_size : 128;
         fe->opts.mem_len = opts->mem_len ? opts->mem_len : 16 << 20;
         fe->opts.timeout_ms = opts->timeout_ms ? opts->timeout_ms : 10000;
-        fe->path = strdup(opts->path);
+        fe->path = strdup(opts->path ?: "");
         if (!fe->path)
                 return -ENOMEM;
         if (fe->opts.num_queues > QUEUES_MAX)

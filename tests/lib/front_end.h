@@ -25,6 +25,7 @@ struct front_end;
 
 struct fe_opts {
         const char *path;        /* the back end's socket; kept for reconnects, the caller's string may go */
+        int listen_fd;           /* or a listening socket, the caller's: we wait until a back end connects to it; 0: none */
         unsigned num_queues;     /* 0: 1 */
         unsigned queue_size;     /* 0: 128 */
         unsigned max_segs;       /* see struct fe_queue_opts */

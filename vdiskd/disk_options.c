@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "disk_options.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "common/range.h"
+#include "common/similar.h"
+#include "vdiskd/id.h"
+#include "vdiskd/option_values.h"
+
+#define MAX_QUEUES 256u       /* what export.h serves */
+#define SERIAL_BYTES 20u      /* VIRTIO_BLK_ID_BYTES, virtio 1.2 5.2.6 */
+
+/* --- the keys ---------------------------------------------------------------------------------------------------- */
+
+static int key_id(struct disk_opts *d, const char *v)
+{
+        if (!id_is_valid(v) || strlen(v) > ID_BYTES)
+                return err_note(-EINVAL, "id=%s: expected a letter, then letters, digits, '-', '.' and '_', %u in all at "
+                                "most", v, ID_BYTES);
+        return set_text("id", v, &d->id);
+}
+static int key_path(struct disk_opts *d, const char *v) { return set_text("path", v, &d->path); }
+static int key_format(struct disk_opts *d, const char *v) { return set_format("format", v, &d->format); }
+static int key_socket(struct disk_opts *d, const char *v) { return set_socket("socket", v, &d->socket); }
+static int key_mode(struct disk_opts *d, const char *v) { return set_mode("socket-mode", v, &d->socket_mode); }
+static int key_owner(struct disk_opts *d, const char *v) { return set_text("socket-owner", v, &d->socket_owner); }
+static int key_group(struct disk_opts *d, const char *v) { return set_text("socket-group", v, &d->socket_group); }
+static int key_connect(struct disk_opts *d, const char *v) { return set_socket("connect", v, &d->connect); }
+static int key_fd(struct disk_opts *d, const char *v) { return set_fd("fd", v, &d->fd); }
+static int key_fdname(struct disk_opts *d, const char *v) { return set_text("fdname", v, &d->fdname); }
+static int key_read_only(struct disk_opts *d, const char *v) { return set_bool("read-only", v, &d->read_only); }
+
+static int key_serial(struct disk_opts *d, const char *v)
+{
+        if (strlen(v) > SERIAL_BYTES)
+                return err_note(-EINVAL, "serial=%s: %zu bytes, a virtio disk's serial has room for %u", v, strlen(v),
+                                SERIAL_BYTES);
+        return set_text("serial", v, &d->serial);
+}
+
+static int key_cache(struct disk_opts *d, const char *v)
+{
+        static const struct choice modes[] = { { "none", false }, { "writeback", true } };
+        int on = false;
+        int r = set_choice("cache", v, modes, ARRAY_SIZE(modes), &on);
+
+        d->writeback = on;
+        return r;
+}
+
+static int key_num_queues(struct disk_opts *d, const char *v)
+{
+        return set_number("num-queues", v, 1, MAX_QUEUES, &d->num_queues);
+}
+
+static int key_block_size(struct disk_opts *d, const char *v)
+{
+        static const struct choice sizes[] = { { "512", 512 }, { "4096", 4096 }, };
+        int n = 0;
+        int r = set_choice("block-size", v, sizes, ARRAY_SIZE(sizes), &n);
+
+        d->block_size = (uint32_t)n;
+        return r;
+}
+
+static int key_size(struct disk_opts *d, const char *v)
+{
+        int r = set_bytes("size", v, 512, INT64_MAX, &d->size);
+
+        if (r == 0 && !is_aligned(d->size, 512))
+                return err_note(-EINVAL, "size=%s: expected a multiple of 512 bytes", v);
+        return r;
+}
+
+static const struct disk_key {
+        const char *name, *value, *help;
+        int (*set)(struct disk_opts *d, const char *value);
+} disk_keys[] = {
+        { "path", "FILE", "the image or block device", key_path },
+        { "id", "NAME", "its name on the control socket (default disk0, disk1, ...)", key_id },
+        { "format", "NAME", "raw, qcow2 or null; raw is never guessed", key_format },
+        { "socket", "PATH", "listen on this Unix socket", key_socket },
+        { "socket-mode", "MODE", "its permissions, as 0660 (default: what the umask leaves)", key_mode },
+        { "socket-owner", "USER", "its owner, a name or number", key_owner },
+        { "socket-group", "GROUP", "its group, a name or number", key_group },
+        { "connect", "PATH", "connect to a front end that listens on this Unix socket", key_connect },
+        { "fd", "N", "listen on this open socket", key_fd },
+        { "fdname", "NAME", "listen on the socket that systemd passes under this name", key_fdname },
+        { "serial", "TEXT", "serial number for the guest, up to 20 bytes", key_serial },
+        { "read-only", "on|off", "refuse writes (default off)", key_read_only },
+        { "cache", "none|writeback", "direct I/O, or through the page cache (default none)", key_cache },
+        { "num-queues", "N", "most queues a front end may use, 1 to 256 (default 64)", key_num_queues },
+        { "block-size", "512|4096", "logical block size for the guest (default 512)", key_block_size },
+        { "size", "SIZE", "size of a format=null disk", key_size },
+};
+
+/*
+ * The next "key=value" of @text, QEMU's way: commas separate, a doubled comma is a comma of the value; a key alone means
+ * on. Writes the unescaped piece over the text itself. Returns what is left, NULL at the end.
+ */
+static char *next_pair(char *text, char **key, char **value)
+{
+        char *out = text;
+        char *in = text;
+
+        for (; *in; in++) {
+                if (*in == ',' && in[1] != ',')
+                        break;
+                if (*in == ',')
+                        in++;
+                *out++ = *in;
+        }
+        in = *in ? in + 1 : NULL;
+        *out = '\0';
+        *key = text;
+        *value = strchr(text, '=');
+        if (*value)
+                *(*value)++ = '\0';
+        return in;
+}
+
+static int no_such_key(const char *key)
+{
+        struct similar s = similar_to(key);
+        char hint[64];
+
+        for (size_t i = 0; i < ARRAY_SIZE(disk_keys); i++)
+                similar_look(&s, disk_keys[i].name);
+        return err_note(-EINVAL, "'%s' is not a key of --disk%s", key,
+                        s.best ? similar_hint(&s, hint, sizeof(hint)) : "; --help lists them");
+}
+
+static int set_disk_key(struct disk_opts *d, const char *key, const char *value)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(disk_keys); i++) {
+                if (strcmp(key, disk_keys[i].name))
+                        continue;
+                if (!value && strcmp(disk_keys[i].value, "on|off"))
+                        return err_note(-EINVAL, "%s: a value is missing; expected %s=%s", key, key, disk_keys[i].value);
+                return disk_keys[i].set(d, value ?: "on");
+        }
+        return no_such_key(key);
+}
+
+int disk_opts_check_access(const struct disk_opts *d)
+{
+        if (!d->socket && (d->socket_mode >= 0 || d->socket_owner || d->socket_group))
+                return err_note(-EINVAL, "socket-mode, socket-owner and socket-group are for a socket that we make: expected a "
+                                "path to listen on, too");
+        return 0;
+}
+
+static int check_disk(const struct disk_opts *d)
+{
+        bool null = d->format && !strcmp(d->format, "null");
+
+        if (null && (d->path || !d->size))
+                return err_note(-EINVAL, "format=null: expected size=SIZE and no file, since it stores nothing");
+        if (!null && d->size)
+                return err_note(-EINVAL, "size=%llu: only a format=null disk takes a size; an image has its own",
+                                (unsigned long long)d->size);
+        if (!null && !d->path)
+                return err_note(-EINVAL, "no file: expected path=FILE");
+        if (!!d->socket + (d->fd >= 0) + !!d->fdname + !!d->connect > 1)
+                return err_note(-EINVAL, "more than one of socket, connect, fd and fdname: a disk has one socket");
+        return disk_opts_check_access(d);
+}
+
+void disk_opts_finish(struct disk_opts *d)
+{
+        free(d->id);
+        free(d->path);
+        free(d->format);
+        free(d->socket);
+        free(d->socket_owner);
+        free(d->socket_group);
+        free(d->connect);
+        free(d->fdname);
+        free(d->serial);
+}
+
+int disk_opts_parse(struct disk_opts *d, const char *text)
+{
+        AUTO(freep) char *copy = strdup(text);
+        char *rest = copy, *key, *value;
+        int r = 0;
+
+        if (!copy)
+                return -ENOMEM;
+        while (r == 0 && rest) {
+                rest = next_pair(rest, &key, &value);
+                r = set_disk_key(d, key, value);
+        }
+        if (r == 0)
+                r = check_disk(d);
+        return err_prefix(r, "--disk %s: ", text);
+}
+
+void disk_opts_print_help(FILE *to)
+{
+        char left[64];
+
+        fprintf(to, "\nkeys of --disk (a comma inside a value is written twice):\n");
+        for (size_t i = 0; i < ARRAY_SIZE(disk_keys); i++) {
+                snprintf(left, sizeof(left), "%s=%s", disk_keys[i].name, disk_keys[i].value);
+                fprintf(to, "  %-34s %s\n", left, disk_keys[i].help);
+        }
+}
