@@ -176,7 +176,7 @@ void ring_complete(struct ring_req *q, uint32_t written)
 {
         struct ring *r = q->ring;
 
-        vq_push(&r->vq, q->chain.head, written);
+        vq_push(&r->vq, &q->chain, written);
         view_unuse(r, q->view);
         at_round_end(r);
 }
@@ -185,7 +185,7 @@ void ring_break(struct ring_req *q, const char *why)
 {
         struct ring *r = q->ring;
 
-        vq_drop(&r->vq, q->chain.head);
+        vq_drop(&r->vq, &q->chain);
         view_unuse(r, q->view);
         r->vq.broken = why;
         r->dev->ops->put(r, q);
@@ -198,15 +198,18 @@ static unsigned take_batch(struct ring *r, unsigned n)
 {
         const struct vu_device_ops *ops = r->dev->ops;
         unsigned taken = 0;
+        int got;
 
         while (taken < n && r->popping) {
                 struct ring_req *q = ops->get(r);
 
                 if (!q)
                         break; /* it pops again when something completes */
-                if (vq_pop(&r->vq, r->view->mt, &q->chain) < 0) {
+                got = vq_pop(&r->vq, r->view->mt, &q->chain);
+                if (got <= 0) {
                         ops->put(r, q);
-                        report(r, r->vq.broken);
+                        if (got < 0)
+                                report(r, r->vq.broken);
                         break;
                 }
                 q->ring = r;
@@ -296,7 +299,7 @@ static void stop_now(struct ring *r)
                 r->started = false;
                 r->dev->ops->ring_stop(r->dev, r);
                 qthread_del_poller(r->thread, &r->poller);
-                r->next_avail = r->vq.last_avail;
+                r->base = vq_base(&r->vq);
                 vq_finish(&r->vq);
                 view_send_home(TAKE(r->view, NULL));
         }
@@ -336,7 +339,7 @@ static int start(struct ring *r)
         r->view = r->order.view;
         r->vq.event_idx = r->features >> VIRTIO_RING_F_EVENT_IDX & 1;
         r->vq.indirect = r->features >> VIRTIO_RING_F_INDIRECT_DESC & 1;
-        res = vq_start(&r->vq, r->view->mt, &r->layout, r->next_avail);
+        res = vq_start(&r->vq, r->view->mt, &r->layout, r->base);
         if (res == 0)
                 res = r->dev->ops->ring_start(r->dev, r);
         if (res < 0) {

@@ -27,7 +27,7 @@ void mem_view_free(struct mem_view *v);                              /* control;
 
 enum ring_order_kind {
         RING_START,  /* not running yet; with a view. Answered when it runs, or failed */
-        RING_STOP,   /* answered when nothing is in flight and no fd in use; next_avail is valid then. Running or not */
+        RING_STOP,   /* answered when nothing is in flight and no fd in use; base is valid then. Running or not */
         RING_ENABLE, /* running: take requests, or leave them in the ring */
         RING_MEMORY, /* running: change over to another view. Failure breaks the queue */
         RING_CALL,   /* another call eventfd; it is written once, since front ends count on that. Running or not */
@@ -60,7 +60,7 @@ struct ring {
         bool has_addr, has_kick;
         const struct inflight_map *inflight; /* layout.record is in it; NULL: none */
         int kick_fd;              /* -1: the front end asks us to poll */
-        uint16_t next_avail;      /* where to start; where it stopped */
+        uint32_t base;            /* where to start; where it stopped: the number of SET_VRING_BASE */
         bool enabled;             /* as the front end said */
         bool running;             /* START was answered with 0, STOP was not yet */
         bool has_bell;            /* a CALL or ERR order was given since the last STOP */

@@ -108,8 +108,8 @@ int session_set_vring_addr(struct session *s, struct wire_msg *m)
         if (!r)
                 return -EINVAL;
         r->layout.desc = a->desc;
-        r->layout.avail = a->avail;
-        r->layout.used = a->used;
+        r->layout.driver = a->avail;
+        r->layout.device = a->used;
         r->has_addr = true;
         return 0;
 }
@@ -122,13 +122,13 @@ int session_set_vring_base(struct session *s, struct wire_msg *m)
                 return -EINVAL;
         if (m->p.state.num > UINT16_MAX)
                 return err_note(-EINVAL, "queue %u: base %u is no 16-bit index", r->index, m->p.state.num);
-        r->next_avail = (uint16_t)m->p.state.num;
+        r->base = m->p.state.num;
         return 0;
 }
 
 void session_answer_vring_base(struct session *s, const struct ring *r)
 {
-        s->answer.state = (struct vu_vring_state){ r->index, r->next_avail };
+        s->answer.state = (struct vu_vring_state){ r->index, r->base };
         s->answer_len = sizeof(s->answer.state);
 }
 
@@ -279,7 +279,7 @@ static void forget_setup(struct session *s)
                 r->kick_fd = -1;
                 r->layout = (struct vq_layout){ 0 };
                 r->inflight = NULL;
-                r->next_avail = 0;
+                r->base = 0;
                 r->enabled = r->has_addr = r->has_kick = false;
         }
         inflight_map_free(TAKE(s->inflight, NULL));

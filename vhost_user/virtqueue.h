@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * virtqueue.h - a split virtqueue as the device sees it (virtio 1.2, 2.7). No I/O, no threads: the ring (ring.h) owns
+ * virtqueue.h - a virtqueue as the device sees it, whatever its layout in memory. No I/O, no threads: the ring (ring.h) owns
  * one and uses it on its queue thread.
+ *
+ * A layout (virtqueue_split.c) is a table of functions behind the calls below; who calls them need not know which.
  */
 #pragma once
 
@@ -16,62 +18,72 @@
 #define VQ_MAX_SIZE 1024
 
 struct vq_layout {
-        unsigned num;               /* entries: a power of two, 1..VQ_MAX_SIZE */
-        uint64_t desc, avail, used; /* addresses of the front end's process */
+        unsigned num;                  /* entries: see vq_size_ok() */
+        uint64_t desc, driver, device; /* the three areas (virtio 1.2, 2.6), addresses of the front end's process */
         struct inflight_part record;
 };
 
-struct virtqueue {
-        unsigned num;
+/* virtqueue_split.c (virtio 1.2, 2.7) */
+struct vq_split {
         struct vring_desc *desc;
         struct vring_avail *avail;
         struct vring_used *used;
         uint16_t last_avail; /* entries taken so far (mod 2^16) */
         uint16_t used_idx;   /* entries given back so far */
         uint16_t published;  /* what the guest sees of used_idx */
-        uint16_t notified;   /* published when the guest was last asked whether it wants to hear */
-        bool notified_valid;
-        bool event_idx, indirect;
-        unsigned in_flight;
-        unsigned long taken[BITMAP_WORDS(VQ_MAX_SIZE)]; /* heads that are in flight */
-        struct inflight *record;                        /* NULL: none is kept */
-        const char *broken;                             /* why nothing more is taken; NULL: works */
+        struct inflight *record; /* NULL: none is kept */
+};
+
+struct virtqueue {
+        const struct vq_ops *ops; /* NULL: never started */
+        unsigned num;
+        bool event_idx, indirect; /* negotiated; set before vq_start() */
+        bool notified_valid;      /* false: we cannot know what the guest was told, so it is told */
+        unsigned in_flight;       /* chains */
+        unsigned long taken[BITMAP_WORDS(VQ_MAX_SIZE)]; /* their heads */
+        const char *broken;       /* why nothing more is taken; NULL: works */
+        union {
+                struct vq_split split;
+        };
 };
 
 /* Sizes that a queue may have. */
 bool vq_size_ok(uint32_t num);
 
 /**
- * vq_start - begin at @last_avail. The used index is taken from the ring. With a record that was in use before, we go on
- * where it says, whatever @last_avail is, and vq_pop() first gives again what was in flight then.
+ * vq_start - begin at @base, which is what vq_base() said or the front end thinks. With a record that was in use before, we
+ * go on where it says, whatever @base is, and vq_pop() first gives again what was in flight then.
  * @vq: zeros, or started before. Returns 0, or with a sentence -EFAULT (a part of the ring is not in guest memory, or is
- * not aligned), -EBADMSG (the in-flight record makes no sense) or -ENOMEM.
+ * not aligned), -EBADMSG (the in-flight record makes no sense), -EINVAL (@base makes none) or -ENOMEM.
  */
-int vq_start(struct virtqueue *vq, const struct mem_table *mt, const struct vq_layout *at, uint16_t last_avail);
+int vq_start(struct virtqueue *vq, const struct mem_table *mt, const struct vq_layout *at, uint32_t base);
 
 /* Not used any more, until the next vq_start(). */
 void vq_finish(struct virtqueue *vq);
 
+/* Where another back end, or we, would go on: the number of SET_VRING_BASE. Nothing is in flight. */
+uint32_t vq_base(const struct virtqueue *vq);
+
 /* The memory table changed under a running queue. Same errors; then the queue is broken. */
 int vq_remap(struct virtqueue *vq, const struct mem_table *mt, const struct vq_layout *at);
 
-/* How many entries wait, to be done again or in the avail ring; one look. -EINVAL: the index is nonsense, the queue is broken now. */
+/*
+ * How many chains wait, at most, to be done again or for the first time; one look. 0: none does.
+ * -EINVAL: the ring is nonsense, the queue is broken now.
+ */
 int vq_waiting(struct virtqueue *vq);
 
-/* Take the next entry (vq_waiting said there is one). -EINVAL: the queue is broken now, nothing was taken. */
+/* Take the next chain: 1; 0: there is none (any more). -EINVAL: the queue is broken now, nothing was taken. */
 int vq_pop(struct virtqueue *vq, const struct mem_table *mt, struct chain *c);
 
-/* Give @head back with @written bytes. The guest sees it after vq_publish(). */
-void vq_push(struct virtqueue *vq, uint16_t head, uint32_t written);
+/* Give @c back with @written bytes. The guest sees it after vq_publish(). */
+void vq_push(struct virtqueue *vq, const struct chain *c, uint32_t written);
 
-/* @head will never be given back: the guest broke the rules in a way that cannot be answered. The record keeps it. */
-void vq_drop(struct virtqueue *vq, uint16_t head);
+/* @c will never be given back: the guest broke the rules in a way that cannot be answered. The record keeps it. */
+void vq_drop(struct virtqueue *vq, const struct chain *c);
 
 /* Show the guest what was pushed. Returns whether it wants to be interrupted for it. */
 bool vq_publish(struct virtqueue *vq);
 
 /* Tell the guest whether we need kicks. After turning them on look at vq_waiting() once more. */
 void vq_want_kicks(struct virtqueue *vq, bool on);
-
-/* virtio 1.2, 2.7.7.2: did the index pass @event on its way from @from to @to? */
-bool vq_event_passed(uint16_t event, uint16_t from, uint16_t to);

@@ -44,20 +44,20 @@ static void guest_offers_all(unsigned num, uint16_t used, uint16_t avail)
 static void serve(struct virtqueue *vq)
 {
         unsigned long seen[BITMAP_WORDS(NUM_MAX)] = { 0 };
-        unsigned n = vq->record->nresubmit;
+        unsigned n = vq->split.record->nresubmit;
         static struct chain c;
 
         if (n > vq->num || (n && (unsigned)vq_waiting(vq) < n))
                 fuzz_fail("%u to be done again in a ring of %u", n, vq->num);
         for (unsigned i = 0; i < n; i++) {
-                if (vq_pop(vq, mt, &c) < 0)
+                if (vq_pop(vq, mt, &c) != 1)
                         fuzz_fail("request %u of %u did not come: %s", i, n, vq->broken);
                 if (c.head >= vq->num || bitmap_test_and_set(seen, c.head))
                         fuzz_fail("head %u came twice", c.head);
         }
         for (unsigned i = 0; i < vq->num; i++)
                 if (bitmap_test(seen, i))
-                        vq_push(vq, (uint16_t)i, 0);
+                        vq_push(vq, &(struct chain){ .head = (uint16_t)i }, 0);
         vq_publish(vq);
 }
 
@@ -79,8 +79,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (vq_start(&vq, mt, &at, 0) == 0) {
                 serve(&vq);
                 vq_finish(&vq);
-                sane = (uint16_t)(avail - vq.used_idx) <= num; /* of fresh memory nothing was asked before */
-                if (sane && (vq_start(&vq, mt, &at, 0) < 0 || vq.record->nresubmit))
+                sane = (uint16_t)(avail - vq.split.used_idx) <= num; /* of fresh memory nothing was asked before */
+                if (sane && (vq_start(&vq, mt, &at, 0) < 0 || vq.split.record->nresubmit))
                         fuzz_fail("our own record is not accepted: %s", err_text(-EBADMSG));
         }
         vq_finish(&vq);

@@ -92,6 +92,14 @@ static bool tables_overlap(unsigned num)
         return false;
 }
 
+static void give_back(struct virtqueue *vq, uint16_t head, uint32_t written)
+{
+        static struct chain c;
+
+        c.head = head;
+        vq_push(vq, &c, written);
+}
+
 static void serve(struct virtqueue *vq, uint8_t order, bool still)
 {
         static struct chain c;
@@ -107,9 +115,8 @@ static void serve(struct virtqueue *vq, uint8_t order, bool still)
                         fuzz_fail("%d entries wait in a ring of %u", n, vq->num);
                 nfetched = 0;
                 twice = false;
-                c.indirect_ok = vq->indirect;
                 r = vq_pop(vq, mt, &c);
-                if (r < 0)
+                if (r <= 0)
                         break;
                 check_chain(&c, vq->num);
                 if (still && twice && !tables_overlap(vq->num))
@@ -118,12 +125,12 @@ static void serve(struct virtqueue *vq, uint8_t order, bool still)
                 if (nheld > vq->num || vq->in_flight != nheld)
                         fuzz_fail("%u in flight, should be %u", vq->in_flight, nheld);
                 if (order >> pops % 8 & 1)
-                        vq_push(vq, held[--nheld], (uint32_t)c.write_len);
+                        give_back(vq, held[--nheld], (uint32_t)c.write_len);
                 vq_want_kicks(vq, pops & 1);
                 vq_publish(vq);
         }
         while (nheld)
-                vq_push(vq, held[--nheld], 0);
+                give_back(vq, held[--nheld], 0);
         vq_publish(vq);
         if (vq->in_flight)
                 fuzz_fail("%u still in flight", vq->in_flight);
@@ -141,8 +148,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 memset(mt->region[i].host, 0, mt->region[i].size);
         if (flags & 4) { /* anywhere: mostly refused */
                 at.desc += fuzz_u32(&in) % 0x5000;
-                at.avail += fuzz_u32(&in) % 0x5000;
-                at.used += fuzz_u32(&in) % 0x5000;
+                at.driver += fuzz_u32(&in) % 0x5000;
+                at.device += fuzz_u32(&in) % 0x5000;
                 at.num = 1u << shift % 11;
         }
         changes = (struct fuzz_input){ in.p, changing < in.left ? changing : in.left };

@@ -83,8 +83,15 @@ static void offer(struct guest *g, uint16_t head)
 
 static uint16_t pop(struct guest *g)
 {
-        assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), 0);
+        assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), 1);
         return g->chain.head;
+}
+
+static void push(struct guest *g, uint16_t head)
+{
+        struct chain c = { .head = head };
+
+        vq_push(&g->vq, &c, 0);
 }
 
 /* A new process: what it knows is in the ring and in the record. */
@@ -108,7 +115,7 @@ static void test_fresh_record(void **state)
         g->rec->desc[3].inflight = 1; /* rubbish: fresh memory has none, but nobody looks at it then */
         g->rec->features = 5;
         assert_int_equal(vq_start(&g->vq, g->mt, &g->at, 39998), 0); /* then the base counts */
-        assert_int_equal(g->vq.last_avail, 39998);
+        assert_int_equal(g->vq.split.last_avail, 39998);
         assert_int_equal(g->rec->used_idx, 40000);
         assert_int_equal(g->rec->desc[3].inflight, 0);
         assert_int_equal(g->rec->features, 0);
@@ -128,9 +135,9 @@ static void test_steps(void **state)
         assert_int_equal(g->rec->desc[5].counter, 0);
         assert_int_equal(g->rec->desc[2].inflight, 1);
         assert_int_equal(g->rec->desc[2].counter, 1);
-        vq_push(&g->vq, 2, 0);
+        push(g, 2);
         assert_int_equal(g->rec->last_batch_head, 2);
-        vq_push(&g->vq, 5, 0);
+        push(g, 5);
         assert_int_equal(g->rec->last_batch_head, 5);
         assert_int_equal(g->rec->desc[5].next, 2);
         assert_int_equal(g->rec->desc[5].inflight, 1);
@@ -151,7 +158,7 @@ static void test_again_in_order_before_new_ones(void **state)
                 offer(g, order[i]);
         for (unsigned i = 0; i < 3; i++)
                 assert_int_equal(pop(g), order[i]);
-        vq_push(&g->vq, 0, 0);
+        push(g, 0);
         vq_publish(&g->vq);
         offer(g, order[3]);
         offer(g, order[4]);
@@ -165,7 +172,7 @@ static void test_again_in_order_before_new_ones(void **state)
         for (unsigned i = 0; i < ARRAY_SIZE(order); i++)
                 if (order[i])
                         assert_int_equal(pop(g), order[i]);
-        assert_int_equal(g->vq.last_avail, 5);
+        assert_int_equal(g->vq.split.last_avail, 5);
 }
 
 /* A head whose answer was beyond giving stays recorded: the next process must not take the ring's entries one off. */
@@ -175,7 +182,8 @@ static void test_dropped_head_is_kept(void **state)
 
         assert_int_equal(vq_start(&g->vq, g->mt, &g->at, 0), 0);
         offer(g, 4);
-        vq_drop(&g->vq, pop(g));
+        pop(g);
+        vq_drop(&g->vq, &g->chain);
         assert_int_equal(die_and_start(g), 0);
         assert_int_equal(pop(g), 4);
 }
@@ -265,7 +273,7 @@ static void random_step(struct guest *g, struct model *m)
         case 2:
                 for (unsigned i = 0; i < m->taken; i++)
                         if (m->queue[i] == head && !m->answered[head]) {
-                                vq_push(&g->vq, head, 0);
+                                push(g, head);
                                 m->answered[head] = true;
                                 break;
                         }
@@ -389,7 +397,7 @@ static void test_random_bytes(void **state)
                         continue;
                 }
                 accepted++;
-                for (unsigned i = 0, n = g->vq.record->nresubmit; i < n; i++) {
+                for (unsigned i = 0, n = g->vq.split.record->nresubmit; i < n; i++) {
                         uint16_t head = pop(g);
 
                         if (head >= NUM || seen >> head & 1)

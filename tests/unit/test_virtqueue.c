@@ -10,7 +10,7 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "tests/unit/guest_fixture.h"
-#include "vhost_user/virtqueue.h"
+#include "vhost_user/vq_ops.h"
 
 #define NUM 4u
 #define DESC 0x10000ull
@@ -57,6 +57,13 @@ static void offer(struct guest *g, uint16_t head)
         g->avail[1]++;
 }
 
+static void push(struct guest *g, uint16_t head, uint32_t written)
+{
+        struct chain c = { .head = head };
+
+        vq_push(&g->vq, &c, written);
+}
+
 static void test_sizes(void **state)
 {
         for (uint32_t n = 0; n <= 70000; n++)
@@ -69,16 +76,16 @@ static void test_start_refuses(void **state)
         struct guest *g = *state;
         struct vq_layout l = layout;
 
-        l.used = GUEST_USER + 0x14000 - 36; /* just without the event field: 4 + 4 * 8 + 2 = 38 bytes */
+        l.device = GUEST_USER + 0x14000 - 36; /* just without the event field: 4 + 4 * 8 + 2 = 38 bytes */
         assert_int_equal(vq_start(&g->vq, g->mt, &l, 0), -EFAULT);
-        l.used = GUEST_USER + 0x14000 - 40;
+        l.device = GUEST_USER + 0x14000 - 40;
         assert_int_equal(vq_start(&g->vq, g->mt, &l, 0), 0);
         l.desc += 8;
         assert_int_equal(vq_start(&g->vq, g->mt, &l, 0), -EFAULT);
         l = layout;
-        l.avail++;
+        l.driver++;
         assert_int_equal(vq_start(&g->vq, g->mt, &l, 0), -EFAULT);
-        l.avail = 0;
+        l.driver = 0;
         assert_int_equal(vq_start(&g->vq, g->mt, &l, 0), -EFAULT);
         err_clear();
 }
@@ -91,20 +98,20 @@ static void test_pop_and_push(void **state)
         g->avail[1] = g->used[1] = 0xfff0;
         assert_int_equal(vq_start(&g->vq, g->mt, &layout, 0xfff0), 0);
         for (unsigned n = 0; n < 40; n++) {
-                uint32_t at = g->vq.used_idx % NUM;
+                uint32_t at = g->vq.split.used_idx % NUM;
 
                 offer(g, (uint16_t)(n % NUM));
                 offer(g, (uint16_t)((n + 1) % NUM));
                 assert_int_equal(vq_waiting(&g->vq), 2);
-                assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), 0);
+                assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), 1);
                 assert_int_equal(g->chain.head, n % NUM);
-                assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), 0);
+                assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), 1);
                 assert_int_equal(vq_waiting(&g->vq), 0);
                 assert_int_equal(g->vq.in_flight, 2);
-                vq_push(&g->vq, (uint16_t)((n + 1) % NUM), n);
+                push(g, (uint16_t)((n + 1) % NUM), n);
                 assert_int_equal(((uint32_t *)(void *)g->used)[1 + 2 * at], (n + 1) % NUM);
                 assert_int_equal(((uint32_t *)(void *)g->used)[2 + 2 * at], n);
-                vq_push(&g->vq, (uint16_t)(n % NUM), 0);
+                push(g, (uint16_t)(n % NUM), 0);
                 assert_int_equal(g->used[1], (uint16_t)(0xfff0 + 2 * n)); /* not shown yet */
                 assert_true(vq_publish(&g->vq));
                 assert_int_equal(g->used[1], (uint16_t)(0xfff0 + 2 * n + 2));
@@ -129,7 +136,7 @@ static void test_hostile_indices(void **state)
         g->avail[1] = 0;
         offer(g, NUM);
         assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), -EINVAL);
-        assert_int_equal(g->vq.last_avail, 0);
+        assert_int_equal(g->vq.split.last_avail, 0);
         assert_int_equal(g->vq.in_flight, 0);
 }
 
@@ -139,15 +146,15 @@ static void test_same_head_twice(void **state)
 
         offer(g, 2);
         offer(g, 2);
-        assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), 0);
+        assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), 1);
         assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), -EINVAL);
         assert_string_equal(g->vq.broken, "a head that is in flight already");
         assert_int_equal(g->vq.in_flight, 1);
 
         assert_int_equal(vq_start(&g->vq, g->mt, &layout, 0), 0);
-        assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), 0);
-        vq_push(&g->vq, 2, 0);
-        assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), 0); /* given back in between: fine */
+        assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), 1);
+        push(g, 2, 0);
+        assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), 1); /* given back in between: fine */
 }
 
 /* Every (old, new, event) of an 8-bit index. Times 256, the 16-bit index wraps where the small one does. */
@@ -184,7 +191,7 @@ static bool serve_one(struct guest *g)
         offer(g, 0);
         if (vq_waiting(&g->vq) != 1 || vq_pop(&g->vq, g->mt, &g->chain) < 0)
                 fail_msg("nothing to serve");
-        vq_push(&g->vq, 0, 0);
+        push(g, 0, 0);
         return vq_publish(&g->vq);
 }
 
@@ -245,13 +252,13 @@ static void test_remap(void **state)
         memcpy(guest_at(g->mt, 0x10000), guest_at(old, 0x10000), 0x4000);
         assert_int_equal(vq_remap(&g->vq, g->mt, &layout), 0);
         mem_table_put(old);
-        assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), 0);
+        assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), 1);
         assert_ptr_equal(g->chain.iov[0].iov_base, guest_at(g->mt, 0x1010));
 
         assert_int_equal(mem_table_new(guest_layout, fds, 0, &none), 0);
         assert_int_equal(vq_remap(&g->vq, none, &layout), -EFAULT);
         assert_non_null(g->vq.broken);
-        vq_push(&g->vq, 1, 0); /* what is in flight still has a place to go */
+        push(g, 1, 0); /* what is in flight still has a place to go */
         mem_table_put(none);
         err_clear();
 }
