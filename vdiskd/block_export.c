@@ -3,9 +3,11 @@
 #include "block_export.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 
 #include "common/cleanup.h"
 #include "common/err.h"
@@ -50,8 +52,22 @@ static void say_serving(const struct block_export *x, int fd, const char *connec
                          "resize\" give the file a size", node_label(x->node));
 }
 
+/* Named after the image and the export: daemons share the directory. NULL: there is none, or no memory. */
+static char *wce_mark_path(const struct block_export *x)
+{
+        const struct file *f = vol_image(x->node->vol)->file;
+        char *path;
+
+        if (!x->disks->state_dir || !f ||
+            asprintf(&path, "%s/%x-%x-%" PRIx64 "-%s.writethrough", x->disks->state_dir, major(f->dev), minor(f->dev),
+                     (uint64_t)f->ino, x->id) < 0)
+                return NULL;
+        return path;
+}
+
 static int start(struct block_export *x, const struct block_export_opts *o)
 {
+        AUTO(freep) char *wce_mark = wce_mark_path(x);
         struct node *n = x->node;
         struct disks *d = x->disks;
         struct export_opts eo = {
@@ -61,6 +77,7 @@ static int start(struct block_export *x, const struct block_export_opts *o)
                 .num_queues = o->num_queues,
                 .block_size = o->block_size,
                 .read_only = o->read_only,
+                .wce_mark = wce_mark,
                 .threads = d->threads,
                 .nthreads = d->nthreads,
                 .start_thread = n->home,

@@ -25,8 +25,7 @@ struct ring_req {
 struct vu_device_ops {
         /* Control thread. 0 or -errno (sentence noted); ranges are the peer's, nobody checked them. */
         int (*get_config)(struct vu_device *dev, uint32_t off, void *buf, uint32_t len);
-        int (*set_config)(struct vu_device *dev, uint32_t off, const void *buf, uint32_t len);
-        void (*reset)(struct vu_device *dev); /* as the guest finds it first; no ring runs */
+        int (*set_config)(struct vu_device *dev, uint32_t off, const void *buf, uint32_t len); /* 1: it is another one now */
 
         /* On the ring's queue thread: before the first take() and after the last complete(). May set ring_priv(). */
         int (*ring_start)(struct vu_device *dev, struct ring *r);

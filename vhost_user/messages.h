@@ -39,6 +39,11 @@ enum vu_request {
         VU_REQUEST_MAX,
 };
 
+/* From us to the front end, on the back-end channel. */
+enum vu_back_request {
+        VU_BACK_CONFIG_CHANGE = 2,
+};
+
 enum vu_protocol_feature {
         VU_PF_MQ = 0,
         VU_PF_REPLY_ACK = 3,
@@ -107,4 +112,7 @@ union vu_payload {
         struct vu_vring_addr addr;
         struct vu_config config;
         struct vu_inflight inflight;
+};
+union vu_back_payload {
+        uint64_t u64;
 };

@@ -86,15 +86,6 @@ static int get_queue_num(struct session *s, struct wire_msg *m)
         return session_answer_u64(s, s->dev->num_queues);
 }
 
-/*
- * We have nothing to say unasked, so the fd is not kept (the wire closes it). Who keeps it must know that a front end can
- * send its own end of this very socket: a session that holds that would never see the front end go away.
- */
-static int set_backend_req_fd(struct session *s, struct wire_msg *m)
-{
-        return 0;
-}
-
 /* --- handlers: config space -------------------------------------------------------------------------------------- */
 
 static int get_config(struct session *s, struct wire_msg *m)
@@ -111,10 +102,13 @@ static int get_config(struct session *s, struct wire_msg *m)
 static int set_config(struct session *s, struct wire_msg *m)
 {
         const struct vu_config *c = &m->p.config;
+        int r;
 
         if (c->size > VU_CONFIG_MAX || m->hdr.size < VU_CONFIG_HEADER + c->size)
                 return err_note(-EINVAL, "SET_CONFIG of %u bytes in a message of %u", c->size, m->hdr.size);
-        return s->dev->ops->set_config(s->dev, c->offset, c->region, c->size);
+        r = s->dev->ops->set_config(s->dev, c->offset, c->region, c->size);
+        s->config_changed |= r > 0;
+        return r < 0 ? r : 0;
 }
 
 /* --- handlers: memory -------------------------------------------------------------------------------------------- */
@@ -203,7 +197,7 @@ static const struct handler {
         [VU_SET_PROTOCOL_FEATURES] = { "SET_PROTOCOL_FEATURES", set_protocol_features, U64, 0, 0, ANY, NO_PF },
         [VU_GET_QUEUE_NUM] = { "GET_QUEUE_NUM", get_queue_num, 0, 0, 0, 0, ANY, VU_PF_MQ },
         [VU_SET_VRING_ENABLE] = { "SET_VRING_ENABLE", session_set_vring_enable, STATE, 0, 0, OWNED, NO_PF },
-        [VU_SET_BACKEND_REQ_FD] = { "SET_BACKEND_REQ_FD", set_backend_req_fd, 0, sizeof(uint64_t), 1, 1, ANY,
+        [VU_SET_BACKEND_REQ_FD] = { "SET_BACKEND_REQ_FD", session_set_backend_req_fd, 0, sizeof(uint64_t), 1, 1, ANY,
                                     VU_PF_BACKEND_REQ },
         [VU_GET_CONFIG] = { "GET_CONFIG", get_config, VU_CONFIG_HEADER, sizeof(struct vu_config), 0, 0, ANY,
                             VU_PF_CONFIG },
@@ -270,6 +264,7 @@ static void finish_message(struct session *s)
         else if (ack)
                 wire_reply(&s->wire, s->request, &(uint64_t){ s->result < 0 }, sizeof(uint64_t));
         wire_resume(&s->wire);
+        session_back_say(s);
 }
 
 static void on_message(struct wire *w, struct wire_msg *m)
@@ -337,6 +332,7 @@ void session_close(struct session *s)
                 return;
         s->closing = true;
         wire_close(&s->wire);
+        session_back_close(s);
         if (!s->pending)
                 close_rings(s);
 }
@@ -386,6 +382,7 @@ int session_new(struct loop *l, struct vu_device *dev, int fd, void (*ended)(voi
         s->ended = ended;
         s->opaque = opaque;
         s->end_task.run = on_end;
+        session_back_init(s);
         for (unsigned i = 0; i < dev->num_queues; i++) {
                 ring_init(&s->ring[i], dev, l, i);
                 s->ring[i].done = order_done;

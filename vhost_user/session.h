@@ -23,3 +23,9 @@ void session_close(struct session *s);
 
 /* Is it closing, or has its peer hung up (which we may not have read yet)? */
 bool session_is_over(const struct session *s);
+
+/*
+ * The device's config space is another one now: the front end is told, if it gave us a way to (SET_BACKEND_REQ_FD), as soon
+ * as a ring runs; it then reads the config again. Changes that come close together are told once.
+ */
+void session_config_changed(struct session *s);

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* session_impl.h - what the files of a session share: session.c (life, table of messages), session_rings.c (rings). */
+/*
+ * session_impl.h - what the files of a session share: session.c (life, table of messages), session_rings.c (rings),
+ * session_back.c (what we say unasked).
+ */
 #pragma once
 
 #include "common/loop.h"
+#include "vhost_user/back_channel.h"
 #include "vhost_user/inflight.h"
 #include "vhost_user/ring.h"
 #include "vhost_user/session.h"
@@ -19,6 +23,8 @@ struct session {
         struct mem_table *mem;
         struct inflight_map *inflight; /* not changed while a ring runs; NULL: no record is kept */
         unsigned pending;
+        struct back_channel back;
+        bool config_changed; /* the front end is to be told */
 
         /* The message in hand: */
         uint32_t request;
@@ -46,6 +52,11 @@ int session_set_enabled(struct session *s, struct ring *r, bool on);
 int session_answer_u64(struct session *s, uint64_t v);
 void session_answer_vring_base(struct session *s, const struct ring *r);
 
+/* session_back.c: at the start, at the end, and when there may be something to say. */
+void session_back_init(struct session *s);
+void session_back_close(struct session *s);
+void session_back_say(struct session *s);
+
 /* Handlers of messages: 0 or -errno with a sentence; see the table in session.c. */
 int session_set_vring_num(struct session *s, struct wire_msg *m);
 int session_set_vring_addr(struct session *s, struct wire_msg *m);
@@ -60,3 +71,4 @@ int session_set_inflight_fd(struct session *s, struct wire_msg *m);
 int session_reset_device(struct session *s, struct wire_msg *m);
 int session_get_status(struct session *s, struct wire_msg *m);
 int session_set_status(struct session *s, struct wire_msg *m);
+int session_set_backend_req_fd(struct session *s, struct wire_msg *m);

@@ -285,7 +285,6 @@ static void forget_setup(struct session *s)
         inflight_map_free(TAKE(s->inflight, NULL));
         s->features = 0;
         s->status = 0;
-        s->dev->ops->reset(s->dev);
 }
 
 /* Requests in flight complete first. */

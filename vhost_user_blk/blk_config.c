@@ -8,6 +8,8 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/log.h"
+#include "common/mark.h"
 #include "common/range.h"
 #include "vhost_user_blk/blk_device.h"
 
@@ -81,20 +83,23 @@ int blk_get_config(struct vu_device *vu, uint32_t off, void *buf, uint32_t len)
         return 0;
 }
 
-/* The guest may write one byte: whether the disk has a write cache. */
+/*
+ * The guest may write one byte: whether the disk has a write cache. Once it is off only the guest turns it on again: not a
+ * reset and not a new daemon, since QEMU goes on showing the guest what it last wrote, and a guest that was told "no cache"
+ * sends no flushes.
+ */
 int blk_set_config(struct vu_device *vu, uint32_t off, const void *buf, uint32_t len)
 {
         struct blk_device *d = container_of(vu, struct blk_device, vu);
+        bool on;
 
         if (real_offset(off) != WCE_OFFSET || len != 1)
                 return err_note(-EINVAL, "config bytes [%u, +%u) cannot be written; only the cache mode, [%zu, +1)",
                                 off, len, WCE_OFFSET);
-        atomic_store(&d->wce, *(const uint8_t *)buf != 0);
-        return 0;
-}
-
-/* The write cache is on until the guest says otherwise. */
-void blk_reset(struct vu_device *vu)
-{
-        atomic_store(&container_of(vu, struct blk_device, vu)->wce, true);
+        on = *(const uint8_t *)buf != 0;
+        if (d->wce_mark && mark_set(d->wce_mark, !on) < 0) {
+                log_warn("%s: a restart of the daemon will forget the write cache mode: %s", vu->name, err_text(-EIO));
+                err_clear();
+        }
+        return atomic_exchange(&d->wce, on) != on;
 }

@@ -26,13 +26,13 @@ struct blk_device {
         bool read_only;
         char serial[BLK_ID_LEN];
         atomic_bool wce;     /* control writes, queue threads read */
+        char *wce_mark;      /* export.h */
         struct vol_port **port; /* one for each of vu.threads, NULL until the first ring starts there; that thread's */
 };
 
 /* blk_config.c: config space and features. Control thread. */
 uint64_t blk_features(const struct blk_device *d);
 int blk_get_config(struct vu_device *vu, uint32_t off, void *buf, uint32_t len);
-void blk_reset(struct vu_device *vu);
 int blk_set_config(struct vu_device *vu, uint32_t off, const void *buf, uint32_t len);
 
 /* blk_request.c: see vhost_user/device.h. Queue threads. */

@@ -17,6 +17,7 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/log.h"
+#include "common/mark.h"
 #include "vhost_user/session.h"
 #include "vhost_user_blk/blk_device.h"
 #include "vhost_user_blk/dialer.h"
@@ -50,7 +51,6 @@ struct export {
 static const struct vu_device_ops blk_ops = {
         .get_config = blk_get_config,
         .set_config = blk_set_config,
-        .reset = blk_reset,
         .ring_start = blk_ring_start,
         .ring_stop = blk_ring_stop,
         .get = blk_get,
@@ -66,6 +66,7 @@ static void export_free(struct export *x)
         free(x->leave);
         free(x->dev.port);
         free(x->dev.vu.threads);
+        free(x->dev.wce_mark);
         free(x->name);
         free(x->connect);
         free(x);
@@ -246,7 +247,8 @@ static int fill_device(struct blk_device *d, struct vol *v, const struct export_
         d->read_only = o->read_only || vol_read_only(v);
         if (o->serial)
                 memcpy(d->serial, o->serial, strnlen(o->serial, BLK_ID_LEN)); /* padded with zeros, perhaps with none */
-        atomic_init(&d->wce, true);
+        d->wce_mark = o->wce_mark ? strdup(o->wce_mark) : NULL;
+        atomic_init(&d->wce, !d->wce_mark || !mark_is_set(d->wce_mark));
         d->vu = (struct vu_device){
                 .ops = &blk_ops,
                 .name = name,
@@ -257,7 +259,7 @@ static int fill_device(struct blk_device *d, struct vol *v, const struct export_
                 .first_thread = o->start_thread,
         };
         d->port = calloc(o->nthreads, sizeof(struct vol_port *));
-        if (!d->vu.threads || !d->port)
+        if (!d->vu.threads || !d->port || (o->wce_mark && !d->wce_mark))
                 return -ENOMEM;
         memcpy(d->vu.threads, o->threads, o->nthreads * sizeof(*o->threads));
         return 0;

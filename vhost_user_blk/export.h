@@ -24,6 +24,7 @@ struct export_opts {
         unsigned num_queues;    /* offered to the front end, 1..256; 0: 64 */
         bool read_only;         /* refuse writes also when the volume takes them */
         uint32_t block_size;    /* logical block size, 512 or 4096; 0: 512 */
+        const char *wce_mark;   /* a file that is there while the guest has its write cache off (mark.h); NULL: not kept */
         struct qthread **threads; /* queues are dealt out over these, round robin from home on */
         unsigned nthreads;
         unsigned start_thread;  /* index of the volume's home in threads[] */

@@ -19,6 +19,8 @@
 #define PAYLOAD_MAX 300u
 #define FDS_MAX 10u
 
+static int channel[2]; /* for SET_BACKEND_REQ_FD: ours, and theirs */
+
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
         return fixture_begin(NULL);
@@ -28,7 +30,7 @@ static void drain_answers(void)
 {
         char buf[512];
 
-        while (recv(peer, buf, sizeof(buf), MSG_DONTWAIT) > 0)
+        while (recv(peer, buf, sizeof(buf), MSG_DONTWAIT) > 0 || recv(channel[0], buf, sizeof(buf), MSG_DONTWAIT) > 0)
                 ;
 }
 
@@ -79,7 +81,7 @@ static uint32_t usual(uint32_t request, uint8_t *to)
 /* How many fds and which: 2 bits each. */
 static unsigned pick_fds(uint8_t how, int *fds)
 {
-        const int choice[] = { memfd, kick, call, STDERR_FILENO };
+        const int choice[] = { memfd, kick, call, channel[1] };
         unsigned n = how % 8 == 7 ? FDS_MAX : how % 8;
 
         for (unsigned i = 0; i < n; i++)
@@ -101,6 +103,8 @@ static void send_message(struct fuzz_input *in)
                 len = fuzz_u16(in) % PAYLOAD_MAX;
         if (how & 32)
                 nfds = pick_fds(fuzz_u8(in), fds);
+        else if (request == VU_SET_BACKEND_REQ_FD)
+                nfds = pick_fds(1 | 3 << 3, fds);
         else if (request == VU_SET_MEM_TABLE || request == VU_ADD_MEM_REG)
                 nfds = pick_fds(request == VU_ADD_MEM_REG ? 1 : GUEST_REGIONS, fds);
         else if (request >= VU_SET_VRING_KICK && request <= VU_SET_VRING_ERR)
@@ -111,6 +115,23 @@ static void send_message(struct fuzz_input *in)
                 fuzz_bytes(in, payload + (where < PAYLOAD_MAX - n ? where : 0), n);
         }
         send_raw(request, flags, payload, len, fds, nfds);
+}
+
+/* Half of the time it is the answer that is waited for. */
+static void send_on_channel(struct fuzz_input *in)
+{
+        struct {
+                struct vu_header h;
+                uint64_t v;
+        } __attribute__((packed)) a = { { VU_BACK_CONFIG_CHANGE, VU_VERSION | VU_REPLY, 8 }, 0 };
+        uint8_t len = fuzz_u8(in), where = fuzz_u8(in);
+        ssize_t ignored;
+
+        if (len & 0x80)
+                fuzz_bytes(in, (uint8_t *)&a + where % sizeof(a), 1);
+        len &= 0x7f;
+        ignored = send(channel[0], &a, len < sizeof(a) ? len : sizeof(a), MSG_NOSIGNAL | MSG_DONTWAIT);
+        (void)ignored;
 }
 
 static void send_bytes(struct fuzz_input *in)
@@ -143,6 +164,9 @@ static void one_step(struct fuzz_input *in)
         case 4:
                 send_bytes(in);
                 break;
+        case 6:
+                send_on_channel(in);
+                break;
         case 5:
                 turn();
                 drain_answers();
@@ -158,6 +182,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         uint8_t far = fuzz_u8(&in);
 
         setup(NULL);
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) < 0)
+                abort();
         if (far % 4 == 0) {
                 connect_session();
         } else if (far % 4 == 1) {
@@ -174,6 +200,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         drain_answers();
         release_all();
         disconnect();
+        close(channel[0]);
+        close(channel[1]);
         if (nheld || stops > starts)
                 fuzz_fail("%u requests held, %u starts, %u stops", nheld, starts, stops);
         if (teardown(NULL) < 0)

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "common/log.h"
 #include "tests/unit/session_fixture.h"
@@ -34,7 +35,7 @@ unsigned open_fds(void)
 /* --- the device: answers at once, or when the test says so ------------------------------------------------------- */
 
 struct ring_req *held[16];
-unsigned nheld, starts, stops, resets;
+unsigned nheld, starts, stops;
 bool hold, refuse_start;
 
 static int dev_get_config(struct vu_device *dev, uint32_t off, void *buf, uint32_t len)
@@ -48,12 +49,7 @@ static int dev_set_config(struct vu_device *dev, uint32_t off, const void *buf, 
         if (off + len > sizeof(config))
                 return -EINVAL;
         memcpy(config + off, buf, len);
-        return 0;
-}
-
-static void dev_reset(struct vu_device *dev)
-{
-        resets++;
+        return 1;
 }
 
 static int dev_ring_start(struct vu_device *dev, struct ring *r)
@@ -95,7 +91,7 @@ static void dev_take(struct ring *r, struct ring_req *q)
 }
 
 static const struct vu_device_ops dev_ops = {
-        .get_config = dev_get_config, .set_config = dev_set_config, .reset = dev_reset, .ring_start = dev_ring_start,
+        .get_config = dev_get_config, .set_config = dev_set_config, .ring_start = dev_ring_start,
         .ring_stop = dev_ring_stop, .get = dev_get, .put = dev_put, .take = dev_take,
 };
 static struct vu_device dev = {
@@ -133,14 +129,22 @@ static void on_ended(void *opaque)
         session = NULL;
 }
 
+/* Through a socket that listens, as in life: so the front end's end has a peer with a name. */
 void connect_session(void)
 {
-        int sv[2];
+        int listens = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fd;
+        struct sockaddr_un at = { .sun_family = AF_UNIX };
+        socklen_t len = sizeof(at);
 
-        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
-        peer = sv[1];
+        peer = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(bind(listens, (struct sockaddr *)&at, sizeof(sa_family_t)), 0); /* the kernel finds a name */
+        assert_int_equal(listen(listens, 1), 0);
+        assert_int_equal(getsockname(listens, (struct sockaddr *)&at, &len), 0);
+        assert_int_equal(connect(peer, (struct sockaddr *)&at, len), 0);
+        fd = accept4(listens, NULL, NULL, SOCK_CLOEXEC);
+        close(listens);
         ended = 0;
-        assert_int_equal(session_new(loop, &dev, sv[0], on_ended, NULL, &session), 0);
+        assert_int_equal(session_new(loop, &dev, fd, on_ended, NULL, &session), 0);
 }
 
 /* Hang up and wait for the end. */
@@ -348,7 +352,7 @@ int setup(void **state)
         guest = mmap(NULL, GUEST_FILE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
         kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        nheld = starts = stops = resets = 0;
+        nheld = starts = stops = 0;
         hold = refuse_start = false;
         clear_ring();
         return 0;

@@ -34,7 +34,7 @@ extern int peer, memfd, kick, call;
 extern unsigned ended;
 extern uint8_t config[256];
 extern struct ring_req *held[16];
-extern unsigned nheld, starts, stops, resets;
+extern unsigned nheld, starts, stops;
 extern bool hold, refuse_start;
 extern unsigned fds_before;
 

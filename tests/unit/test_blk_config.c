@@ -8,8 +8,10 @@
 #include <errno.h>
 #include <linux/virtio_blk.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/err.h"
+#include "common/mark.h"
 #include "vhost_user_blk/blk_device.h"
 
 static struct blk_device *device(void)
@@ -79,14 +81,25 @@ static void test_fields(void **state)
         assert_int_equal(c.max_write_zeroes_sectors, 0);
 }
 
-static void test_reset(void **state)
+/* The mode is found again by the next daemon, as long as nobody has switched the cache on. */
+static void test_mark(void **state)
 {
         struct blk_device *d = device();
+        char path[] = "/tmp/test-wce-XXXXXX";
 
+        close(mkstemp(path));
+        assert_int_equal(mark_set(path, false), 0);
+        assert_int_equal(mark_set(path, false), 0);
+        d->wce_mark = path;
+        assert_int_equal(blk_set_config(&d->vu, 32, &(uint8_t){ 0 }, 1), 1);
+        assert_true(mark_is_set(path));
         assert_int_equal(blk_set_config(&d->vu, 32, &(uint8_t){ 0 }, 1), 0);
+        assert_true(mark_is_set(path));
+        assert_int_equal(blk_set_config(&d->vu, 32, &(uint8_t){ 1 }, 1), 1);
+        assert_false(mark_is_set(path));
+        d->wce_mark = "/nowhere/at/all";
+        assert_int_equal(blk_set_config(&d->vu, 32, &(uint8_t){ 0 }, 1), 1); /* obeyed all the same */
         assert_false(d->wce);
-        blk_reset(&d->vu);
-        assert_true(d->wce);
 }
 
 static void test_features(void **state)
@@ -110,13 +123,13 @@ static void test_set_config(void **state)
                 for (uint32_t len = 0; len < 4; len++) {
                         bool wce = (off == 32 || off == 0x100 + 32) && len == 1;
 
-                        assert_int_equal(blk_set_config(&d->vu, off, "\0\0\0\0", len), wce ? 0 : -EINVAL);
+                        assert_int_equal(blk_set_config(&d->vu, off, "\0\0\0\0", len), wce ? 1 : -EINVAL);
                         assert_int_equal(atomic_load(&d->wce), !wce);
                         atomic_store(&d->wce, true);
                         err_clear();
                 }
         atomic_store(&d->wce, false);
-        assert_int_equal(blk_set_config(&d->vu, 32, "\xff", 1), 0);
+        assert_int_equal(blk_set_config(&d->vu, 32, "\xff", 1), 1);
         assert_true(atomic_load(&d->wce));
 }
 
@@ -126,7 +139,7 @@ int main(void)
                 cmocka_unit_test(test_every_window),
                 cmocka_unit_test(test_fields),
                 cmocka_unit_test(test_features),
-                cmocka_unit_test(test_reset),
+                cmocka_unit_test(test_mark),
                 cmocka_unit_test(test_set_config),
         };
 

@@ -34,8 +34,6 @@ static void test_answers(void **state)
         assert_int_equal(config[32], 9);
         set.offset = 256;
         assert_int_equal(say(VU_SET_CONFIG, &set, 13, -1), 1); /* and goes on */
-        assert_int_equal(say_u64(VU_SET_BACKEND_REQ_FD, 0, call), 0);
-        assert_int_equal(say_u64(VU_SET_BACKEND_REQ_FD, 0, kick), 0);
         disconnect();
 }
 
@@ -285,10 +283,8 @@ static void test_status(void **state)
         assert_int_equal(ask_u64(VU_GET_STATUS), 11);
         assert_int_equal(say_u64(VU_SET_STATUS, 256, -1), 1);
         assert_int_equal(ask_u64(VU_GET_STATUS), 11);
-        assert_int_equal(resets, 0);
         assert_int_equal(say_u64(VU_SET_STATUS, 0, -1), 0);
         assert_int_equal(ask_u64(VU_GET_STATUS), 0);
-        assert_int_equal(resets, 1);
         disconnect();
 }
 
@@ -303,11 +299,9 @@ static void test_reset(void **state)
         kick_it();
         send_raw(VU_RESET_DEVICE, VU_VERSION | VU_NEED_REPLY, NULL, 0, NULL, 0);
         assert_false(answered(VU_RESET_DEVICE, &k));
-        assert_int_equal(resets, 0);
         release_all();
         assert_true(answered(VU_RESET_DEVICE, &k));
         assert_int_equal(k.p.u64, 0);
-        assert_int_equal(resets, 1);
         assert_int_equal(stops, 1);
         assert_int_equal(used_idx(), 1);
         assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0); /* nothing to run yet */

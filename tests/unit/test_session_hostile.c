@@ -88,7 +88,9 @@ static void test_get_vring_base_of_nothing(void **state)
 static void test_its_own_end_as_an_fd(void **state)
 {
         running_session();
-        assert_int_equal(say_u64(VU_SET_BACKEND_REQ_FD, 0, peer), 0);
+        assert_int_equal(say_u64(VU_SET_BACKEND_REQ_FD, 0, peer), 1);
+        assert_int_equal(say_u64(VU_SET_BACKEND_REQ_FD, 0, kick), 1);
+        assert_int_equal(say_u64(VU_SET_BACKEND_REQ_FD, 0, memfd), 1);
         disconnect();
 }
 
