@@ -11,7 +11,7 @@
  * generation) or looks the new mapping up. A port that is not on the list yet takes the lock to get there after home has
  * left it, so its lookups see the commit.
  *
- * A port that detaches while it owes an answer stays in memory; home frees it when the answer has come.
+ * A port that detaches while it owes an answer stays in memory until the answer has come.
  */
 #include <stdlib.h>
 
@@ -24,16 +24,8 @@ static void on_answer(struct qtask *task)
 {
         struct vol_port *p = container_of(task, struct vol_port, answer);
         struct vol *v = p->v;
-        bool gone;
 
-        pthread_mutex_lock(&v->lock);
-        p->asked = false;
-        gone = p->gone;
-        pthread_mutex_unlock(&v->lock);
-        if (gone) {
-                mover_finish(&p->mover);
-                free(p);
-        }
+        port_unref(p);
         round_answered(v);
 }
 
@@ -76,7 +68,7 @@ static void round_start(struct vol *v)
         list_for_each(pos, &v->ports) {
                 struct vol_port *p = list_entry(pos, struct vol_port, link);
 
-                p->asked = true;
+                p->refs++;
                 g->left++;
                 qthread_post(p->thread, &p->ask);
         }

@@ -20,6 +20,32 @@ void vol_use_files(struct vol *v)
         v->uses_files = true;
 }
 
+/* Home may be using them itself, whatever its port does. */
+void port_files(struct vol_port *p, bool use)
+{
+        struct vol *v = p->v;
+
+        p->has_files = use;
+        if (p->thread != v->home)
+                chain_files(v, p->mover.engine, use ? engine_add_file : engine_del_file);
+        else if (use)
+                vol_use_files(v);
+}
+
+/* A port that has left stays in memory while messages to or from it are on their way. */
+void port_unref(struct vol_port *p)
+{
+        bool last;
+
+        pthread_mutex_lock(&p->v->lock);
+        last = --p->refs == 0;
+        pthread_mutex_unlock(&p->v->lock);
+        if (!last)
+                return;
+        mover_finish(&p->mover);
+        free(p);
+}
+
 int port_attach(struct vol *v, struct qthread *t, struct vol_port **ret)
 {
         struct vol_port *p = calloc(1, sizeof(*p));
@@ -30,13 +56,14 @@ int port_attach(struct vol *v, struct qthread *t, struct vol_port **ret)
         p->thread = t;
         mover_init(&p->mover, qthread_engine(t));
         grace_port_init(p);
-        if (t == v->home)
-                vol_use_files(v);
-        else
-                chain_files(v, p->mover.engine, engine_add_file);
+        hold_port_init(p);
+        p->refs = 1;
         pthread_mutex_lock(&v->lock);
+        p->held = v->hold.ports_held;
         list_add_tail(&v->ports, &p->link); /* before the first lookup: see grace.c */
         pthread_mutex_unlock(&v->lock);
+        if (!p->held) /* and if a holder asks now, this thread answers when it is done here */
+                port_files(p, true);
         *ret = p;
         return 0;
 }
@@ -44,20 +71,16 @@ int port_attach(struct vol *v, struct qthread *t, struct vol_port **ret)
 void port_detach(struct vol_port *p)
 {
         struct vol *v = p->v;
-        bool asked;
 
-        assert(!p->in_flight);
-        if (p->thread != v->home) /* there home itself may still be using them */
-                chain_files(v, p->mover.engine, engine_del_file);
+        assert(!p->in_flight && !p->parked);
+        if (p->has_files)
+                port_files(p, false);
+        p->gone = true;
         pthread_mutex_lock(&v->lock);
         list_del(&p->link);
         stats_add(&v->past, &p->stats);
-        asked = p->gone = p->asked;
         pthread_mutex_unlock(&v->lock);
-        if (asked)
-                return; /* home waits for an answer: it frees the port then */
-        mover_finish(&p->mover);
-        free(p);
+        port_unref(p);
 }
 
 struct vol *port_vol(struct vol_port *p)

@@ -33,6 +33,8 @@ void request_finish(struct blk_req *req, int res)
                 atomic_store_explicit(&p->stats.fast, fast + 1, memory_order_relaxed);
         }
         p->in_flight--;
+        if (p->held)
+                hold_port_idle(p);
         req->done(req, res);
 }
 
@@ -119,15 +121,12 @@ static void try_here(struct vol_port *p, struct blk_req *req)
                    req->off, req->len);
 }
 
-void port_submit(struct vol_port *p, struct blk_req *req)
+void request_start(struct vol_port *p, struct blk_req *req)
 {
-        int r = 0;
+        int r = p->v->top ? 0 : -EIO;
 
-        req->p.port = p;
-        req->p.start_ns = clock_ns();
-        req->p.home = false;
         p->in_flight++;
-        if (req->op != BLK_READ && req->op != BLK_FLUSH)
+        if (r == 0 && req->op != BLK_READ && req->op != BLK_FLUSH)
                 r = vol_may_write(p->v);
         if (r == 0 && req->op != BLK_FLUSH && !range_fits(req->off, req->len, p->v->size))
                 r = -EINVAL;
@@ -137,4 +136,15 @@ void port_submit(struct vol_port *p, struct blk_req *req)
                 try_here(p, req);
         else
                 to_home(req);
+}
+
+void port_submit(struct vol_port *p, struct blk_req *req)
+{
+        req->p.port = p;
+        req->p.start_ns = clock_ns();
+        req->p.home = false;
+        if (p->held)
+                hold_park(p, req);
+        else
+                request_start(p, req);
 }

@@ -1,11 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/*
- * vol.c - a volume opens, settles and closes.
- *
- * Settling is a loop at home, taken up whenever nothing is under way any more (busy is 0): wind down once, then flush
- * (housekeeping and grace follow each flush) until the driver has nothing dirty and nothing dying. It stops early when
- * something failed for good; the image is then as a crash would leave it.
- */
+/* vol.c - a volume opens and closes, and what it is. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -16,9 +10,7 @@
 #include "common/err.h"
 #include "common/range.h"
 
-#define SECTOR 512u
 #define WRITEBACK_MS 5000u
-#define SETTLE_ROUNDS 1000u /* far more than any image needs */
 
 /* --- open --------------------------------------------------------------------------------------------------------- */
 
@@ -28,6 +20,8 @@ static void vol_free(struct vol *v)
                 return;
         pthread_mutex_destroy(&v->lock);
         free(v->path);
+        free(v->format);
+        free(v->state_dir);
         free(v);
 }
 
@@ -35,17 +29,24 @@ int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qt
 {
         struct vol *v = calloc(1, sizeof(*v));
 
-        if (v)
+        if (v) {
                 v->path = strdup(top->file && top->file->path ? top->file->path : top->drv->name);
-        if (!v || !v->path) {
+                v->format = strdup(top->drv->name);
+        }
+        if (!v || !v->path || !v->format) {
+                if (v)
+                        free(v->path);
                 free(v);
                 chain_close(top);
                 return -ENOMEM;
         }
         v->top = top;
         v->home = home;
-        v->size = round_up(top->size, SECTOR);
-        v->read_only = opts->read_only || top->read_only;
+        v->size = round_up(top->size, VOL_SECTOR);
+        v->cluster_size = top->cluster_size;
+        v->asleep = opts->asleep;
+        v->open_flags = opts->read_only ? FMT_RDONLY : 0;
+        v->read_only = opts->read_only || (top->read_only && !opts->asleep);
         v->no_sync = opts->no_sync;
         v->writeback_ns = (opts->writeback_ms ? opts->writeback_ms : WRITEBACK_MS) * NS_PER_MS;
         pthread_mutex_init(&v->lock, NULL);
@@ -54,7 +55,7 @@ int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qt
         list_init(&v->unpack_waiters);
         list_init(&v->grace.now);
         list_init(&v->grace.next);
-        list_init(&v->settle.flushed.link);
+        hold_init(v);
         flush_init(v);
         mover_init(&v->mover, qthread_engine(home));
         workers_hold();
@@ -69,10 +70,38 @@ static const struct file *too_coarse(const struct fmt_image *top, uint32_t block
                 uint32_t align = img->file ? img->file->off_align : 1;
 
                 if (align > block_size || (img->cluster_size > 1 && img->cluster_size < align) ||
-                    (align > SECTOR && !is_aligned(img->size, align)))
+                    (align > VOL_SECTOR && !is_aligned(img->size, align)))
                         return img->file;
         }
         return NULL;
+}
+
+int vol_open_image(const char *path, struct fmt_open_opts *opts, uint32_t block_size, struct fmt_image **ret)
+{
+        const struct file *coarse;
+        int r = chain_open(path, opts, ret);
+
+        if (r < 0)
+                return r;
+        coarse = opts->flags & FMT_DIRECT ? too_coarse(*ret, block_size) : NULL;
+        if (!coarse)
+                return 0;
+        log_info("%s: direct I/O needs blocks of %u bytes; using the page cache", coarse->path, coarse->off_align);
+        chain_close(*ret);
+        opts->flags &= ~(unsigned)FMT_DIRECT;
+        return chain_open(path, opts, ret);
+}
+
+/* What it takes to open the image again. */
+static int remember(struct vol *v, const char *path, const struct fmt_open_opts *how, const struct vol_opts *opts)
+{
+        free(v->path);
+        v->path = strdup(path);
+        v->state_dir = how->state_dir ? strdup(how->state_dir) : NULL;
+        v->cache_bytes = how->cache_bytes;
+        v->open_flags = how->flags;
+        v->block_size = opts->block_size ? opts->block_size : VOL_SECTOR;
+        return !v->path || (how->state_dir && !v->state_dir) ? -ENOMEM : 0;
 }
 
 int vol_open(const char *path, const struct vol_opts *opts, struct qthread *home, struct vol **ret)
@@ -85,34 +114,24 @@ int vol_open(const char *path, const struct vol_opts *opts, struct qthread *home
                 .null_size = opts->null_size,
                 .state_dir = opts->state_dir,
         };
-        const struct file *coarse;
+        struct fmt_open_opts look = how;
         struct fmt_image *top;
-        int r = chain_open(path, &how, &top);
+        int r;
 
+        look.flags |= VOL_ASLEEP_FLAGS;
+        r = opts->asleep ? chain_open(path, &look, &top)
+                         : vol_open_image(path, &how, opts->block_size ? opts->block_size : VOL_SECTOR, &top);
+        if (r == 0)
+                r = vol_open_chain(top, opts, home, ret);
         if (r < 0)
                 return r;
-        coarse = opts->writeback ? NULL : too_coarse(top, opts->block_size ? opts->block_size : SECTOR);
-        if (coarse) {
-                log_info("%s: direct I/O needs blocks of %u bytes; using the page cache", coarse->path,
-                         coarse->off_align);
-                chain_close(top);
-                how.flags &= ~(unsigned)FMT_DIRECT;
-                r = chain_open(path, &how, &top);
-                if (r < 0)
-                        return r;
-        }
-        r = vol_open_chain(top, opts, home, ret);
-        if (r < 0)
-                return r;
-        free((*ret)->path);
-        (*ret)->path = strdup(path);
-        if (!(*ret)->path) {
-                workers_release();
-                chain_close(top);
-                vol_free(*ret);
-                return -ENOMEM;
-        }
-        return 0;
+        r = remember(*ret, path, &how, opts);
+        if (r == 0)
+                return 0;
+        workers_release();
+        chain_close(top);
+        vol_free(*ret);
+        return r;
 }
 
 /* --- state -------------------------------------------------------------------------------------------------------- */
@@ -127,15 +146,6 @@ void vol_fail(struct vol *v, int err, const char *what)
                 v->on_fail(v->on_fail_opaque, err, what);
 }
 
-void vol_unbusy(struct vol *v)
-{
-        assert(v->busy);
-        if (--v->busy == 0 && v->settle.on && !v->settle.posted) {
-                v->settle.posted = true;
-                qthread_post(v->home, &v->settle.task); /* not now: our callers still use @v */
-        }
-}
-
 uint64_t vol_size(const struct vol *v)
 {
         return v->size;
@@ -148,22 +158,40 @@ bool vol_read_only(const struct vol *v)
 
 uint32_t vol_cluster_size(const struct vol *v)
 {
-        return v->top->cluster_size;
+        return v->cluster_size;
 }
 
-uint32_t vol_block_size_min(const struct vol *v)
+uint32_t vol_block_size_min(struct vol *v)
 {
-        uint32_t min = SECTOR;
+        uint32_t min = VOL_SECTOR;
 
+        pthread_mutex_lock(&v->lock);
         for (const struct fmt_image *img = v->top; img; img = img->backing)
                 if (img->file && img->file->off_align > min)
                         min = img->file->off_align;
+        pthread_mutex_unlock(&v->lock);
         return min;
 }
 
 struct fmt_image *vol_image(struct vol *v)
 {
         return v->top;
+}
+
+struct fmt_image *vol_image_get(struct vol *v)
+{
+        pthread_mutex_lock(&v->lock);
+        return v->top;
+}
+
+void vol_image_put(struct vol *v)
+{
+        pthread_mutex_unlock(&v->lock);
+}
+
+const char *vol_format(const struct vol *v)
+{
+        return v->format;
 }
 
 const char *vol_path(const struct vol *v)
@@ -188,72 +216,25 @@ void vol_on_fail(struct vol *v, void (*failed)(void *opaque, int err, const char
 
 /* --- close -------------------------------------------------------------------------------------------------------- */
 
-static void settle_end(struct vol *v)
+static void on_held_to_close(struct vol_hold *h, int res)
 {
-        struct settle_state s = v->settle;
+        struct vol *v = h->v;
+        void (*closed)(void *opaque, int res) = v->closed;
+        void *opaque = v->closed_opaque;
 
-        assert(list_empty(&v->ports) && list_empty(&v->ranges) && !v->busy);
-        flush_finish(v);
+        assert(list_empty(&v->ports) && list_empty(&v->ranges) && list_empty(&v->hold.queue) && !v->busy);
         mover_finish(&v->mover);
         bounce_free(v->copy_up);
-        if (v->uses_files)
-                chain_files(v, v->mover.engine, engine_del_file);
         workers_release();
         chain_close(v->top);
         vol_free(v);
-        s.closed(s.opaque, s.err);
-}
-
-static void on_settle_flushed(struct waiter *w, int err)
-{
-        struct vol *v = container_of(w, struct vol, settle.flushed);
-
-        if (err < 0 && !v->settle.err)
-                v->settle.err = err;
-}
-
-static void settle_step(struct qtask *task)
-{
-        struct vol *v = container_of(task, struct vol, settle.task);
-        struct settle_state *s = &v->settle;
-
-        s->posted = false;
-        if (v->busy)
-                return; /* vol_unbusy() comes back */
-        if (v->read_only || s->err) {
-                settle_end(v);
-                return;
-        }
-        if (s->rounds == 0)
-                fmt_wind_down(v->top);
-        if (s->rounds == SETTLE_ROUNDS) {
-                log_warn("%s: still not settled after %u flushes; closing it as it is", v->path, SETTLE_ROUNDS);
-                s->err = -EIO;
-        }
-        if (s->rounds && (s->err || (!fmt_is_dirty(v->top) && !fmt_dying(v->top)))) {
-                settle_end(v);
-                return;
-        }
-        s->rounds++;
-        vol_busy(v); /* the flush may be over at once */
-        s->flushed.wake = on_settle_flushed;
-        flush_wait(v, &s->flushed);
-        vol_unbusy(v);
-}
-
-static void settle_start(struct qtask *task)
-{
-        struct vol *v = container_of(task, struct vol, settle.start);
-
-        v->settle.on = true;
-        v->settle.task.run = settle_step;
-        settle_step(&v->settle.task);
+        closed(opaque, res);
 }
 
 void vol_close(struct vol *v, void (*closed)(void *opaque, int res), void *opaque)
 {
-        v->settle.closed = closed;
-        v->settle.opaque = opaque;
-        v->settle.start.run = settle_start;
-        qthread_post(v->home, &v->settle.start);
+        v->closed = closed;
+        v->closed_opaque = opaque;
+        v->closing.held = on_held_to_close;
+        vol_hold(v, &v->closing);
 }

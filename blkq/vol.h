@@ -52,6 +52,7 @@ struct blk_req {
                 struct qtask task; /* to home, and back */
                 int res;
                 bool home;         /* took the road through home */
+                struct blk_req *parked; /* the next one that waits while the volume is held */
         } p;
 };
 
@@ -60,6 +61,7 @@ struct vol_opts {
         bool read_only;
         bool writeback;        /* cache=writeback: through the page cache instead of O_DIRECT */
         bool no_lock;
+        bool asleep;           /* only look at the image, take no lock and read no tables: vol_wake() does */
         bool no_sync;          /* nothing is made durable, also not by FLUSH and close: for a file that its maker throws away
                                   when he does not get to the end */
         uint64_t null_size;
@@ -84,13 +86,35 @@ int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qt
  */
 void vol_close(struct vol *v, void (*closed)(void *opaque, int res), void *opaque);
 
+/**
+ * vol_resize - make the disk larger while it is in use. Requests wait meanwhile, at their ports.
+ * @size: bytes, a multiple of 512; the size it has is fine, less is -EINVAL.
+ * @done: on the home thread, with -errno and a sentence @why (borrowed) when the disk is as it was. Any thread; -ENOMEM.
+ */
+int vol_resize(struct vol *v, uint64_t size, void (*done)(void *opaque, int res, const char *why), void *opaque);
+
+/**
+ * vol_wake, vol_rest - for images that several processes use in turn (vol_opts.asleep).
+ * Wake: lock and open the image, so that requests can come. -EBUSY after some patience: somebody else has it.
+ * Rest, one for each wake: the last one makes everything durable and lets the image go; requests that come all the same wait
+ * for the next wake. If not all is durable the image is kept, locked, and @done gets the error.
+ * As vol_resize() otherwise.
+ */
+int vol_wake(struct vol *v, void (*done)(void *opaque, int res, const char *why), void *opaque);
+int vol_rest(struct vol *v, void (*done)(void *opaque, int res, const char *why), void *opaque);
+
 uint64_t vol_size(const struct vol *v);         /* bytes, a multiple of 512 */
 bool vol_read_only(const struct vol *v);
 uint32_t vol_cluster_size(const struct vol *v); /* for TOPOLOGY and discard granularity hints; 1 for raw */
 /* 512, or what direct I/O on the files needs if vol_opts.block_size allowed it; without that they are opened through the
  * page cache (a log line says so), which takes any block size. */
-uint32_t vol_block_size_min(const struct vol *v);
+uint32_t vol_block_size_min(struct vol *v);
 struct fmt_image *vol_image(struct vol *v);     /* home thread, or nothing in flight */
+/* The image to look at what does not change while it is served; it stays until vol_image_put(). Keep it short. NULL: it
+ * could not be opened again after a resize (vol_image_put() all the same). Any thread. */
+struct fmt_image *vol_image_get(struct vol *v);
+void vol_image_put(struct vol *v);
+const char *vol_format(const struct vol *v);    /* its driver's name */
 const char *vol_path(const struct vol *v);
 
 /* What all ports counted since the volume was opened, also those that have left. Any thread, while @v is open. */

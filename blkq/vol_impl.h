@@ -7,7 +7,9 @@
  *   home.c      home: requests that came by message, what happens to each, and the way back
  *   home_read.c, home_write.c, home_pack.c, home_zero.c   its kinds of work
  *   overlap.c batch.c flush.c grace.c workers.c   what that work waits for; each wakes its waiters in order of arrival
- *   vol.c       opening, settling, closing
+ *   hold.c      the image for one alone: requests wait, what is in flight ends, the image settles
+ *   vol.c       opening, closing
+ *   reopen.c    another image in the place of the one that is open: resized, let go, taken up again
  *
  * Everything below is home only unless it says otherwise. Nothing here recurses without bound: a request always enters
  * home from the inbox, also when its port is on the home thread, and done() of a guest request can only post more.
@@ -59,28 +61,47 @@ struct grace_state {
         uint64_t ticket;
         unsigned left;         /* answers missing */
 };
+/* Who wants the image for himself; his memory until the release. */
+struct vol_hold {
+        void (*held)(struct vol_hold *h, int res); /* home; @res: the first error of settling: not all is durable */
+        struct vol *v;
+        struct qtask task;
+        struct list link;
+};
+struct hold_state {
+        struct list queue;
+        struct vol_hold *now;
+        unsigned left;         /* ports that still have something in flight */
+        bool ports_held;       /* changed under v->lock */
+};
 struct settle_state {
-        void (*closed)(void *opaque, int res);
-        void *opaque;
-        struct qtask start, task;
-        bool on, posted;       /* closing; task is on its way */
+        struct qtask task;
+        bool on, posted;       /* a holder waits; task is on its way */
         struct waiter flushed;
         unsigned rounds;
         int err;
 };
 
 struct vol {
-        struct fmt_image *top;
+        /* These change only while the volume is held (and top under v->lock, for vol_image_get()): */
+        struct fmt_image *top; /* NULL: it could not be opened again; all requests fail */
+        _Atomic uint64_t size; /* what guests see: rounded up to 512 */
+        bool asleep;        /* top is there to be looked at, not to be used: reopen.c */
+
         struct qthread *home;
-        uint64_t size;      /* what guests see: rounded up to 512 */
         bool read_only, no_sync;
-        char *path;
+        uint32_t cluster_size;
+        char *path, *format, *state_dir; /* how to open it again */
+        size_t cache_bytes;
+        uint32_t block_size;
+        unsigned open_flags;
+        unsigned awake;     /* vol_wake() without vol_rest() */
         atomic_int failed;  /* 0, or why nothing can be written any more (-errno); set at home, read by all */
 
         void (*on_fail)(void *opaque, int err, const char *what); /* NULL: nobody wants to know */
         void *on_fail_opaque;
 
-        pthread_mutex_t lock; /* for ports, and asked and gone of each; and past */
+        pthread_mutex_t lock; /* for ports, and refs of each; past; top; ports_held */
         struct list ports;
         struct blk_totals past; /* what ports counted that have left */
 
@@ -89,7 +110,11 @@ struct vol {
         struct list ranges;
         struct flush_state flush;
         struct grace_state grace;
+        struct hold_state hold;
         struct settle_state settle;
+        struct vol_hold closing;
+        void (*closed)(void *opaque, int res);
+        void *closed_opaque;
         bool uses_files;    /* home's engine knows them, until close */
         bool housekeeping;
         struct waiter housekept;
@@ -106,10 +131,17 @@ struct vol_port {
         unsigned in_flight;      /* requests */
         struct blk_stats stats;
 
-        /* grace.c */
         struct list link;        /* v->ports; v->lock */
-        bool asked, gone;        /* v->lock: home expects an answer; detached before it came */
-        struct qtask ask, answer;
+        unsigned refs;           /* v->lock: being attached, and messages on their way */
+        bool gone;               /* detached */
+        bool has_files;          /* the engine knows the image's files */
+
+        struct qtask ask, answer; /* grace.c */
+
+        /* hold.c */
+        struct qtask hold_ask, hold_answer, hold_go;
+        bool held, hold_owed;    /* requests wait; home waits for the last one in flight */
+        struct blk_req *parked, **parked_end;
 };
 
 static inline void vol_busy(struct vol *v)
@@ -129,6 +161,14 @@ void vol_fail(struct vol *v, int err, const char *what);
 /* port.c: tell an engine about the files of the chain; home's engine, once. On the engine's thread. */
 void chain_files(struct vol *v, struct engine *e, void (*tell)(struct engine *e, struct file *f));
 void vol_use_files(struct vol *v);
+void port_files(struct vol_port *p, bool use); /* port's thread */
+void port_unref(struct vol_port *p);           /* any thread */
+
+/* vol.c: chain_open() for serving. Takes FMT_DIRECT out of opts->flags, and says so, where blocks of @block_size bytes are
+ * not what direct I/O needs. */
+int vol_open_image(const char *path, struct fmt_open_opts *opts, uint32_t block_size, struct fmt_image **ret);
+#define VOL_SECTOR 512u
+#define VOL_ASLEEP_FLAGS (FMT_INFO_ONLY | FMT_RDONLY | FMT_NO_LOCK | FMT_NO_BACKING)
 
 /* --- batch.c ------------------------------------------------------------------------------------------------------ */
 
@@ -153,6 +193,19 @@ void grace_wait(struct vol *v, struct waiter *w);
 void grace_kick(struct vol *v); /* after a commit: if clusters are dying, see to it that they die */
 void grace_port_init(struct vol_port *p);
 void grace_port_ask(struct qtask *task);
+
+/* --- hold.c ------------------------------------------------------------------------------------------------------- */
+
+void hold_init(struct vol *v);
+void hold_port_init(struct vol_port *p);
+
+/* Wait in line for the image (any thread). From held() to vol_release() (home) nobody else touches it; the engines have
+ * forgotten its files. It is wound down: whoever keeps it in use opens it anew (reopen.c) before the release. */
+void vol_hold(struct vol *v, struct vol_hold *h);
+void vol_release(struct vol *v);
+
+void hold_park(struct vol_port *p, struct blk_req *req); /* port's thread: it waits for the release */
+void hold_port_idle(struct vol_port *p);                 /* port's thread: nothing is in flight any more */
 
 /* --- home_read.c: any guest range to memory ----------------------------------------------------------------------- */
 
@@ -238,6 +291,7 @@ void home_take(struct qtask *task); /* a blk_req's task arrives */
 
 /* --- request.c: port's thread ------------------------------------------------------------------------------------- */
 
+void request_start(struct vol_port *p, struct blk_req *req); /* after it was parked */
 void request_finish(struct blk_req *req, int res);
 void request_back(struct qtask *task); /* a blk_req's task is back from home; res is in it */
 

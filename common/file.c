@@ -140,6 +140,11 @@ static int look_at(struct file *f)
         return 0;
 }
 
+int file_refresh_size(struct file *f)
+{
+        return f->is_blkdev ? look_at(f) : 0;
+}
+
 static int open_fd(struct file *f, unsigned flags)
 {
         int how = O_CLOEXEC | O_NONBLOCK | (flags & FILE_RDONLY ? O_RDONLY : O_RDWR);

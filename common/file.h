@@ -107,6 +107,9 @@ int file_sync(struct file *f); /* fdatasync */
  */
 int file_next_data(struct file *f, uint64_t off, uint64_t *data, uint64_t *hole);
 
+/* A block device may have grown: look again, file->size follows. */
+int file_refresh_size(struct file *f);
+
 /* Host bytes really allocated (st_blocks), for info and the daemon's statistics. */
 int file_allocated(struct file *f, uint64_t *bytes);
 

@@ -214,6 +214,27 @@ int chain_open(const char *path, const struct fmt_open_opts *opts, struct fmt_im
         return 0;
 }
 
+int chain_reload(struct fmt_image **top, const struct fmt_open_opts *opts)
+{
+        struct fmt_image *old = *top, *backing = old->backing;
+        const struct fmt_driver *drv = old->drv;
+        struct file *file = old->file;
+        AUTO(freep) char *path = strdup(file->path);
+        int r;
+
+        *top = NULL;
+        free(TAKE(old->backing_name, NULL));
+        free(TAKE(old->backing_format, NULL));
+        drv->close(old);
+        r = drv->open(file, opts, top);
+        if (r < 0) {
+                chain_close(backing);
+                return name_path(r, path ? path : "");
+        }
+        (*top)->backing = backing;
+        return 0;
+}
+
 /* --- lookups through the chain: any thread -------------------------------------------------------------------- */
 
 /*

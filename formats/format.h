@@ -275,6 +275,13 @@ struct fmt_open_opts {
 int chain_open(const char *path, const struct fmt_open_opts *opts, struct fmt_image **ret);
 
 /**
+ * chain_reload - read the top image of an open chain again, from the same file and with its locks kept; its backing images
+ * stay. For after a change at rest (see fmt_driver). @opts: as it was opened; format and layers stay what they are.
+ * Returns 0; or -errno with a sentence: then the whole chain is closed and *top is NULL.
+ */
+int chain_reload(struct fmt_image **top, const struct fmt_open_opts *opts);
+
+/**
  * chain_backing_path - where is the backing file that the image at @image_path calls @name?
  * *ret: a path to open (free() it). -EINVAL with a sentence for a name that is not a plain path.
  */

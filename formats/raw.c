@@ -122,14 +122,17 @@ static int raw_measure(const struct fmt_create *req, struct fmt_image *source, s
 
 static int raw_resize(struct fmt_image *img, uint64_t size, bool shrink_ok)
 {
-        int r;
+        int r = file_refresh_size(img->file);
 
-        if (img->file->is_blkdev && size != img->size)
-                return err_note(-ENOTSUP, "'%s' is a block device: its size cannot be changed here", img->file->path);
+        if (r < 0)
+                return r;
+        if (img->file->is_blkdev && size != img->file->size)
+                return err_note(-ENOTSUP, "'%s' is a block device of %llu bytes: its size cannot be changed here",
+                                img->file->path, (unsigned long long)img->file->size);
         if (size < img->size && !shrink_ok)
                 return err_note(-EINVAL, "shrinking from %llu to %llu bytes would delete what lies beyond",
                                 (unsigned long long)img->size, (unsigned long long)size);
-        r = file_truncate(img->file, size);
+        r = img->file->is_blkdev ? 0 : file_truncate(img->file, size);
         if (r == 0)
                 img->size = round_up(size, SECTOR);
         return r;

@@ -45,7 +45,7 @@ static void say_serving(const struct block_export *x, int fd, const char *connec
                 snprintf(where, sizeof(where), "to %s", connect);
         else
                 snprintf(where, sizeof(where), "on descriptor %d", fd);
-        log_info("%s: serving %s, %s, %s, %s", node_label(x->node), vol_image(v)->drv->name,
+        log_info("%s: serving %s, %s, %s, %s", node_label(x->node), vol_format(v),
                  size_format(vol_size(v), size, sizeof(size)), read_only ? "read-only" : "read-write", where);
         if (!vol_size(v))
                 log_warn("%s: it is empty: the guest gets a disk without a single sector. \"truncate -s\" or \"vdisk-img "
@@ -55,13 +55,15 @@ static void say_serving(const struct block_export *x, int fd, const char *connec
 /* Named after the image and the export: daemons share the directory. NULL: there is none, or no memory. */
 static char *wce_mark_path(const struct block_export *x)
 {
-        const struct file *f = vol_image(x->node->vol)->file;
-        char *path;
+        struct fmt_image *img = vol_image_get(x->node->vol);
+        const struct file *f = img ? img->file : NULL;
+        char *path = NULL;
 
-        if (!x->disks->state_dir || !f ||
+        if (x->disks->state_dir && f &&
             asprintf(&path, "%s/%x-%x-%" PRIx64 "-%s.writethrough", x->disks->state_dir, major(f->dev), minor(f->dev),
                      (uint64_t)f->ino, x->id) < 0)
-                return NULL;
+                path = NULL;
+        vol_image_put(x->node->vol);
         return path;
 }
 

@@ -34,6 +34,7 @@ static const struct qmp_command commands[] = {
         { "blockdev-del", blockdev_del_args, cmd_blockdev_del },
         { "block-export-add", block_export_add_args, cmd_block_export_add },
         { "block-export-del", block_export_del_args, cmd_block_export_del },
+        { "block_resize", block_resize_args, cmd_block_resize },
         { "query-block-exports", none, cmd_query_exports },
         { "query-named-block-nodes", query_nodes_args, cmd_query_nodes },
         { "query-blockstats", query_blockstats_args, cmd_query_blockstats },

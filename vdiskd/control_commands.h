@@ -23,6 +23,10 @@ void cmd_blockdev_del(struct qmp_call *call, json_t *args, void *opaque);
 void cmd_block_export_add(struct qmp_call *call, json_t *args, void *opaque);
 void cmd_block_export_del(struct qmp_call *call, json_t *args, void *opaque);
 
+/* control_resize.c */
+extern const struct qmp_arg block_resize_args[];
+void cmd_block_resize(struct qmp_call *call, json_t *args, void *opaque);
+
 /* control_query.c: what there is. */
 extern const struct qmp_arg query_nodes_args[], query_blockstats_args[];
 void cmd_query_nodes(struct qmp_call *call, json_t *args, void *opaque);

@@ -31,10 +31,12 @@ static json_t *text(const char *s)
 
 static json_t *describe_image(const struct node *n, const struct fmt_image *img)
 {
-        json_t *o = json_pack("{s:o,s:s,s:I,s:b}", "filename", text(node_label(n)), "format", img->drv->name, "virtual-size",
-                              (json_int_t)vol_size(n->vol), "dirty-flag", img->dirty);
+        json_t *o = json_pack("{s:o,s:s,s:I,s:b}", "filename", text(node_label(n)), "format", vol_format(n->vol),
+                              "virtual-size", (json_int_t)vol_size(n->vol), "dirty-flag", img && img->dirty);
         uint64_t bytes;
 
+        if (!img)
+                return o;
         if (img->cluster_size > 1)
                 json_object_set_new(o, "cluster-size", json_integer(img->cluster_size));
         if (img->file && file_allocated(img->file, &bytes) == 0)
@@ -50,25 +52,26 @@ static unsigned backing_depth(const struct fmt_image *img)
 {
         unsigned depth = 0;
 
-        while ((img = img->backing))
+        for (; img && img->backing; img = img->backing)
                 depth++;
         return depth;
 }
 
-/* Reads only what of an image never changes while it is served, so home need not be asked. */
+/* Reads only what of an image never changes while it is served, so home need not be asked. No image: it is being resized. */
 static json_t *describe_node(struct node *n)
 {
         static const char *const limits[] = { "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr" };
-        const struct fmt_image *img = vol_image(n->vol);
+        const struct fmt_image *img = vol_image_get(n->vol);
         json_t *o = json_pack("{s:s,s:s,s:o,s:b,s:b,s:s,s:i,s:i,s:{s:b,s:b,s:b},s:o}",
-                              "node-name", n->name, "drv", img->drv->name, "file", text(node_label(n)),
+                              "node-name", n->name, "drv", vol_format(n->vol), "file", text(node_label(n)),
                               "ro", vol_read_only(n->vol), "encrypted", false, "detect_zeroes", "off",
                               "backing_file_depth", backing_depth(img), "write_threshold", 0,
-                              "cache", "writeback", true, "direct", img->file && img->file->direct, "no-flush", false,
+                              "cache", "writeback", true, "direct", img && img->file && img->file->direct, "no-flush", false,
                               "image", describe_image(n, img));
 
-        if (img->backing_name)
+        if (img && img->backing_name)
                 json_object_set_new(o, "backing_file", text(img->backing_name));
+        vol_image_put(n->vol);
         for (size_t i = 0; i < ARRAY_SIZE(limits); i++)
                 json_object_set_new(o, limits[i], json_integer(0));
         return o;

@@ -11,6 +11,7 @@
 #include "common/err.h"
 #include "vdiskd/block_export.h"
 #include "vdiskd/node.h"
+#include "vhost_user_blk/export.h"
 
 #define LOCK_PATIENCE_NS (2 * NS_PER_SEC)
 
@@ -110,6 +111,16 @@ int disks_add_all(struct disks *d, const struct disk_opts *opts, size_t n)
 }
 
 /* --- stopping --------------------------------------------------------------------------------------------------- */
+
+void disks_resized(struct disks *d, const struct node *n)
+{
+        list_for_each(l, &d->exports) {
+                struct block_export *x = list_entry(l, struct block_export, link);
+
+                if (x->node == n && x->export)
+                        export_resized(x->export);
+        }
+}
 
 void disks_node_gone(struct disks *d, int res)
 {

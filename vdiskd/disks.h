@@ -54,6 +54,9 @@ struct block_export *disks_find_export(struct disks *d, const char *id); /* also
 bool disks_stop(struct disks *d, void (*stopped)(void *opaque, int res), void *opaque);
 size_t disks_open(const struct disks *d); /* how many images are */
 
+/* From node.c: the exports of @n have another size now. */
+void disks_resized(struct disks *d, const struct node *n);
+
 /* From node.c and block_export.c: it is off its list. */
 void disks_node_gone(struct disks *d, int res);
 void disks_export_gone(struct disks *d, struct node *n);

@@ -7,6 +7,7 @@
 #include "node.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/log.h"
+#include "common/size.h"
 
 #define LOCK_PAUSE_US 10000
 
@@ -152,4 +154,55 @@ void node_close(struct node *n, void (*closed)(void *opaque, int res), void *opa
         n->closed = closed;
         n->opaque = opaque;
         vol_close(TAKE(n->vol, NULL), on_vol_closed, n);
+}
+
+/* --- another size ------------------------------------------------------------------------------------------------ */
+
+struct resizing {
+        struct node *n; /* outlives us: closing it waits in line behind us */
+        struct loop_task task;
+        void (*done)(void *opaque, int res, const char *why);
+        void *opaque;
+        int res;
+        char why[256];
+};
+
+static void on_resized(struct loop_task *task)
+{
+        struct resizing *z = container_of(task, struct resizing, task);
+        char size[32];
+
+        if (z->res == 0 && !z->n->closing) {
+                log_info("%s: has %s now", node_label(z->n), size_format(vol_size(z->n->vol), size, sizeof(size)));
+                disks_resized(z->n->disks, z->n);
+        }
+        z->done(z->opaque, z->res, z->why);
+        free(z);
+}
+
+/* Home thread. */
+static void on_vol_resized(void *opaque, int res, const char *why)
+{
+        struct resizing *z = opaque;
+
+        z->res = res;
+        snprintf(z->why, sizeof(z->why), "%s", why);
+        loop_post(z->n->disks->loop, &z->task);
+}
+
+int node_resize(struct node *n, uint64_t size, void (*done)(void *opaque, int res, const char *why), void *opaque)
+{
+        struct resizing *z = calloc(1, sizeof(*z));
+        int r;
+
+        if (!z)
+                return -ENOMEM;
+        z->n = n;
+        z->task.run = on_resized;
+        z->done = done;
+        z->opaque = opaque;
+        r = vol_resize(n->vol, size, on_vol_resized, z);
+        if (r < 0)
+                free(z);
+        return r;
 }

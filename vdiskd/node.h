@@ -43,6 +43,12 @@ const char *node_label(const struct node *n); /* for log lines: the image's path
 /* Open the image, take its lock, enter the node in @d. Returns 0 or -errno with a sentence, and nothing is left then. */
 int node_open(struct disks *d, const struct node_opts *o, struct node **ret);
 
+/**
+ * node_resize - make the disk larger; guests that are connected are told. @size: a multiple of 512.
+ * @done: once, from the loop; @why: the sentence when @res is -errno, borrowed. Returns 0, or -ENOMEM.
+ */
+int node_resize(struct node *n, uint64_t size, void (*done)(void *opaque, int res, const char *why), void *opaque);
+
 /*
  * No exports: make everything durable, close the image, free the node. @closed is called once from the loop, when the
  * node is off all lists; @res is 0 or the error that kept data from becoming durable.

@@ -20,7 +20,7 @@
 struct blk_device {
         struct vu_device vu;
         struct vol *vol;
-        uint64_t capacity;   /* sectors; what the guest may address: whole blocks */
+        _Atomic uint64_t capacity; /* sectors; what the guest may address: whole blocks. Control writes, queue threads read */
         uint32_t block_size; /* logical, bytes */
         uint32_t cluster_size;
         bool read_only;

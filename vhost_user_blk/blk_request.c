@@ -194,7 +194,7 @@ static unsigned write_flags(const struct blk_ring *br)
 /* The one place where sectors become bytes. */
 static bool sectors_fit(const struct blk_device *d, uint64_t sector, uint64_t nsectors, struct range *ret)
 {
-        if (!range_fits(sector, nsectors, d->capacity))
+        if (!range_fits(sector, nsectors, atomic_load_explicit(&d->capacity, memory_order_relaxed)))
                 return false;
         ret->off = sector * SECTOR_SIZE;
         ret->len = nsectors * SECTOR_SIZE;

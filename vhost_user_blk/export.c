@@ -223,6 +223,22 @@ static void on_connect(struct loop_watch *w, uint32_t events)
         welcome(x, fd);
 }
 
+/* --- size -------------------------------------------------------------------------------------------------------- */
+
+/* In sectors: whole blocks. */
+static uint64_t capacity_of(const struct blk_device *d)
+{
+        return vol_size(d->vol) / d->block_size * (d->block_size / SECTOR_SIZE);
+}
+
+void export_resized(struct export *x)
+{
+        uint64_t now = capacity_of(&x->dev);
+
+        if (atomic_exchange(&x->dev.capacity, now) != now && x->session)
+                session_config_changed(x->session);
+}
+
 /* --- a new export ------------------------------------------------------------------------------------------------ */
 
 static int check_opts(const struct export_opts *o, struct vol *v)
@@ -242,7 +258,7 @@ static int fill_device(struct blk_device *d, struct vol *v, const struct export_
 {
         d->vol = v;
         d->block_size = o->block_size ? o->block_size : 512;
-        d->capacity = vol_size(v) / d->block_size * (d->block_size / SECTOR_SIZE);
+        atomic_init(&d->capacity, capacity_of(d));
         d->cluster_size = vol_cluster_size(v);
         d->read_only = o->read_only || vol_read_only(v);
         if (o->serial)

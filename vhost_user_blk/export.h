@@ -36,6 +36,9 @@ struct export_opts {
  */
 int export_new(struct loop *l, struct vol *v, int listen_fd, const struct export_opts *opts, struct export **ret);
 
+/* The volume has another size: serve it, and tell the front end. */
+void export_resized(struct export *x);
+
 /* Is a front end connected? */
 bool export_in_use(const struct export *x);
 

@@ -66,6 +66,15 @@ static const struct {
         { "blockdev-del", "{'node-name':'first'}", "Node first is in use" },
         { "blockdev-del", "{'node-name':'first','force':true}", "Parameter 'force' is unexpected" },
 
+        { "block_resize", "{}", "Parameter 'size' is missing" },
+        { "block_resize", "{'size':1024}", "Cannot find device='' nor node-name=''" },
+        { "block_resize", "{'node-name':'nope','size':1024}", "nor node-name='nope'" },
+        { "block_resize", "{'device':'nope','size':1024}", "Cannot find device='nope'" },
+        { "block_resize", "{'node-name':'first','size':'1G'}", "'size', expected: integer" },
+        { "block_resize", "{'node-name':'first','size':1023}", "multiple of 512" },
+        { "block_resize", "{'node-name':'first','size':0}", "multiple of 512" },
+        { "block_resize", "{'node-name':'first','size':512}", "does not shrink" },
+
         { "block-export-add", "{}", "Parameter 'type' is missing" },
         { "block-export-add", "{'type':'nbd'}", "Parameter 'type' does not accept value 'nbd'" },
         { "block-export-add", "{'type':'vhost-user-blk','id':'x','node-name':'nope'," ADDR "}", "Cannot find device='' nor node-name='nope'" },

@@ -39,7 +39,7 @@ refuses 2 "a word is missing" remove
 refuses 2 "does not go with list" list --force
 refuses 2 "unrecognized option" --frobnicate list
 works "usage: vdiskctl" --help
-for command in list add remove stats events query; do works "^  $command" --help; done
+for command in list add remove resize stats events query; do works "^  $command" --help; done
 works "^vdiskctl [0-9]" --version
 
 # --- with one
@@ -61,6 +61,15 @@ works '"shutting-down": false' query query-block-exports
 works '"name": "blockdev-add"' query query-commands
 works '"vdiskd ' query query-version '{}'
 
+does resize a 2G
+works "^a +qcow2 +2 GiB " list
+does resize a +512M
+works "^a +qcow2 +2.5 GiB " list
+refuses 1 "does not shrink" resize a 1G
+refuses 1 "reading only" resize b 4G
+refuses 1 "is not a size" resize a big
+refuses 1 "there is no disk 'x'" resize x +1G
+refuses 1 "node-name='x'" resize x 1G
 refuses 1 "Duplicate nodes with node-name='b'" add b path=b.qcow2 format=qcow2 socket=x.sock
 refuses 1 "no.qcow2.*No such file" add x path=no.qcow2 format=qcow2 socket=x.sock
 refuses 1 "KEY=VALUE" add x path

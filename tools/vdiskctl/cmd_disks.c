@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* cmd_disks.c - add and remove: a disk is a node and an export of the same name. The keys are those of vdiskd --disk. */
+/* cmd_disks.c - add, remove, resize: a disk is a node and an export of the same name. The keys are those of vdiskd --disk. */
 #include "vdiskctl.h"
 
 #include <errno.h>
@@ -9,6 +9,7 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/size.h"
 
 #define DEFAULT_QUEUES 64 /* as vdiskd --disk; QEMU asks for one for each virtual CPU */
 
@@ -198,4 +199,49 @@ int cmd_remove(struct ctl *c)
                         r = wait_deleted(c, name);
         }
         return r < 0 ? r : delete_node(c, name);
+}
+
+/* --- resize ------------------------------------------------------------------------------------------------------ */
+
+/* How many bytes has disk @name? */
+static int size_of_disk(struct ctl *c, const char *name, uint64_t *ret)
+{
+        json_t *all = NULL, *n;
+        size_t i;
+        int r = qmp_client_call(c->client, "query-named-block-nodes", NULL, &all);
+
+        if (r < 0)
+                return r;
+        r = err_note(-ENOENT, "there is no disk '%s'", name);
+        json_array_foreach (all, i, n) {
+                const char *other = json_string_value(json_object_get(n, "node-name"));
+
+                if (!other || strcmp(other, name) != 0)
+                        continue;
+                *ret = (uint64_t)json_integer_value(json_object_get(json_object_get(n, "image"), "virtual-size"));
+                r = 0;
+        }
+        json_decref(all);
+        if (r == 0)
+                err_clear();
+        return r;
+}
+
+int cmd_resize(struct ctl *c)
+{
+        const char *name = c->words[0], *text = c->words[1];
+        bool more = *text == '+';
+        uint64_t size, now = 0;
+        int r = size_parse(text + more, &size);
+
+        if (r < 0)
+                return r;
+        if (more)
+                r = size_of_disk(c, name, &now);
+        if (r < 0)
+                return r;
+        if (size > INT64_MAX - now)
+                return err_note(-EFBIG, "%s: larger than any disk", text);
+        return qmp_client_call(c->client, "block_resize",
+                               json_pack("{s:s,s:I}", "node-name", name, "size", (json_int_t)(now + size)), NULL);
 }

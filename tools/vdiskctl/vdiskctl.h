@@ -22,6 +22,7 @@ int cmd_events(struct ctl *c);
 int cmd_query(struct ctl *c);
 int cmd_add(struct ctl *c);    /* cmd_disks.c */
 int cmd_remove(struct ctl *c);
+int cmd_resize(struct ctl *c);
 
 /* table.c: columns as wide as their widest text, those marked with '>' in front of their head to the right. */
 struct table;

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * hold.c - a volume's image for one alone: to close it, to change its size, to hand it to another process.
+ *
+ *   asked -> ports: new requests wait there, those in flight end -> settle: flush and housekeep till all is tidy -> held
+ *         -> release: the next holder in line, or the ports go on with what waited
+ *
+ * Settling is a loop at home, taken up whenever nothing is under way any more (busy is 0): wind down once, then flush
+ * (housekeeping and grace follow each flush) until the driver has nothing dirty and nothing dying. It stops early when
+ * something failed for good; the image is then as a crash would leave it.
+ *
+ * A volume that is asleep (reopen.c) stays held after the release: its requests wait until somebody wakes it.
+ */
+#include <assert.h>
+#include <errno.h>
+
+#include "blkq/vol_impl.h"
+#include "common/cleanup.h"
+
+#define SETTLE_ROUNDS 1000u /* far more than any image needs */
+
+static void hold_next(struct vol *v);
+
+/* --- ports: on their threads -------------------------------------------------------------------------------------- */
+
+static void port_is_held(struct vol_port *p)
+{
+        p->hold_owed = false;
+        if (p->has_files)
+                port_files(p, false);
+        qthread_post(p->v->home, &p->hold_answer);
+}
+
+static void port_hold(struct qtask *task)
+{
+        struct vol_port *p = container_of(task, struct vol_port, hold_ask);
+
+        p->held = p->hold_owed = true;
+        hold_port_idle(p);
+}
+
+void hold_port_idle(struct vol_port *p)
+{
+        if (p->hold_owed && !p->in_flight)
+                port_is_held(p);
+}
+
+void hold_park(struct vol_port *p, struct blk_req *req)
+{
+        req->p.parked = NULL;
+        *p->parked_end = req;
+        p->parked_end = &req->p.parked;
+}
+
+static void port_go(struct qtask *task)
+{
+        struct vol_port *p = container_of(task, struct vol_port, hold_go);
+        struct blk_req *req = TAKE(p->parked, NULL), *next;
+
+        p->parked_end = &p->parked;
+        p->held = false;
+        if (!p->gone)
+                port_files(p, true);
+        for (; req; req = next) {
+                next = req->p.parked;
+                request_start(p, req);
+        }
+        port_unref(p);
+}
+
+/* --- home: all ports, then the image ------------------------------------------------------------------------------ */
+
+static void settle_end(struct vol *v)
+{
+        struct vol_hold *h = v->hold.now;
+
+        v->settle.on = false;
+        flush_finish(v);
+        if (v->uses_files)
+                chain_files(v, v->mover.engine, engine_del_file);
+        v->uses_files = false;
+        h->held(h, v->settle.err);
+}
+
+static void on_settle_flushed(struct waiter *w, int err)
+{
+        struct vol *v = container_of(w, struct vol, settle.flushed);
+
+        if (err < 0 && !v->settle.err)
+                v->settle.err = err;
+}
+
+static void settle_step(struct qtask *task)
+{
+        struct vol *v = container_of(task, struct vol, settle.task);
+        struct settle_state *s = &v->settle;
+
+        s->posted = false;
+        if (v->busy)
+                return; /* vol_unbusy() comes back */
+        if (v->read_only || v->asleep || !v->top || s->err) {
+                settle_end(v);
+                return;
+        }
+        if (s->rounds == 0)
+                fmt_wind_down(v->top);
+        if (s->rounds == SETTLE_ROUNDS) {
+                log_warn("%s: still not settled after %u flushes; leaving it as it is", v->path, SETTLE_ROUNDS);
+                s->err = -EIO;
+        }
+        if (s->rounds && (s->err || (!fmt_is_dirty(v->top) && !fmt_dying(v->top)))) {
+                settle_end(v);
+                return;
+        }
+        s->rounds++;
+        vol_busy(v); /* the flush may be over at once */
+        s->flushed.wake = on_settle_flushed;
+        flush_wait(v, &s->flushed);
+        vol_unbusy(v);
+}
+
+void vol_unbusy(struct vol *v)
+{
+        assert(v->busy);
+        if (--v->busy == 0 && v->settle.on && !v->settle.posted) {
+                v->settle.posted = true;
+                qthread_post(v->home, &v->settle.task); /* not now: our callers still use @v */
+        }
+}
+
+static void settle(struct vol *v)
+{
+        v->settle.on = true;
+        v->settle.rounds = 0;
+        v->settle.err = 0;
+        settle_step(&v->settle.task);
+}
+
+static void on_port_held(struct qtask *task)
+{
+        struct vol_port *p = container_of(task, struct vol_port, hold_answer);
+        struct vol *v = p->v;
+
+        port_unref(p);
+        if (--v->hold.left == 0)
+                settle(v);
+}
+
+static void hold_ports(struct vol *v)
+{
+        v->hold.left = 1;
+        pthread_mutex_lock(&v->lock);
+        v->hold.ports_held = true; /* who attaches from now on is born held */
+        list_for_each(n, &v->ports) {
+                struct vol_port *p = list_entry(n, struct vol_port, link);
+
+                v->hold.left++;
+                p->refs++;
+                qthread_post(p->thread, &p->hold_ask);
+        }
+        pthread_mutex_unlock(&v->lock);
+        if (--v->hold.left == 0)
+                settle(v);
+}
+
+static void release_ports(struct vol *v)
+{
+        pthread_mutex_lock(&v->lock);
+        v->hold.ports_held = false;
+        list_for_each(n, &v->ports) {
+                struct vol_port *p = list_entry(n, struct vol_port, link);
+
+                p->refs++;
+                qthread_post(p->thread, &p->hold_go);
+        }
+        pthread_mutex_unlock(&v->lock);
+}
+
+static void hold_next(struct vol *v)
+{
+        struct list *n = v->hold.now ? NULL : list_pop(&v->hold.queue);
+
+        if (!n)
+                return;
+        v->hold.now = list_entry(n, struct vol_hold, link);
+        if (v->hold.ports_held)
+                settle(v);
+        else
+                hold_ports(v);
+}
+
+static void hold_arrived(struct qtask *task)
+{
+        struct vol_hold *h = container_of(task, struct vol_hold, task);
+
+        list_add_tail(&h->v->hold.queue, &h->link);
+        hold_next(h->v);
+}
+
+void vol_hold(struct vol *v, struct vol_hold *h)
+{
+        h->v = v;
+        h->task.run = hold_arrived;
+        qthread_post(v->home, &h->task);
+}
+
+void vol_release(struct vol *v)
+{
+        v->hold.now = NULL;
+        if (!list_empty(&v->hold.queue))
+                hold_next(v);
+        else if (!v->asleep)
+                release_ports(v);
+}
+
+/* --- beginnings --------------------------------------------------------------------------------------------------- */
+
+void hold_init(struct vol *v)
+{
+        list_init(&v->hold.queue);
+        list_init(&v->settle.flushed.link);
+        v->settle.task.run = settle_step;
+        v->hold.ports_held = v->asleep;
+}
+
+void hold_port_init(struct vol_port *p)
+{
+        p->parked_end = &p->parked;
+        p->hold_ask.run = port_hold;
+        p->hold_answer.run = on_port_held;
+        p->hold_go.run = port_go;
+}
