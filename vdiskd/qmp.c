@@ -92,20 +92,28 @@ static void client_flush(struct client *c)
                 loop_rewatch(c->server->loop, &c->watch, events);
 }
 
+/* Makes room for @len bytes more of what cannot be sent now; false: the client lets too much wait. */
+static bool client_grow(struct client *c, size_t len)
+{
+        char *bigger = c->out_len + len <= QMP_MAX_BACKLOG ? realloc(c->out, c->out_len + len) : NULL;
+
+        if (bigger)
+                c->out = bigger;
+        return bigger != NULL;
+}
+
 /* @msg is taken. What cannot be sent now waits; a client that lets too much wait is given up. */
 static void client_send(struct client *c, json_t *msg)
 {
         AUTO(freep) char *text = json_dumps(msg, JSON_COMPACT);
         size_t len = text ? strlen(text) : 0;
-        char *bigger = text ? realloc(c->out, c->out_len + len + 2) : NULL;
 
         json_decref(msg);
-        if (!bigger || c->out_len + len > QMP_MAX_BACKLOG) {
+        if (!text || !client_grow(c, len + 2)) {
                 log_limited(&c->server->limit, LOG_LVL_WARN, "control client does not read its answers: closed");
                 c->dead = true;
                 return;
         }
-        c->out = bigger;
         memcpy(c->out + c->out_len, text, len);
         memcpy(c->out + c->out_len + len, "\r\n", 2);
         c->out_len += len + 2;

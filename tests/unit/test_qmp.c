@@ -311,6 +311,27 @@ static void test_endless_command_is_cut_off(void **state)
         free(junk);
 }
 
+/* Answers pile up for a client that sends and never reads, until the server gives it up, whole and only once. */
+static void test_unread_answers_are_given_up(void **state)
+{
+        FILE *f = dial_ready(*state), *other;
+        size_t len = QMP_MAX_REQUEST / 2;
+        char *big = malloc(len + 64);
+        size_t n = (size_t)sprintf(big, "{\"execute\":\"echo\",\"arguments\":{\"a\":\"");
+
+        memset(big + n, 'x', len);
+        strcpy(big + n + len, "\"}}");
+        for (unsigned i = 0; i < 4 * QMP_MAX_BACKLOG / len; i++)
+                if (send(fileno(f), big, n + len + 3, MSG_NOSIGNAL) < 0)
+                        break;
+        while (recv(fileno(f), big, len, 0) > 0)
+                continue; /* what was sent before the end; then it is closed */
+        other = dial_ready(*state);
+        fclose(other);
+        fclose(f);
+        free(big);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -321,6 +342,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_late_answers_keep_their_order, start, stop),
                 cmocka_unit_test_setup_teardown(test_client_leaves_during_its_call, start, stop),
                 cmocka_unit_test_setup_teardown(test_endless_command_is_cut_off, start, stop),
+                cmocka_unit_test_setup_teardown(test_unread_answers_are_given_up, start, stop),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
