@@ -15,7 +15,7 @@ static void tame(void)
                         *c = '?';
 }
 
-int err_note(int r, const char *fmt, ...)
+int (err_note)(int r, const char *fmt, ...)
 {
         va_list ap;
 
