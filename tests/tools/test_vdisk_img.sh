@@ -333,7 +333,7 @@ refuses 1 "--shrink" resize -f qcow2 e.qcow2 512k
 refuses 1 "leaves nothing" resize -f qcow2 --shrink e.qcow2 -1M
 refuses 1 "only off" resize -f raw --preallocation=full e.raw 2M
 refuses 1 "-r 'some'" check -r some e.qcow2
-refuses 63 "nothing that could be checked" check -f raw e.raw
+refuses 63 "does not support checks" check -f raw e.raw
 refuses 2 "two file names" compare e.raw
 refuses 2 "'missing': cannot open" compare -f raw -F raw e.raw missing
 

@@ -82,7 +82,7 @@ static int not_ours(struct extent *ext, void *opaque)
 
 static int open_base(const struct job *j, uint64_t size, struct fmt_image **ret)
 {
-        struct fmt_open_opts how = { .format = j->base_format, .flags = j->copy.target_direct ? FMT_DIRECT : 0,
+        struct fmt_open_opts how = { .format = j->base_format, .flags = j->copy.target_cache.direct ? FMT_DIRECT : 0,
                                      .layer = j->base_layer };
         int r = chain_open(j->base_path, &how, ret);
 
@@ -153,7 +153,7 @@ static int run(int argc, char **argv)
                 if (c == 'f')
                         format = optarg;
                 else if (c == 't')
-                        r = tool_cache_parse("-t", optarg, &j.copy.target_direct);
+                        r = tool_cache_parse("-t", optarg, &j.copy.target_cache);
                 else if (c == 'b')
                         j.base_name = optarg, j.keep = true; /* as qemu-img: the overlay may be of no use then */
                 else if (c == 'r')
@@ -172,6 +172,7 @@ static int run(int argc, char **argv)
         j.path = j.image.path;
         j.progress.on &= !quiet;
         j.copy.progress = &j.progress;
+        j.copy.target_cache.unsafe = false; /* the order of writes to an image that was there before is kept */
         if (r == 0)
                 r = commit(&j);
         if (r < 0)

@@ -3,8 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/err.h"
@@ -93,16 +91,7 @@ static int create_target(const struct job *j, const struct fmt_driver *drv)
         r = j->backing ? look_at_backing(j, drv) : 0;
         if (r < 0)
                 return r;
-        r = fmt_create_path(j->to, drv, &req);
-        return r < 0 ? err_note(r, "'%s': cannot create: %s", j->to, strerror(-r)) : 0;
-}
-
-static void remove_half_made(const char *path)
-{
-        struct stat st;
-
-        if (stat(path, &st) == 0 && S_ISREG(st.st_mode))
-                unlink(path);
+        return tool_create(j->to, drv, &req);
 }
 
 static int comes_from_backing(struct extent *ext, void *opaque)
@@ -115,10 +104,10 @@ static int comes_from_backing(struct extent *ext, void *opaque)
 static int copy_one(struct job *j, int i, uint64_t off, const struct fmt_driver *drv)
 {
         struct fmt_open_opts src = { .format = j->map[i]->drv->name, .flags = FMT_RDONLY | FMT_GUESS | j->flags |
-                                             (j->copy.source_direct ? FMT_DIRECT : 0),
+                                             (j->copy.source_cache.direct ? FMT_DIRECT : 0),
                                      .layer = j->from[i].layer,
                                      .snapshot = j->snapshot.given ? &j->snapshot.which : NULL };
-        struct fmt_open_opts dst = { .format = drv->name, .flags = j->copy.target_direct ? FMT_DIRECT : 0,
+        struct fmt_open_opts dst = { .format = drv->name, .flags = j->copy.target_cache.direct ? FMT_DIRECT : 0,
                                      .layer = j->target.layer };
         struct fmt_image *source, *target;
         int r = chain_open(j->from[i].path, &src, &source);
@@ -190,7 +179,7 @@ static int convert(struct job *j)
         j->copy.stop = tool_stop_on_signals();
         r = copy(j, drv);
         if (r < 0 && !j->keep_target)
-                remove_half_made(j->to);
+                tool_remove(j->to);
         progress_end(&j->progress);
         return r;
 }
@@ -206,16 +195,6 @@ static int parse_count(const char *text, unsigned *ret)
                 return err_note(-EINVAL, "-m '%s' is not a number from 1 to %u", text, MAX_JOBS);
         *ret = (unsigned)n;
         return 0;
-}
-
-/* A new image is thrown away when we fail, so by default it is left to the host when it gets to the disk: as qemu-img. */
-static int parse_target_cache(struct job *j, const char *text)
-{
-        j->copy.no_sync = !strcmp(text, "unsafe");
-        j->copy.target_direct = !strcmp(text, "none");
-        if (j->copy.no_sync || j->copy.target_direct || !strcmp(text, "writeback"))
-                return 0;
-        return err_note(-EINVAL, "-t '%s' is not one of none, unsafe, writeback", text);
 }
 
 static int parse_sparse(const char *text, uint32_t *ret)
@@ -238,7 +217,7 @@ static int set_text(char **where, const char *text)
         return *where ? 0 : -ENOMEM;
 }
 
-enum { OPT_TARGET_IS_ZERO = OPT_SIZE + 1, OPT_SALVAGE, OPT_TARGET_IMAGE_OPTS };
+enum { OPT_TARGET_IS_ZERO = OPT_OWN, OPT_SALVAGE, OPT_TARGET_IMAGE_OPTS };
 static const struct option longs[] = {
         { "force-share", no_argument, NULL, 'U' },
         { "quiet", no_argument, NULL, 'q' },
@@ -275,9 +254,9 @@ static int take_option(struct job *j, int c)
         case 'S':
                 return parse_sparse(optarg, &j->copy.sparse);
         case 't':
-                return parse_target_cache(j, optarg);
+                return tool_cache_parse("-t", optarg, &j->copy.target_cache);
         case 'T':
-                return tool_cache_parse("-T", optarg, &j->copy.source_direct);
+                return tool_cache_parse("-T", optarg, &j->copy.source_cache);
         case 'c':
                 j->copy.compress = true;
                 return 0;
@@ -336,7 +315,8 @@ static int name_images(struct job *j, char **words, int nfrom)
 static int run(int argc, char **argv)
 {
         AUTO(job_finish) struct job j = {
-                .copy = { .jobs = DEFAULT_JOBS, .no_sync = true, .sparse = DEFAULT_SPARSE },
+                /* A new image is thrown away when we fail, so it is left to the host when it gets to the disk: as qemu-img. */
+                .copy = { .jobs = DEFAULT_JOBS, .target_cache.unsafe = true, .sparse = DEFAULT_SPARSE },
         };
         bool quiet = false;
         int c, r = 0;
@@ -367,8 +347,8 @@ static int run(int argc, char **argv)
                 return tool_fail(err_note(-EINVAL, "convert: %s only goes with one source", j.backing ? "-B" : "-l"), 1);
         j.progress.on &= !quiet;
         j.copy.progress = &j.progress;
-        j.copy.no_sync &= !j.keep_target; /* an image that was there before keeps its order of writes */
-        j.copy.target_direct &= !j.copy.compress; /* packed clusters begin at any byte */
+        j.copy.target_cache.unsafe &= !j.keep_target; /* an image that was there before keeps its order of writes */
+        j.copy.target_cache.direct &= !j.copy.compress; /* packed clusters begin at any byte */
         r = convert(&j);
         return r < 0 ? tool_fail(r, 1) : 0;
 }

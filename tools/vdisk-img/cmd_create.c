@@ -121,8 +121,7 @@ static int create(struct job *j)
                 .opts = j->opts.opts, .nopts = j->opts.n,
         };
         say_it(j, size);
-        r = fmt_create_path(j->path, j->drv, &req);
-        return r < 0 ? err_note(r, "'%s': cannot create: %s", j->path, strerror(-r)) : 0;
+        return tool_create(j->path, j->drv, &req);
 }
 
 static const struct option longs[] = {

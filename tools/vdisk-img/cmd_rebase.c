@@ -97,7 +97,7 @@ static int open_new(struct job *j, const struct fmt_image *top)
         if (r < 0)
                 return r;
         return chain_open(path, &(struct fmt_open_opts){ .format = j->name_format, .flags = FMT_RDONLY | FMT_GUESS |
-                                                         (j->copy.source_direct ? FMT_DIRECT : 0) }, &j->new);
+                                                         (j->copy.source_cache.direct ? FMT_DIRECT : 0) }, &j->new);
 }
 
 /* All that the new backing file shows differently goes into the overlay. @top: taken. */
@@ -150,7 +150,7 @@ static int rebase(struct job *j)
                 return err_note(-EINVAL, "the backing file '%s' needs its format: -F raw, -F qcow2", j->name);
         if (j->unchecked)
                 return change_header(j);
-        r = tool_open(&j->image, j->copy.target_direct ? FMT_DIRECT : 0, &top);
+        r = tool_open(&j->image, j->copy.target_cache.direct ? FMT_DIRECT : 0, &top);
         if (r < 0)
                 return r;
         format = j->image.format = top->drv->name;
@@ -179,9 +179,9 @@ static int take_option(struct job *j, int c)
                 j->name_format = optarg;
                 return 0;
         case 't':
-                return tool_cache_parse("-t", optarg, &j->copy.target_direct);
+                return tool_cache_parse("-t", optarg, &j->copy.target_cache);
         case 'T':
-                return tool_cache_parse("-T", optarg, &j->copy.source_direct);
+                return tool_cache_parse("-T", optarg, &j->copy.source_cache);
         case 'p':
                 j->progress.on = true;
                 return 0;
@@ -214,6 +214,7 @@ static int run(int argc, char **argv)
         j.path = j.image.path;
         j.progress.on &= !quiet;
         j.copy.progress = &j.progress;
+        j.copy.target_cache.unsafe = false; /* the order of writes to an image that was there before is kept */
         r = rebase(&j);
         return r < 0 ? tool_fail(r, 1) : 0;
 }

@@ -50,7 +50,8 @@ struct copy {
         struct qthread *thread;
         struct vol *src, *dst;
         struct vol_port *src_port, *dst_port;
-        uint64_t size, next;     /* of the disk; up to where pieces are dealt out */
+        uint64_t start, end, next; /* of the range; up to where pieces are dealt out */
+        uint64_t to_target;      /* from an offset of the disk to one of the target: add it (it may wrap) */
         uint32_t piece;          /* bytes of data in one piece */
         uint32_t grain;          /* what is skipped or zeroed is a multiple of it: a sector, or a cluster to compress */
         uint64_t finished;       /* bytes */
@@ -112,16 +113,16 @@ static void hold_back(struct copy *c)
 /* The next piece that is something to do: true. Extents may end anywhere; pieces end at the grain. */
 static bool next_piece(struct copy *c, struct job *j)
 {
-        while (c->next < c->size && c->err == 0) {
+        while (c->next < c->end && c->err == 0) {
                 struct extent ext;
-                uint64_t at = c->next + c->opts->target_off, end;
+                uint64_t at = c->next + c->to_target, end;
                 int r, what;
 
                 hold_back(c);
-                r = chain_map_sync(c->map, c->next, c->size - c->next, &ext);
+                r = chain_map_sync(c->map, c->next, c->end - c->next, &ext);
                 if (r < 0 && c->opts->salvage) {
                         err_clear();
-                        ext = (struct extent){ .kind = EXT_DATA, .len = min_u64(c->map->cluster_size, c->size - c->next) };
+                        ext = (struct extent){ .kind = EXT_DATA, .len = min_u64(c->map->cluster_size, c->end - c->next) };
                 } else if (r < 0) {
                         fail(c, r, c->map->file->path, "look at the tables", c->next);
                         return false;
@@ -132,14 +133,14 @@ static bool next_piece(struct copy *c, struct job *j)
                         return false;
                 }
                 end = at + ext.len;
-                if (what != PIECE_DATA && c->next + ext.len < c->size)
+                if (what != PIECE_DATA && c->next + ext.len < c->end)
                         end = round_down(end, c->grain);
                 if (end <= at)
                         what = PIECE_DATA; /* zeros and data in one sector or cluster */
                 if (what == PIECE_DATA)
                         end = min_u64(round_up(at + ext.len, c->grain), round_down(at, c->piece) + c->piece);
                 j->off = c->next;
-                j->len = min_u64(end - at, c->size - c->next);
+                j->len = min_u64(end - at, c->end - c->next);
                 j->zero = what == PIECE_ZERO;
                 j->pos = 0;
                 c->next += j->len;
@@ -158,7 +159,7 @@ static bool next_piece(struct copy *c, struct job *j)
 static unsigned flags_of(const struct job *j, enum blk_op op, uint64_t len)
 {
         const struct copy *c = j->c;
-        uint64_t off = j->off + j->pos + c->opts->target_off;
+        uint64_t off = j->off + j->pos + c->to_target;
 
         if (op == BLK_WRITE && c->opts->compress && is_aligned(off, c->piece) &&
             len == min_u64(c->piece, vol_size(c->dst) - off))
@@ -174,7 +175,7 @@ static void submit(struct job *j, struct vol_port *port, enum blk_op op, uint64_
         j->iov = (struct iovec){ j->buf + j->pos, len };
         j->req = (struct blk_req){
                 .op = op, .flags = flags_of(j, op, len), .len = len,
-                .off = j->off + j->pos + (op == BLK_READ ? 0 : j->c->opts->target_off),
+                .off = j->off + j->pos + (op == BLK_READ ? 0 : j->c->to_target),
                 .iov = has_data ? &j->iov : NULL, .niov = has_data, .done = on_back,
         };
         port_submit(port, &j->req);
@@ -332,8 +333,8 @@ static void pump(struct copy *c)
                         for (unsigned i = 0; i < c->opts->jobs; i++)
                                 moved |= step(&c->jobs[i]);
                 } while (moved);
-                progress_show(c->opts->progress, c->size ? (double)c->finished / (double)c->size : 1);
-                if (all_idle(c) && (c->err || c->next == c->size))
+                progress_show(c->opts->progress, c->end > c->start ? (double)c->finished / (double)(c->end - c->start) : 1);
+                if (all_idle(c) && (c->err || c->next == c->end))
                         return;
                 if (!c->wake)
                         qthread_run(c->thread, &c->wake);
@@ -365,8 +366,8 @@ static int close_vol(struct copy *c, struct vol *v, struct vol_port *port)
 
 static int open_vols(struct copy *c, struct fmt_image *source, struct fmt_image *target)
 {
-        struct vol_opts src = { .read_only = true, .writeback = !c->opts->source_direct };
-        struct vol_opts dst = { .writeback = !c->opts->target_direct, .no_sync = c->opts->no_sync };
+        struct vol_opts src = { .read_only = true, .writeback = !c->opts->source_cache.direct };
+        struct vol_opts dst = { .writeback = !c->opts->target_cache.direct, .no_sync = c->opts->target_cache.unsafe };
         struct qthread_opts th = { .name = "copy", .inline_loop = true };
         int r = qthread_new(&th, &c->thread);
 
@@ -412,7 +413,9 @@ static void free_jobs(struct copy *c)
 int copy_disk(struct fmt_image *map, struct fmt_image *source, struct fmt_image *target, const struct copy_opts *opts)
 {
         struct copy c = {
-                .opts = opts, .map = map, .size = tool_disk_size(map), .start_ns = clock_ns(), .piece = PIECE_BYTES,
+                .opts = opts, .map = map, .start = opts->source_off, .next = opts->source_off,
+                .end = opts->source_len ? opts->source_off + opts->source_len : tool_disk_size(map),
+                .to_target = opts->target_off - opts->source_off, .start_ns = clock_ns(), .piece = PIECE_BYTES,
                 .grain = SECTOR,
         };
         int r, closed;

@@ -24,20 +24,20 @@ struct copy_opts {
         int (*reads_same)(const void *buf, uint64_t off, size_t len, void *opaque);
         uint32_t unit;         /* multiple of 512 */
         void *opaque;
-        uint64_t target_off;   /* where in the target the disk begins; multiple of 512 */
+        uint64_t source_off, source_len; /* this range of the disk only, multiples of 512; source_len 0: up to the end */
+        uint64_t target_off;   /* where in the target the range begins; multiple of 512 */
         uint64_t rate;         /* bytes a second at most; 0: no limit */
         bool salvage;          /* sectors that cannot be read become zeros, with a warning */
-        bool compress;         /* clusters of the target; it must be able to: fmt_can_pack(), not target_direct */
-        bool source_direct, target_direct;
-        bool no_sync;          /* the target is new: it need not be durable when copy_disk() returns */
+        bool compress;         /* clusters of the target; it must be able to: fmt_can_pack(), not through O_DIRECT */
+        struct tool_cache source_cache, target_cache; /* unsafe: it need not be durable when copy_disk() returns */
         struct progress *progress;
         const volatile int *stop; /* not 0: give up with -EINTR */
 };
 
 /**
- * copy_disk - copy all of @map's disk.
+ * copy_disk - copy @map's disk, or a range of it.
  * @map, @source: the same disk opened twice (read-only): one to look at its tables, one to read its data. Borrowed, taken.
- * @target: taken; settled, synced and closed in the end. Large enough for the disk at target_off.
- * Returns 0 when everything is durable (unless no_sync), or -errno with a sentence.
+ * @target: taken; settled, synced and closed in the end. Large enough for the range at target_off.
+ * Returns 0 when everything is durable (unless its cache is unsafe), or -errno with a sentence.
  */
 int copy_disk(struct fmt_image *map, struct fmt_image *source, struct fmt_image *target, const struct copy_opts *opts);

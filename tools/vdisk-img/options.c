@@ -18,7 +18,7 @@ static void usage_error(const struct command *cmd) __attribute__((noreturn));
 static void usage_error(const struct command *cmd)
 {
         err_prefix(-1, "%s: ", cmd->name);
-        fprintf(stderr, "vdisk-img: %s; see 'vdisk-img %s --help'\n", err_text(-EINVAL), cmd->name);
+        fprintf(stderr, "%s: %s; see 'vdisk-img %s --help'\n", program_invocation_short_name, err_text(-EINVAL), cmd->name);
         exit(1);
 }
 

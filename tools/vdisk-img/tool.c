@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,7 +20,7 @@
 int tool_fail(int r, int code)
 {
         fflush(stdout);
-        fprintf(stderr, "vdisk-img: %s\n", err_text(r));
+        fprintf(stderr, "%s: %s\n", program_invocation_short_name, err_text(r));
         return code;
 }
 
@@ -28,7 +29,7 @@ void tool_warn(const char *fmt, ...)
         va_list ap;
 
         fflush(stdout);
-        fprintf(stderr, "vdisk-img: warning: ");
+        fprintf(stderr, "%s: warning: ", program_invocation_short_name);
         va_start(ap, fmt);
         vfprintf(stderr, fmt, ap);
         va_end(ap);
@@ -47,6 +48,11 @@ const struct fmt_driver *tool_driver(const char *name)
         return NULL;
 }
 
+bool tool_is_qemu_img(void)
+{
+        return !strcmp(program_invocation_short_name, "qemu-img");
+}
+
 /* What format is it, and may we believe that? Looks at the header only, follows nothing. */
 static int guess_format(const struct tool_image *t, unsigned flags, const struct fmt_driver **ret)
 {
@@ -63,7 +69,7 @@ static int guess_format(const struct tool_image *t, unsigned flags, const struct
         r = tool_refuse_foreign(img);
         if (r < 0)
                 return r;
-        if (img->backing_name && !(flags & FMT_NO_BACKING))
+        if (img->backing_name && !(flags & FMT_NO_BACKING) && !tool_is_qemu_img())
                 return err_note(-EINVAL, "'%s' looks like %s and names the backing file '%s', which is only followed when "
                                 "you say the format yourself: -f %s", path, img->drv->name, img->backing_name,
                                 img->drv->name);
@@ -75,6 +81,7 @@ static int guess_format(const struct tool_image *t, unsigned flags, const struct
 
 int tool_open_snapshot(const struct tool_image *t, unsigned flags, const struct tool_snapshot *s, struct fmt_image **ret)
 {
+        unsigned guess = flags & FMT_RDONLY || tool_is_qemu_img() ? FMT_GUESS : 0;
         const struct fmt_driver *drv = NULL;
         int r = 0;
 
@@ -85,7 +92,7 @@ int tool_open_snapshot(const struct tool_image *t, unsigned flags, const struct 
         if (r < 0)
                 return r;
         return chain_open(t->path, &(struct fmt_open_opts){
-                .format = drv->name, .flags = flags | (flags & FMT_RDONLY ? FMT_GUESS : 0), .layer = t->layer,
+                .format = drv->name, .flags = flags | guess, .layer = t->layer,
                 .snapshot = s && s->given ? &s->which : NULL }, ret);
 }
 
@@ -148,6 +155,21 @@ void tool_closep(struct fmt_image **img)
         chain_close(*img);
 }
 
+int tool_create(const char *path, const struct fmt_driver *drv, const struct fmt_create *req)
+{
+        int r = fmt_create_path(path, drv, req);
+
+        return r < 0 ? err_note(r, "'%s': cannot create: %s", path, strerror(-r)) : 0;
+}
+
+void tool_remove(const char *path)
+{
+        struct stat st;
+
+        if (stat(path, &st) == 0 && S_ISREG(st.st_mode))
+                unlink(path);
+}
+
 uint64_t tool_disk_size(const struct fmt_image *img)
 {
         return round_up(img->size, SECTOR);
@@ -204,12 +226,16 @@ const volatile int *tool_stop_on_signals(void)
         return &stop;
 }
 
-int tool_cache_parse(const char *option, const char *text, bool *direct)
+int tool_cache_parse(const char *option, const char *text, struct tool_cache *ret)
 {
-        *direct = !strcmp(text, "none");
-        if (*direct || !strcmp(text, "writeback"))
+        *ret = (struct tool_cache){
+                .direct = !strcmp(text, "none") || !strcmp(text, "directsync"),
+                .through = !strcmp(text, "writethrough") || !strcmp(text, "directsync"),
+                .unsafe = !strcmp(text, "unsafe"),
+        };
+        if (ret->direct || ret->through || ret->unsafe || !strcmp(text, "writeback"))
                 return 0;
-        return err_note(-EINVAL, "%s '%s' is not one of none, writeback", option, text);
+        return err_note(-EINVAL, "%s '%s' is not one of none, writeback, writethrough, directsync, unsafe", option, text);
 }
 
 void progress_show(struct progress *p, double done)

@@ -19,13 +19,13 @@ struct command {
         const char *help;                  /* lines about the options */
         bool makes_new;                    /* its file is not there yet: no --image-opts */
 };
-extern const struct command cmd_amend, cmd_check, cmd_commit, cmd_compare, cmd_convert, cmd_create, cmd_info, cmd_map,
-        cmd_measure, cmd_rebase, cmd_resize, cmd_snapshot;
+extern const struct command cmd_amend, cmd_bench, cmd_check, cmd_commit, cmd_compare, cmd_convert, cmd_create, cmd_dd, cmd_info,
+        cmd_map, cmd_measure, cmd_rebase, cmd_resize, cmd_snapshot;
 
 /* --- options --------------------------------------------------------------------------------------------------- */
 
-/* Values for long options without a letter. */
-enum { OPT_OUTPUT = 256, OPT_BACKING_CHAIN, OPT_SHRINK, OPT_PREALLOCATION, OPT_SIZE };
+/* Values for long options without a letter; a command numbers those that only it has from OPT_OWN on. */
+enum { OPT_OUTPUT = 256, OPT_BACKING_CHAIN, OPT_SHRINK, OPT_PREALLOCATION, OPT_SIZE, OPT_OWN };
 
 /**
  * tool_option - getopt_long() that deals with what is not a valid option (one sentence, exit 1) and with what all commands
@@ -80,11 +80,15 @@ int tool_object(const char *text);
  * tool_open - chain_open() for a tool.
  * Without a format the image is probed: only to read, and its backing file is not followed then (a guest can write any
  * header into a raw disk; whoever trusts it says -f); to write, a raw disk that was only guessed costs a warning.
+ * Called by the name qemu-img it follows what it has guessed, since scripts written for qemu-img rely on it.
  */
 int tool_open(const struct tool_image *t, unsigned flags, struct fmt_image **ret);
 
 /* How to open it again, when it was @img the first time: for chain_open(t->path, ...). */
 struct fmt_open_opts tool_again(const struct tool_image *t, const struct fmt_image *img, unsigned flags);
+
+/* Were we called as "qemu-img" (a link, so that scripts find us)? */
+bool tool_is_qemu_img(void);
 
 /* -l: "snapshot.id=..,snapshot.name=.." or an id or a name. */
 struct tool_snapshot {
@@ -98,6 +102,12 @@ void tool_snapshot_finish(struct tool_snapshot *s);
 /* tool_open() to read the disk as it was at a snapshot; the one that is there now when none was given. */
 int tool_open_snapshot(const struct tool_image *t, unsigned flags, const struct tool_snapshot *s, struct fmt_image **ret);
 void tool_closep(struct fmt_image **img); /* for AUTO() */
+
+/* fmt_create_path() with a sentence that names @path. */
+int tool_create(const char *path, const struct fmt_driver *drv, const struct fmt_create *req);
+
+/* What was made and did not get finished goes away; a block device stays. */
+void tool_remove(const char *path);
 
 /* -EINVAL with a sentence when @target is one of the files of @chain, which is "part of @what". */
 int tool_refuse_part_of(const char *target, const struct fmt_image *chain, const char *what);
@@ -125,8 +135,13 @@ void print_snapshots(const struct fmt_snapshot *s, size_t n);
 /* From now on SIGINT and SIGTERM end nothing, they make *result other than 0. */
 const volatile int *tool_stop_on_signals(void);
 
-/* "none" or "writeback"; -EINVAL with a sentence that names @option. */
-int tool_cache_parse(const char *option, const char *text, bool *direct);
+/* A cache mode of qemu-img. -EINVAL with a sentence that names @option. */
+struct tool_cache {
+        bool direct;  /* none, directsync: O_DIRECT */
+        bool through; /* writethrough, directsync: each write is durable when it is done */
+        bool unsafe;  /* nothing need ever be durable */
+};
+int tool_cache_parse(const char *option, const char *text, struct tool_cache *ret);
 
 /* "    (12.34/100%)" on one line of stdout, at most when it changes visibly. Zero-initialise; on: -p was given. */
 struct progress {
