@@ -390,6 +390,42 @@ int file_zero(struct file *f, uint64_t off, uint64_t len, bool keep_allocated)
         return noted(f, r, "zero a range", off);
 }
 
+int file_write_zeros(struct file *f, uint64_t off, uint64_t len)
+{
+        AUTO(freep) char *zeros = calloc(1, BOUNCE_BYTES);
+        int r = zeros ? 0 : -ENOMEM;
+
+        while (r == 0 && len) {
+                size_t n = min_u64(len, BOUNCE_BYTES - off % PROBE_BYTES);
+
+                r = file_pwrite(f, zeros, n, off);
+                off += n;
+                len -= n;
+        }
+        return r;
+}
+
+void file_hint_extents(struct file *f, uint32_t bytes)
+{
+        struct fsxattr attr;
+
+        if (f->fd < 0 || f->is_blkdev || bytes == 0 || ioctl(f->fd, FS_IOC_FSGETXATTR, &attr) < 0)
+                return;
+        attr.fsx_xflags |= FS_XFLAG_EXTSIZE;
+        attr.fsx_extsize = bytes;
+        (void)!ioctl(f->fd, FS_IOC_FSSETXATTR, &attr);
+}
+
+void file_hint_nocow(struct file *f)
+{
+        int flags;
+
+        if (f->fd < 0 || f->is_blkdev || ioctl(f->fd, FS_IOC_GETFLAGS, &flags) < 0)
+                return;
+        flags |= FS_NOCOW_FL;
+        (void)!ioctl(f->fd, FS_IOC_SETFLAGS, &flags);
+}
+
 int file_sync(struct file *f)
 {
         struct file_event ev = { .kind = FILE_EV_SYNC, .phase = FILE_EV_ISSUED };

@@ -99,7 +99,15 @@ int file_pwrite(struct file *f, const void *buf, size_t len, uint64_t off);
 int file_truncate(struct file *f, uint64_t size);
 /* The range reads as zeros afterwards. Gives the space back, or keeps it allocated; writes zeros where that cannot be. */
 int file_zero(struct file *f, uint64_t off, uint64_t len, bool keep_allocated);
+int file_write_zeros(struct file *f, uint64_t off, uint64_t len); /* written as data, whatever the file system could do */
 int file_sync(struct file *f); /* fdatasync */
+
+/*
+ * Wishes about a new, empty file, for file systems that know them; others leave it at that.
+ * file_hint_extents: allocate in pieces of @bytes (XFS); 0: no hint. file_hint_nocow: overwrite in place (Btrfs).
+ */
+void file_hint_extents(struct file *f, uint32_t bytes);
+void file_hint_nocow(struct file *f);
 
 /**
  * file_next_data - the next run of data at or after @off: [*data, *hole). *data == f->size when there is none.

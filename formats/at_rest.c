@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "common/err.h"
 #include "common/range.h"
 #include "formats/format.h"
 
@@ -97,6 +98,66 @@ int chain_read_sync(struct fmt_image *top, void *buf, size_t len, uint64_t off)
         return 0;
 }
 
+static int plan_write(struct fmt_image *img, uint64_t off, uint64_t len, struct fmt_plan *plan)
+{
+        int r;
+
+        *plan = (struct fmt_plan){ 0 };
+        while ((r = fmt_plan_write(img, off, len, plan)) == -EAGAIN)
+                if ((r = load_missing(img)) < 0)
+                        return r;
+        return r;
+}
+
+/* Its own bytes and the rest of its clusters, as one write. */
+static int write_plan(struct fmt_image *img, const struct fmt_plan *plan, const void *buf)
+{
+        uint64_t len = plan->head + plan->len + plan->tail;
+        AUTO(freep) char *all = NULL;
+        int r;
+
+        if (len == plan->len)
+                return file_pwrite(img->file, buf, len, plan->host);
+        all = malloc(len);
+        if (!all)
+                return -ENOMEM;
+        memcpy(all + plan->head, buf, plan->len);
+        r = plan->head ? chain_read_sync(img, all, plan->head, plan->off - plan->head) : 0;
+        if (r == 0 && plan->tail)
+                r = chain_read_sync(img, all + plan->head + plan->len, plan->tail, plan->off + plan->len);
+        return r < 0 ? r : file_pwrite(img->file, all, len, plan->host - plan->head);
+}
+
+static void settle_plan(struct fmt_image *img, struct fmt_plan *plan, int r)
+{
+        if (plan->kind == PLAN_IN_PLACE)
+                return;
+        if (r < 0)
+                fmt_abort(img, plan);
+        else
+                fmt_commit(img, plan);
+}
+
+int fmt_write_sync(struct fmt_image *img, const void *buf, size_t len, uint64_t off)
+{
+        const char *from = buf;
+        int r = 0;
+
+        while (r == 0 && len) {
+                struct fmt_plan plan;
+
+                r = plan_write(img, off, len, &plan);
+                if (r < 0)
+                        return r;
+                r = write_plan(img, &plan, from);
+                settle_plan(img, &plan, r);
+                from += plan.len;
+                off += plan.len;
+                len -= plan.len;
+        }
+        return r;
+}
+
 int fmt_settle_sync(struct fmt_image *img)
 {
         struct fmt_batch *b;
@@ -120,4 +181,45 @@ int fmt_settle_sync(struct fmt_image *img)
                 }
         } while (r == 0 && (again || fmt_is_dirty(img)));
         return r;
+}
+
+/* --- space ahead of any write: the format's own plans say where the clusters are -------------------------------- */
+
+/* The planned bytes: @plan's own and the rest of its clusters. Zeros, kept or written as @how asks. */
+static int fill_plan(struct fmt_image *img, const struct fmt_plan *plan, enum fmt_prealloc how)
+{
+        uint64_t from = plan->host - plan->head, len = plan->head + plan->len + plan->tail;
+        int r = 0;
+
+        if (from + len > img->file->size)
+                r = file_truncate(img->file, from + len);
+        if (r == 0 && how == FMT_PREALLOC_FULL)
+                return file_write_zeros(img->file, from, len);
+        if (r == 0 && (how == FMT_PREALLOC_FALLOC || !plan->fresh))
+                return file_zero(img->file, from, len, true);
+        return r;
+}
+
+int fmt_preallocate_sync(struct fmt_image *img, uint64_t off, uint64_t len, enum fmt_prealloc how)
+{
+        int r = 0, settled;
+
+        if (how == FMT_PREALLOC_METADATA && img->cluster_size == 1)
+                return err_note(-ENOTSUP, "preallocation 'metadata' is not one of off, falloc, full: %s images have no tables",
+                                img->drv->name);
+        while (r == 0 && how != FMT_PREALLOC_OFF && len) {
+                struct fmt_plan plan;
+
+                r = plan_write(img, off, len, &plan);
+                if (r < 0)
+                        break;
+                /* In place, for tables only: the rest of a cluster that is there. */
+                if (plan.kind != PLAN_IN_PLACE || how != FMT_PREALLOC_METADATA)
+                        r = fill_plan(img, &plan, how);
+                settle_plan(img, &plan, r);
+                off += plan.len;
+                len -= plan.len;
+        }
+        settled = fmt_settle_sync(img);
+        return r < 0 ? r : settled;
 }

@@ -12,6 +12,7 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/size.h"
 #include "formats/drivers.h"
 
 static const struct fmt_driver *const drivers[] = { &raw_driver, &qcow2_driver, &null_driver, NULL };
@@ -161,14 +162,52 @@ void fmt_wind_down(struct fmt_image *img)
 
 /* --- at rest -------------------------------------------------------------------------------------------------- */
 
+/* What -o says about the file, whatever is in it. */
+struct file_wishes {
+        uint64_t extents; /* bytes; 0: no hint */
+        bool nocow;
+};
+
+/* Takes those off the list: @rest has room for all of req->opts. 0, or -EINVAL with a sentence. */
+static int take_file_wishes(const struct fmt_create *req, struct file_wishes *w, struct fmt_option *rest, size_t *nrest)
+{
+        for (size_t i = 0; i < req->nopts; i++) {
+                const struct fmt_option *o = &req->opts[i];
+                int r = 0;
+
+                if (!strcmp(o->name, "extent_size_hint")) {
+                        r = size_parse(o->value, &w->extents);
+                        if (r == 0 && w->extents > UINT32_MAX)
+                                r = err_note(-EINVAL, "extent_size_hint '%s' is larger than 4 GiB - 1", o->value);
+                } else if (!strcmp(o->name, "nocow")) {
+                        w->nocow = !strcmp(o->value, "on");
+                        if (!w->nocow && strcmp(o->value, "off"))
+                                r = err_note(-EINVAL, "nocow '%s' is not one of on, off", o->value);
+                } else {
+                        rest[(*nrest)++] = *o;
+                }
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 int fmt_create_path(const char *path, const struct fmt_driver *drv, const struct fmt_create *req)
 {
+        AUTO(freep) struct fmt_option *opts = calloc(req->nopts + 1, sizeof(*opts));
+        struct fmt_create own = *req;
+        struct file_wishes wishes = { 0 };
         struct file *file;
         bool ours = true;
         int r;
 
         if (!drv->create)
                 return err_note(-ENOTSUP, "images of format '%s' cannot be created", drv->name);
+        own.opts = opts;
+        own.nopts = 0;
+        r = opts ? take_file_wishes(req, &wishes, opts, &own.nopts) : -ENOMEM;
+        if (r < 0)
+                return r;
         r = file_open(path, FILE_CREATE, &file);
         if (r == -EEXIST) {
                 ours = false;
@@ -177,7 +216,10 @@ int fmt_create_path(const char *path, const struct fmt_driver *drv, const struct
         }
         if (r < 0)
                 return r;
-        r = drv->create(file, req);
+        file_hint_extents(file, (uint32_t)wishes.extents);
+        if (wishes.nocow)
+                file_hint_nocow(file);
+        r = drv->create(file, &own);
         if (r < 0 && ours)
                 unlink(path);
         file_close(file);

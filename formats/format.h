@@ -296,11 +296,21 @@ int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fm
  * chain_map_sync: one extent that starts at @off, as chain_map() tells. DATA comes in pieces that are
  * wholly in a hole of their file or not at all. @len > 0, inside the image.
  * chain_read_sync: the guest's bytes, whatever kind of extent they are in. Memory: a few clusters.
+ * fmt_write_sync: the guest's bytes, into an image open for writing; durable when it is settled. Memory: a few clusters.
  * fmt_settle_sync: fmt_wind_down, then flush and housekeep until clean. For tools and tests that wrote through plans.
  */
 int chain_map_sync(struct fmt_image *top, uint64_t off, uint64_t len, struct extent *ext);
 int chain_read_sync(struct fmt_image *top, void *buf, size_t len, uint64_t off);
+int fmt_write_sync(struct fmt_image *img, const void *buf, size_t len, uint64_t off);
 int fmt_settle_sync(struct fmt_image *img);
+
+/**
+ * fmt_preallocate_sync - host space for [off, off + len) of an image at rest, where nothing was ever written.
+ * @how: METADATA: table entries only, FALLOC: space that the file system keeps for it, FULL: zeros written. The range
+ * must read as zeros, and does so afterwards. Settles the image. -ENOTSUP with a sentence for what the format cannot.
+ */
+enum fmt_prealloc { FMT_PREALLOC_OFF, FMT_PREALLOC_METADATA, FMT_PREALLOC_FALLOC, FMT_PREALLOC_FULL };
+int fmt_preallocate_sync(struct fmt_image *img, uint64_t off, uint64_t len, enum fmt_prealloc how);
 
 /* NULL is fine. Does not write: wind down and flush first (fmt_settle_sync() for images at rest). */
 void chain_close(struct fmt_image *top);
@@ -425,7 +435,8 @@ struct fmt_driver {
 const struct fmt_driver *fmt_driver_find(const char *name);  /* NULL: unknown */
 const struct fmt_driver *const *fmt_drivers(void);           /* NULL-terminated */
 
-/* qemu-img create: makes the file, writes an empty image, removes the file again on failure (unless it was there). */
+/* qemu-img create: makes the file, writes an empty image, removes the file again on failure (unless it was there). Options of
+ * the file, not of the format, are dealt with here: nocow, extent_size_hint. */
 int fmt_create_path(const char *path, const struct fmt_driver *drv, const struct fmt_create *req);
 
 void fmt_snapshots_free(struct fmt_snapshot *s, size_t n);

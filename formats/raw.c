@@ -14,7 +14,6 @@
 #include "formats/drivers.h"
 
 #define SECTOR 512u
-#define FILL_BYTES (1u << 20)
 
 static int raw_open(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret)
 {
@@ -72,20 +71,6 @@ static int raw_plan_zero(struct fmt_image *img, uint64_t off, uint64_t len, unsi
 
 /* --- at rest -------------------------------------------------------------------------------------------------- */
 
-static int fill_with_zeros(struct file *file, uint64_t from, uint64_t to)
-{
-        AUTO(freep) char *zeros = calloc(1, FILL_BYTES);
-        int r = zeros ? 0 : -ENOMEM;
-
-        while (r == 0 && from < to) {
-                size_t n = min_u64(to - from, FILL_BYTES);
-
-                r = file_pwrite(file, zeros, n, from);
-                from += n;
-        }
-        return r;
-}
-
 static int raw_create(struct file *file, const struct fmt_create *req)
 {
         const char *prealloc = "off";
@@ -108,7 +93,7 @@ static int raw_create(struct file *file, const struct fmt_create *req)
         if (r == 0 && !strcmp(prealloc, "falloc"))
                 r = file_zero(file, 0, req->size, true);
         else if (r == 0 && !strcmp(prealloc, "full"))
-                r = fill_with_zeros(file, 0, req->size);
+                r = file_write_zeros(file, 0, req->size);
         return r;
 }
 

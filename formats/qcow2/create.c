@@ -198,16 +198,6 @@ static int preallocate(struct qcow2_txn *t, uint8_t *l1)
         return r;
 }
 
-static int write_zeros(struct file *file, uint64_t off, uint64_t end)
-{
-        AUTO(freep) uint8_t *zeros = calloc(1, 1u << 20);
-        int r = zeros ? 0 : -ENOMEM;
-
-        for (; r == 0 && off < end; off += 1u << 20)
-                r = file_pwrite(file, zeros, min_u64(1u << 20, end - off), off);
-        return r;
-}
-
 /* Space for [0, end), everything in it zeros. Before anything is written there. */
 static int reserve_space(struct file *file, enum qcow2_prealloc prealloc, uint64_t end)
 {
@@ -216,7 +206,7 @@ static int reserve_space(struct file *file, enum qcow2_prealloc prealloc, uint64
         if (r == 0 && prealloc == QCOW2_PREALLOC_FALLOC)
                 r = file_zero(file, 0, end, true);
         if (r == 0 && prealloc == QCOW2_PREALLOC_FULL)
-                r = write_zeros(file, 0, end);
+                r = file_write_zeros(file, 0, end);
         return r;
 }
 

@@ -1,23 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Image options and secrets on vdisk-img's command line. Usage: test_vdisk_img_keys.sh VDISK_IMG
-img=$(realpath "$1")
-dir=$(mktemp -d /var/tmp/test_vdisk_img_keys.XXXXXX) && cd "$dir" || exit 1
-trap 'cd /; rm -rf "$dir"' EXIT
-failed=0 passed=0
-
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAIL line ${BASH_LINENO[1]}: $*"; }
-works() { # ARGS...: exit 0 and nothing on stderr
-        "$img" "$@" >v.out 2>v.err; local v=$?
-        if [ $v = 0 ] && [ ! -s v.err ]; then ok; else bad "$* (exit $v)"; cat v.err; fi
-}
-refuses() { # CODE PATTERN ARGS...: that exit code, and one sentence that matches
-        local code=$1 pattern=$2; shift 2
-        "$img" "$@" >v.out 2>v.err; local v=$?
-        if [ $v = "$code" ] && [ "$(wc -l <v.err)" = 1 ] && grep -q -- "^vdisk-img: .*$pattern" v.err; then ok; else
-                bad "$* (exit $v, wanted $code and '$pattern')"; cat v.err; fi
-}
+. "$(dirname "$0")/vdisk_img_lib.sh" "$@"
 
 # --- image options: each command finds the image, its format and what is behind it ----------------------------------
 printf %s secret >key
@@ -64,5 +48,4 @@ refuses 1 "needs a name" info --object secret,file=key base.qcow2
 refuses 1 "only kind of object here is secret" info --object tls-creds-x509,id=s base.qcow2
 refuses 1 "knows id, file, fd and format, not 'keyid'" info --object secret,id=s,file=key,keyid=m base.qcow2
 
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+finish

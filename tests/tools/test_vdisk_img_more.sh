@@ -2,71 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # More of vdisk-img against qemu-img: measure, convert of snapshots and of several sources, commit, rebase, dd, amend.
 # Usage: test_vdisk_img_more.sh VDISK_IMG [SEED]
-img=$(realpath "$1")
-seed=${2:-$$}
-RANDOM=$((seed % 32768))
-command -v qemu-img >/dev/null && command -v qemu-io >/dev/null || { echo "qemu-img or qemu-io is not installed"; exit 77; }
-dir=$(mktemp -d /var/tmp/test_vdisk_img_more.XXXXXX) && cd "$dir" || exit 1
-trap 'cd /; rm -rf "$dir"' EXIT
-export TZ=UTC
-failed=0 passed=0
+. "$(dirname "$0")/vdisk_img_lib.sh" "$@"
+needs_qemu
 echo "seed $seed"
-
-ok() { passed=$((passed + 1)); }
-bad() { failed=$((failed + 1)); echo "FAIL line ${BASH_LINENO[1]}: $*"; }
-
-# same ARGS...: qemu-img and vdisk-img print the same text and return the same
-same() {
-        qemu-img "$@" >q.out 2>q.err; local q=$?
-        "$img" "$@" >v.out 2>v.err; local v=$?
-        if [ $q = $v ] && cmp -s q.out v.out; then ok; else bad "$* (exit $q, $v)"; diff q.out v.out | head -8; cat v.err; fi
-}
-
-# works ARGS...: exit 0 and nothing on stderr
-works() {
-        "$img" "$@" >v.out 2>v.err; local v=$?
-        if [ $v = 0 ] && [ ! -s v.err ]; then ok; else bad "$* (exit $v)"; cat v.err; fi
-}
-
-# refuses PATTERN ARGS...: exit 1, one sentence that matches, and the directory is as it was
-refuses() {
-        local pattern=$1 before after; shift
-        rm -f v.out v.err; before=$(find . -type f -exec md5sum {} + | sort)
-        "$img" "$@" >/dev/null 2>"$dir.err"; local v=$?
-        after=$(find . -type f -exec md5sum {} + | sort)
-        mv "$dir.err" v.err
-        [ "$before" = "$after" ] || { bad "$* left something behind"; diff <(echo "$before") <(echo "$after"); }
-        if [ $v = 1 ] && [ "$(wc -l <v.err)" = 1 ] && grep -q -- "^vdisk-img: .*$pattern" v.err; then ok; else
-                bad "$* (exit $v, wanted 1 and '$pattern')"; cat v.err; return 1; fi
-}
-
-clean() { # IMAGE...: QEMU's check and ours find nothing
-        local f
-        for f in "$@"; do
-                if qemu-img check -q -f qcow2 "$f" >q.out 2>&1; then ok; else bad "qemu-img check $f"; cat q.out; fi
-                if "$img" check -q -f qcow2 "$f" >v.out 2>&1; then ok; else bad "vdisk-img check $f"; cat v.out; fi
-        done
-}
-
-# equal FORMAT1 FILE1 FORMAT2 FILE2: QEMU finds the same disk in both
-equal() {
-        if qemu-img compare -f "$1" -F "$3" "$2" "$4" >q.out 2>&1; then ok; else bad "$2 and $4 differ"; cat q.out; fi
-}
-
-# random_io FILE FORMAT SIZE_K COUNT: writes, zeroes and discards by qemu-io
-random_io() {
-        local i cmds=() off len
-        for ((i = 0; i < $4; i++)); do
-                off=$((RANDOM * RANDOM % $3 / 4 * 4)) len=$(((RANDOM % 64 + 1) * 4))
-                [ $((off + len)) -le "$3" ] || off=0
-                case $((RANDOM % 6)) in
-                0) cmds+=(-c "write -z ${off}k ${len}k") ;;
-                1) cmds+=(-c "discard ${off}k ${len}k") ;;
-                *) cmds+=(-c "write -P $((RANDOM % 255 + 1)) ${off}k ${len}k") ;;
-                esac
-        done
-        qemu-io -f "$2" "${cmds[@]}" "$1" >/dev/null
-}
 
 echo "== measure"
 truncate -s 7M disk.raw
@@ -96,11 +34,11 @@ for f in "raw disk.raw" "qcow2 base.qcow2" "qcow2 over.qcow2" "qcow2 old.qcow2";
         done
         same measure -f $f
 done
-refuses "either --size or one file name" measure
-refuses "either --size or one file name" measure --size 1M disk.raw
-refuses "too big" measure -O qcow2 --size 1E
-refuses "unknown image format" measure -O vmdk9 --size 1M
-refuses "backing file" measure over.qcow2
+refuses 1 "either --size or one file name" measure
+refuses 1 "either --size or one file name" measure --size 1M disk.raw
+refuses 1 "too big" measure -O qcow2 --size 1E
+refuses 1 "unknown image format" measure -O vmdk9 --size 1M
+refuses 1 "backing file" measure over.qcow2
 
 echo "== convert of a snapshot, of several sources, and of what cannot be read"
 qemu-img create -q -f qcow2 -o cluster_size=4k -b disk.raw -F raw snap.qcow2 6M
@@ -123,10 +61,10 @@ works convert -f qcow2 -l three snap.qcow2 before.raw
 works resize -q -f qcow2 snap.qcow2 9M
 works convert -f qcow2 -l three snap.qcow2 after.raw
 cmp -s before.raw after.raw && ok || bad "a snapshot has the size it had"
-refuses "no snapshot 'four'" convert -f qcow2 -l four snap.qcow2 new.raw
-refuses "no snapshot 'one'" convert -f qcow2 -l snapshot.id=2,snapshot.name=one snap.qcow2 new.raw
-refuses "snapshot.id and snapshot.name" convert -f qcow2 -l snapshot.age=2 snap.qcow2 new.raw
-refuses "no internal snapshots" convert -f raw -l one disk.raw new.raw
+refuses 1 "no snapshot 'four'" convert -f qcow2 -l four snap.qcow2 new.raw
+refuses 1 "no snapshot 'one'" convert -f qcow2 -l snapshot.id=2,snapshot.name=one snap.qcow2 new.raw
+refuses 1 "snapshot.id and snapshot.name" convert -f qcow2 -l snapshot.age=2 snap.qcow2 new.raw
+refuses 1 "no internal snapshots" convert -f raw -l one disk.raw new.raw
 clean snap.qcow2
 head -c 1000000 /dev/urandom >odd.raw # no multiple of a cluster, nor of a sector
 for sources in "odd.raw disk.raw" "disk.raw odd.raw odd.raw"; do
@@ -138,9 +76,9 @@ for sources in "odd.raw disk.raw" "disk.raw odd.raw odd.raw"; do
         clean v.qcow2
 done
 works convert -f raw -n -O raw disk.raw odd.raw v.raw
-refuses "one source" convert -f raw -O qcow2 -B disk.raw -F raw odd.raw disk.raw new.qcow2
-refuses "'missing'" convert -f raw odd.raw missing new.raw
-refuses "part of the source" convert -f raw odd.raw disk.raw disk.raw
+refuses 1 "one source" convert -f raw -O qcow2 -B disk.raw -F raw odd.raw disk.raw new.qcow2
+refuses 1 "'missing'" convert -f raw odd.raw missing new.raw
+refuses 1 "part of the source" convert -f raw odd.raw disk.raw disk.raw
 before=$(date +%s%N)
 works convert -f raw -O raw -r 4M odd.raw v.raw
 [ $(($(date +%s%N) - before)) -lt 60000000000 ] && cmp -n 1000000 -s odd.raw v.raw && ok || bad "convert -r"
@@ -153,7 +91,7 @@ qemu-img convert --salvage -q -f qcow2 -O raw packed.qcow2 q.raw 2>/dev/null
 [ "$(grep -c "warning: the sector at offset .* cannot be read" v.err)" -ge 128 ] && ok || bad "convert --salvage is silent"
 equal raw q.raw raw v.raw
 rm v.raw
-refuses "cannot read" convert -f qcow2 -O raw packed.qcow2 new.raw
+refuses 1 "cannot read" convert -f qcow2 -O raw packed.qcow2 new.raw
 
 # chain DIR: base <- mid <- top of random formats and sizes, the same in DIR/q and DIR/v
 chain() {
@@ -205,9 +143,9 @@ for spec in file.write=1 file.write=3:ENOSPC file.sync=1 file.sync=2 file.trunca
         equal raw before.raw qcow2 c/v/top
 done
 cp base.qcow2 alone.qcow2
-refuses "no backing file" commit -f qcow2 alone.qcow2
-refuses "not in the backing chain" commit -f qcow2 -b alone.qcow2 over.qcow2
-refuses "backing file" commit over.qcow2
+refuses 1 "no backing file" commit -f qcow2 alone.qcow2
+refuses 1 "not in the backing chain" commit -f qcow2 -b alone.qcow2 over.qcow2
+refuses 1 "backing file" commit over.qcow2
 
 echo "== rebase"
 for ((i = 0; i < 12; i++)); do
@@ -241,13 +179,13 @@ for spec in file.write=1 file.write=2 file.write=3 file.write=4 file.write=5 fil
                 [ "${args:0:2}" = -u ] || equal raw before.raw qcow2 hit.qcow2
         done
 done
-refuses "needs its format" rebase -f qcow2 -b base.qcow2 none.qcow2
-refuses "own backing file" rebase -f qcow2 -b none.qcow2 -F qcow2 none.qcow2
-refuses "missing" rebase -f qcow2 -b missing -F qcow2 none.qcow2
-refuses "cannot have a backing file" rebase -f raw -b base.qcow2 -F qcow2 disk.raw
-refuses "backing file" rebase -b base.qcow2 -F qcow2 none.qcow2
-refuses "-b says" rebase -f qcow2 none.qcow2
-refuses "do not fit\|limit" rebase -u -f qcow2 -F raw -b "$(printf '%01100d' 1)" none.qcow2
+refuses 1 "needs its format" rebase -f qcow2 -b base.qcow2 none.qcow2
+refuses 1 "own backing file" rebase -f qcow2 -b none.qcow2 -F qcow2 none.qcow2
+refuses 1 "missing" rebase -f qcow2 -b missing -F qcow2 none.qcow2
+refuses 1 "cannot have a backing file" rebase -f raw -b base.qcow2 -F qcow2 disk.raw
+refuses 1 "backing file" rebase -b base.qcow2 -F qcow2 none.qcow2
+refuses 1 "-b says" rebase -f qcow2 none.qcow2
+refuses 1 "do not fit\|limit" rebase -u -f qcow2 -F raw -b "$(printf '%01100d' 1)" none.qcow2
 
 echo "== amend"
 for cs in 512 1k 64k; do # with a header of one sector, of two, and with room
@@ -272,15 +210,14 @@ for cs in 512 1k 64k; do # with a header of one sector, of two, and with room
                 qemu-img info a.qcow2 | grep -q 7340032 && ok || bad "amend -o size"
         done
 done
-refuses "would shrink" amend -f qcow2 -o size=1M a.qcow2
-refuses "cluster_size" amend -f qcow2 -o cluster_size=4k a.qcow2
-refuses "rebase does" amend -f qcow2 -o backing_file=x a.qcow2
-refuses "on or off" amend -f qcow2 -o lazy_refcounts=7 a.qcow2
-refuses "compat=v3" amend -f qcow2 -o lazy_refcounts=on,compat=v2 a.qcow2
-refuses "no options" amend -f raw -o size=1M disk.raw
+refuses 1 "would shrink" amend -f qcow2 -o size=1M a.qcow2
+refuses 1 "cluster_size" amend -f qcow2 -o cluster_size=4k a.qcow2
+refuses 1 "rebase does" amend -f qcow2 -o backing_file=x a.qcow2
+refuses 1 "on or off" amend -f qcow2 -o lazy_refcounts=7 a.qcow2
+refuses 1 "compat=v3" amend -f qcow2 -o lazy_refcounts=on,compat=v2 a.qcow2
+refuses 1 "no options" amend -f raw -o size=1M disk.raw
 qemu-io -f qcow2 -c "write -z 0 1M" a.qcow2 >/dev/null
-refuses "version 2" amend -f qcow2 -o compat=0.10 a.qcow2
+refuses 1 "version 2" amend -f qcow2 -o compat=0.10 a.qcow2
 works amend -f qcow2 -o help
 
-echo "vdisk-img, more: $passed passed, $failed failed (seed $seed)"
-[ $failed = 0 ]
+finish

@@ -89,19 +89,23 @@ static int change_size(const struct job *j)
 }
 
 static const struct option longs[] = {
-        { "quiet", no_argument, NULL, 'q' }, { NULL, 0, NULL, 0 },
+        { "force", no_argument, NULL, OPT_OWN }, { "quiet", no_argument, NULL, 'q' }, { NULL, 0, NULL, 0 },
 };
 
 static int run(int argc, char **argv)
 {
         AUTO(job_finish) struct job j = { 0 };
+        struct tool_cache cache;
         int c, r = 0;
 
-        while (r == 0 && (c = tool_option(&cmd_amend, argc, argv, "f:o:q", longs)) != -1) {
+        while (r == 0 && (c = tool_option(&cmd_amend, argc, argv, "f:o:pqt:", longs)) != -1) {
                 if (c == 'f')
                         j.format = optarg;
                 else if (c == 'o')
                         r = option_list_add(&j.opts, optarg);
+                else if (c == 't')
+                        r = tool_cache_parse("-t", optarg, &cache);
+                /* -p, -q, --force: done before it could be shown, nothing to silence, no option here loses data */
         }
         if (r == 0 && j.opts.help)
                 return (r = print_options(&j)) < 0 ? tool_fail(r, 1) : 0;
@@ -124,9 +128,12 @@ static int run(int argc, char **argv)
 
 const struct command cmd_amend = {
         .name = "amend", .run = run,
-        .usage = "[-q] [-f FMT] -o OPTIONS FILE",
+        .usage = "[-q] [-p] [-f FMT] [-t CACHE] [--force] -o OPTIONS FILE",
         .help = "Changes options of an image.\n\n"
                 "  -f FMT      its format\n"
                 "  -o OPTIONS  name=value,...; '-o help' lists those of the format\n"
+                "  -t CACHE    any of qemu-img's; the change is durable in the end\n"
+                "  -p          nothing: it takes no time\n"
+                "  --force     nothing: no option here can lose data\n"
                 "  -q          say nothing but errors\n",
 };

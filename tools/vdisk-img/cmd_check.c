@@ -125,10 +125,11 @@ static int run(int argc, char **argv)
 {
         bool leaks = false, all = false;
         AUTO(job_finish) struct job j = { 0 };
+        struct tool_cache cache = { 0 };
         const char *format = NULL;
-        int c, r;
+        int c, r = 0;
 
-        while ((c = tool_option(&cmd_check, argc, argv, "f:r:Uq", longs)) != -1) {
+        while (r == 0 && (c = tool_option(&cmd_check, argc, argv, "f:r:T:Uq", longs)) != -1) {
                 if (c == 'f')
                         format = optarg;
                 else if (c == 'r' && !strcmp(optarg, "leaks"))
@@ -137,6 +138,8 @@ static int run(int argc, char **argv)
                         all = true;
                 else if (c == 'r')
                         return tool_fail(err_note(-EINVAL, "-r '%s' is not one of leaks, all", optarg), FAILED);
+                else if (c == 'T')
+                        r = tool_cache_parse("-T", optarg, &cache);
                 else if (c == 'U')
                         j.flags |= FMT_NO_LOCK;
                 else if (c == 'q')
@@ -144,7 +147,10 @@ static int run(int argc, char **argv)
                 else if (c == OPT_OUTPUT)
                         j.json = tool_output_is_json(optarg);
         }
+        if (r < 0)
+                return tool_fail(r, FAILED);
         tool_want_words(&cmd_check, argc, 1, 1, "one file name");
+        j.flags |= cache.direct ? FMT_DIRECT : 0;
         r = tool_image_set(&j.image, argv[optind], format);
         if (r == 0)
                 r = check(&j, leaks, all);
@@ -163,12 +169,13 @@ static int run(int argc, char **argv)
 
 const struct command cmd_check = {
         .name = "check", .run = run,
-        .usage = "[-q] [-f FMT] [--output=human|json] [-r leaks|all] [-U] FILE",
+        .usage = "[-q] [-f FMT] [--output=human|json] [-r leaks|all] [-T CACHE] [-U] FILE",
         .help = "Checks whether an image is consistent.\n\n"
                 "  -f FMT         its format\n"
                 "  -r leaks       give leaked clusters back\n"
                 "  -r all         repair whatever can be repaired\n"
                 "  --output=json  for programs\n"
+                "  -T CACHE       none, writeback, writethrough, directsync or unsafe (writeback)\n"
                 "  -U             look even when another program uses the image; findings may be false\n"
                 "  -q             say nothing but errors\n\n"
                 "Exit code: 0 consistent, 1 could not be checked, 2 corrupt, 3 leaks only, 63 the format cannot be checked.\n",

@@ -190,7 +190,7 @@ const struct command cmd_commit = {
                 "  -b BASE   an image deeper in the chain; those in between are of no use then; implies -d\n"
                 "  -d        do not empty FILE\n"
                 "  -r RATE   bytes a second at most\n"
-                "  -t CACHE  none or writeback, for the backing file (writeback)\n"
+                "  -t CACHE  for the backing file: none, writeback, writethrough, directsync or unsafe (writeback)\n"
                 "  -p        show progress\n"
                 "  -q        say nothing but errors\n",
 };

@@ -176,10 +176,11 @@ static const struct option longs[] = {
 static int run(int argc, char **argv)
 {
         AUTO(job_finish) struct job j = { 0 };
+        struct tool_cache cache = { 0 };
         unsigned flags = FMT_RDONLY;
-        int c, r, code;
+        int c, r = 0, code;
 
-        while ((c = tool_option(&cmd_compare, argc, argv, "f:F:pqsU", longs)) != -1) {
+        while (r == 0 && (c = tool_option(&cmd_compare, argc, argv, "f:F:pqsT:U", longs)) != -1) {
                 if (c == 'f')
                         j.a.format = optarg;
                 else if (c == 'F')
@@ -190,9 +191,14 @@ static int run(int argc, char **argv)
                         j.quiet = true;
                 else if (c == 's')
                         j.strict = true;
+                else if (c == 'T')
+                        r = tool_cache_parse("-T", optarg, &cache);
                 else if (c == 'U')
                         flags |= FMT_NO_LOCK;
         }
+        if (r < 0)
+                return tool_fail(r, CANNOT_OPEN);
+        flags |= cache.direct ? FMT_DIRECT : 0;
         if (argc - optind != 2)
                 return tool_fail(err_note(-EINVAL, "compare: expecting two file names"), CANNOT_OPEN);
         j.progress.on &= !j.quiet;
@@ -208,11 +214,12 @@ static int run(int argc, char **argv)
 
 const struct command cmd_compare = {
         .name = "compare", .run = run,
-        .usage = "[-f FMT] [-F FMT] [-s] [-p] [-q] [-U] FILE1 FILE2",
+        .usage = "[-f FMT] [-F FMT] [-s] [-T CACHE] [-p] [-q] [-U] FILE1 FILE2",
         .help = "Compares the disks in two images.\n\n"
                 "  -f FMT   format of the first image\n"
                 "  -F FMT   format of the second image\n"
                 "  -s       strict: sizes and allocation must be the same too\n"
+                "  -T CACHE for both: none, writeback, writethrough, directsync or unsafe (writeback)\n"
                 "  -p       show progress\n"
                 "  -q       say nothing but errors\n"
                 "  -U       compare even when another program uses the images\n\n"

@@ -374,8 +374,9 @@ const struct command cmd_convert = {
                 "  -m N              requests in flight, 1 to 16 (8)\n"
                 "  -W                write in any order: faster, but scatters the target\n"
                 "  -S SIZE           so many zero bytes become a hole (4k); 0: write everything\n"
-                "  -t CACHE          for TARGET: none, writeback, or unsafe: a new image is not synced (unsafe)\n"
-                "  -T CACHE          for SOURCE: none or writeback (writeback)\n"
+                "  -t CACHE          for TARGET: none, writeback, writethrough, directsync, or unsafe: a new image is not\n"
+                "                    synced (unsafe)\n"
+                "  -T CACHE          for SOURCE: the same (writeback)\n"
                 "  -p                show progress\n"
                 "  -q                say nothing but errors\n"
                 "  -U                read SOURCE even when another program uses it\n",

@@ -22,6 +22,7 @@ struct job {
         struct progress progress;
         struct fmt_image *new; /* what the overlay shall stand on; NULL: nothing */
         char *buf;             /* copy.unit bytes of it */
+        unsigned shared; /* FMT_NO_LOCK for the backing file */
         bool unchecked;
 };
 
@@ -96,7 +97,7 @@ static int open_new(struct job *j, const struct fmt_image *top)
                 return err_note(-ELOOP, "'%s' cannot be its own backing file", j->path);
         if (r < 0)
                 return r;
-        return chain_open(path, &(struct fmt_open_opts){ .format = j->name_format, .flags = FMT_RDONLY | FMT_GUESS |
+        return chain_open(path, &(struct fmt_open_opts){ .format = j->name_format, .flags = FMT_RDONLY | FMT_GUESS | j->shared |
                                                          (j->copy.source_cache.direct ? FMT_DIRECT : 0) }, &j->new);
 }
 
@@ -163,7 +164,7 @@ static int rebase(struct job *j)
 }
 
 static const struct option longs[] = {
-        { "quiet", no_argument, NULL, 'q' }, { NULL, 0, NULL, 0 },
+        { "force-share", no_argument, NULL, 'U' }, { "quiet", no_argument, NULL, 'q' }, { NULL, 0, NULL, 0 },
 };
 
 static int take_option(struct job *j, int c)
@@ -188,6 +189,9 @@ static int take_option(struct job *j, int c)
         case 'u':
                 j->unchecked = true;
                 return 0;
+        case 'U':
+                j->shared = FMT_NO_LOCK;
+                return 0;
         default:
                 return 0;
         }
@@ -199,7 +203,7 @@ static int run(int argc, char **argv)
         bool quiet = false;
         int c, r = 0;
 
-        while (r == 0 && (c = tool_option(&cmd_rebase, argc, argv, "f:b:F:t:T:upq", longs)) != -1) {
+        while (r == 0 && (c = tool_option(&cmd_rebase, argc, argv, "f:b:F:t:T:upqU", longs)) != -1) {
                 quiet |= c == 'q';
                 r = take_option(&j, c);
         }
@@ -221,14 +225,15 @@ static int run(int argc, char **argv)
 
 const struct command cmd_rebase = {
         .name = "rebase", .run = run,
-        .usage = "[-q] [-f FMT] [-t CACHE] [-T CACHE] [-p] [-u] -b BACKING [-F FMT] FILE",
+        .usage = "[-q] [-f FMT] [-t CACHE] [-T CACHE] [-p] [-u] [-U] -b BACKING [-F FMT] FILE",
         .help = "Gives the overlay FILE another backing file. Its disk stays the same: what the new backing file shows\n"
                 "differently is written into FILE first.\n\n"
                 "  -f FMT       format of FILE; must be given, since its backing file is followed\n"
                 "  -b BACKING   the new backing file; a relative name is relative to FILE; '' means none\n"
                 "  -F FMT       its format\n"
                 "  -u           only change the name; for a backing file that was moved. Nothing is compared\n"
-                "  -t, -T CACHE none or writeback, for FILE and BACKING (writeback)\n"
+                "  -U           read BACKING even when another program uses it\n"
+                "  -t, -T CACHE for FILE and BACKING: none, writeback, writethrough, directsync or unsafe (writeback)\n"
                 "  -p           show progress\n"
                 "  -q           say nothing but errors\n",
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cmd_resize.c - vdisk-img resize: a larger or smaller disk. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/cleanup.h"
@@ -30,28 +31,110 @@ static int new_size(const char *text, uint64_t old, uint64_t *ret)
         return 0;
 }
 
-static int resize(const struct tool_image *image, const char *text, bool shrink)
+struct job {
+        struct tool_image image;
+        const char *format, *size;
+        enum fmt_prealloc prealloc;
+        bool shrink, quiet;
+};
+
+static void job_finish(struct job *j)
+{
+        tool_image_finish(&j->image);
+}
+
+/* The tables that @img holds are stale after a resize. */
+static int open_again(const struct job *j, struct fmt_image **img)
+{
+        struct fmt_open_opts how = tool_again(&j->image, *img, FMT_NO_BACKING);
+
+        chain_close(TAKE(*img, NULL));
+        return chain_open(j->image.path, &how, img);
+}
+
+/* Space for what came to the disk. If there is none, the disk gets its old size again. */
+static int preallocate(const struct job *j, struct fmt_image **img, uint64_t old, uint64_t size)
+{
+        uint64_t from = old;
+        int r = open_again(j, img);
+
+        if (r < 0)
+                return r;
+        if ((*img)->backing_name) /* the rest of the last cluster may come from there */
+                from = round_up(old, (*img)->cluster_size);
+        r = from < size ? fmt_preallocate_sync(*img, from, size - from, j->prealloc) : 0;
+        if (r < 0) {
+                err_note(r, "%s", strerror(-r));
+                if (open_again(j, img) == 0)
+                        (*img)->drv->resize(*img, old, true);
+        }
+        return r;
+}
+
+/*
+ * Behind the old end nothing of a longer backing file may show. A cluster that is partly the disk's and partly behind its
+ * end cannot say so while it comes from the backing file: it becomes the image's own.
+ */
+static int own_last_cluster(const struct job *j, struct fmt_image **img, uint64_t old)
+{
+        uint64_t from = round_down(old, (*img)->cluster_size);
+        AUTO(tool_closep) struct fmt_image *chain = NULL;
+        AUTO(freep) char *buf = malloc((*img)->cluster_size);
+        int r = buf ? 0 : -ENOMEM;
+
+        if (r < 0 || from == old)
+                return r;
+        chain_close(TAKE(*img, NULL)); /* it holds the lock */
+        r = tool_open(&j->image, 0, &chain);
+        if (r == 0 && chain->backing && chain->backing->size > old)
+                r = chain_read_sync(chain, buf, old - from, from);
+        if (r == 0 && chain->backing && chain->backing->size > old)
+                r = fmt_write_sync(chain, buf, old - from, from);
+        if (r == 0)
+                r = fmt_settle_sync(chain);
+        chain_close(TAKE(chain, NULL));
+        return r < 0 ? r : tool_open(&j->image, FMT_NO_BACKING, img);
+}
+
+static int resize(const struct job *j)
 {
         AUTO(tool_closep) struct fmt_image *img = NULL;
-        const char *path = image->path;
-        uint64_t size = 0;
-        int r = tool_open(image, FMT_NO_BACKING, &img);
+        const char *path = j->image.path;
+        uint64_t size = 0, old;
+        int r = tool_open(&j->image, FMT_NO_BACKING, &img);
 
         if (r < 0)
                 return r;
         if (!img->drv->resize)
                 return err_note(-ENOTSUP, "'%s': %s images cannot be resized", path, img->drv->name);
-        r = new_size(text, tool_disk_size(img), &size);
+        old = tool_disk_size(img);
+        r = new_size(j->size, old, &size);
         if (r < 0)
                 return r;
-        if (size < tool_disk_size(img) && !shrink)
+        if (size < old && !j->shrink)
                 return err_note(-EINVAL, "'%s' would shrink from %llu to %llu bytes and lose what lies beyond; "
-                                "--shrink says that you want that", path, (unsigned long long)tool_disk_size(img),
-                                (unsigned long long)size);
-        r = img->drv->resize(img, size, shrink);
+                                "--shrink says that you want that", path, (unsigned long long)old, (unsigned long long)size);
+        if (size < old && j->prealloc != FMT_PREALLOC_OFF)
+                return err_note(-EINVAL, "Preallocation can only be used for growing images");
+        if (size > old && img->backing_name)
+                r = own_last_cluster(j, &img, old);
+        if (r == 0)
+                r = img->drv->resize(img, size, j->shrink);
         if (r == 0)
                 r = file_sync(img->file);
+        if (r == 0 && j->prealloc != FMT_PREALLOC_OFF)
+                r = preallocate(j, &img, old, size);
         return r < 0 ? err_prefix(err_note(r, "%s", strerror(-r)), "'%s': cannot resize: ", path) : 0;
+}
+
+static int parse_prealloc(const char *text, enum fmt_prealloc *ret)
+{
+        static const char *const words[] = { "off", "metadata", "falloc", "full" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+                if (!strcmp(text, words[i]))
+                        return *ret = (enum fmt_prealloc)i, 0;
+        return err_note(-EINVAL, "--preallocation '%s' is not one of off, metadata, falloc, full", text);
 }
 
 static const struct option longs[] = {
@@ -69,39 +152,42 @@ static bool is_size_word(const char *word)
 
 static int run(int argc, char **argv)
 {
-        AUTO(tool_image_finish) struct tool_image image = { 0 };
-        const char *format = NULL, *size = NULL;
-        bool shrink = false, quiet = false;
-        int c, r;
+        AUTO(job_finish) struct job j = { 0 };
+        int c, r = 0;
 
         if (argc > 1 && is_size_word(argv[argc - 1])) /* "-1G" is no option */
-                size = argv[--argc];
-        while ((c = tool_option(&cmd_resize, argc, argv, "f:q", longs)) != -1) {
+                j.size = argv[--argc];
+        while (r == 0 && (c = tool_option(&cmd_resize, argc, argv, "f:q", longs)) != -1) {
                 if (c == 'f')
-                        format = optarg;
+                        j.format = optarg;
                 else if (c == 'q')
-                        quiet = true;
+                        j.quiet = true;
                 else if (c == OPT_SHRINK)
-                        shrink = true;
-                else if (c == OPT_PREALLOCATION && strcmp(optarg, "off"))
-                        return tool_fail(err_note(-EINVAL, "--preallocation '%s' is not possible here, only off", optarg), 1);
+                        j.shrink = true;
+                else if (c == OPT_PREALLOCATION)
+                        r = parse_prealloc(optarg, &j.prealloc);
         }
-        tool_want_words(&cmd_resize, argc, size ? 1 : 2, size ? 1 : 2, "one file name and a size");
-        r = tool_image_set(&image, argv[optind], format);
-        if (r == 0)
-                r = resize(&image, size ? size : argv[optind + 1], shrink);
         if (r < 0)
                 return tool_fail(r, 1);
-        if (!quiet)
+        tool_want_words(&cmd_resize, argc, j.size ? 1 : 2, j.size ? 1 : 2, "one file name and a size");
+        r = tool_image_set(&j.image, argv[optind], j.format);
+        j.size = j.size ? j.size : argv[optind + 1];
+        if (r == 0)
+                r = resize(&j);
+        if (r < 0)
+                return tool_fail(r, 1);
+        if (!j.quiet)
                 printf("Image resized.\n");
         return 0;
 }
 
 const struct command cmd_resize = {
         .name = "resize", .run = run,
-        .usage = "[-q] [-f FMT] [--shrink] [--preallocation=off] FILE [+|-]SIZE",
+        .usage = "[-q] [-f FMT] [--shrink] [--preallocation=off|metadata|falloc|full] FILE [+|-]SIZE",
         .help = "Makes the disk larger or smaller.\n\n"
-                "  -f FMT     the image's format\n"
-                "  --shrink   allow a smaller size; what lies beyond is lost\n"
-                "  -q         say nothing but errors\n",
+                "  -f FMT                the image's format\n"
+                "  --shrink              allow a smaller size; what lies beyond is lost\n"
+                "  --preallocation=MODE  space for what comes to the disk: off (none), metadata (table entries), falloc\n"
+                "                        (kept by the file system) or full (written)\n"
+                "  -q                    say nothing but errors\n",
 };
