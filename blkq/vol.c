@@ -69,7 +69,7 @@ static const struct file *too_coarse(const struct fmt_image *top, uint32_t block
         for (const struct fmt_image *img = top; img; img = img->backing) {
                 uint32_t align = img->file ? img->file->off_align : 1;
 
-                if (align > block_size || (img->cluster_size > 1 && img->cluster_size < align) ||
+                if (align > block_size || (img->cluster_size > 1 && img->subcluster_size < align) ||
                     (align > VOL_SECTOR && !is_aligned(img->size, align)))
                         return img->file;
         }

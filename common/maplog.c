@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Invariants: tail <= head <= tail + CAPACITY, and the entries in [tail, head) are whole. head moves after its entry is
- * stored (release), so a process that is killed between the two leaves a log without the entry, never with half of it.
+ * Invariants: tail <= head <= tail + CAPACITY, and the entries in [tail, head) are whole. head moves after the
+ * entries of a put are stored (release), so a process that is killed in between leaves a log without them, never with half.
  *
  * An empty ring starts at 0 again, and memory is taken a piece at a time as the ring first gets there: a disk that is idle
  * or flushes often costs a few KiB.
@@ -23,6 +23,7 @@
 
 #include "cleanup.h"
 #include "err.h"
+#include "range.h"
 
 #define MAGIC 0x31676f6c70616d76ull /* "vmaplog1" */
 #define CAPACITY (1ull << 16)
@@ -185,20 +186,29 @@ bool maplog_is_crowded(const struct maplog *log)
         return maplog_pending(log) > CAPACITY / 4 * 3;
 }
 
-void maplog_put(struct maplog *log, const struct maplog_entry *e)
+static bool has_room(struct maplog *log, uint64_t head, unsigned n)
+{
+        uint64_t end = head % CAPACITY + n;
+
+        return head + n - tail_of(log) <= CAPACITY &&
+               take_memory(log, HEAD_BYTES + min_u64(end, CAPACITY) * sizeof(struct maplog_entry)) == 0;
+}
+
+void maplog_put(struct maplog *log, const struct maplog_entry *e, unsigned n)
 {
         uint64_t head = head_of(log);
         struct timespec now;
 
         clock_gettime(CLOCK_REALTIME_COARSE, &now);
         atomic_store_explicit(&log->shm->last_put, now.tv_sec, memory_order_relaxed);
-        if (head - tail_of(log) == CAPACITY || take_memory(log, HEAD_BYTES + (head % CAPACITY + 1) * sizeof(*e)) < 0) {
+        if (!has_room(log, head, n)) {
                 if (!maplog_lost(log))
                         atomic_store_explicit(&log->shm->lost, head + 1, memory_order_relaxed);
                 return;
         }
-        log->ring[head % CAPACITY] = *e;
-        atomic_store_explicit(&log->shm->head, head + 1, memory_order_release); /* pairs with the next process's reading */
+        for (unsigned i = 0; i < n; i++)
+                log->ring[(head + i) % CAPACITY] = e[i];
+        atomic_store_explicit(&log->shm->head, head + n, memory_order_release); /* pairs with the next process's reading */
 }
 
 int64_t maplog_last_put(const struct maplog *log)

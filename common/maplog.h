@@ -40,7 +40,8 @@ struct maplog_entry maplog_get(const struct maplog *log, uint64_t i);
 /* Were changes left out because the ring was full? Until the next trim of all that is pending. */
 bool maplog_lost(const struct maplog *log);
 
-void maplog_put(struct maplog *log, const struct maplog_entry *e);
+/* @n changes that belong together: a process that is killed meanwhile leaves all of them or none. */
+void maplog_put(struct maplog *log, const struct maplog_entry *e, unsigned n);
 
 /* When the last change was put: CLOCK_REALTIME, seconds. */
 int64_t maplog_last_put(const struct maplog *log);

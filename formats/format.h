@@ -329,6 +329,7 @@ struct fmt_image {
         struct fmt_image *backing; /* owned; NULL: none */
         uint64_t size;             /* virtual size; served rounded up to 512 */
         uint32_t cluster_size;     /* unit of allocation; 1 for raw and null */
+        uint32_t subcluster_size;  /* the smallest part of it that is mapped, written and zeroed by itself; else the same */
         bool read_only;
         bool corrupt;              /* contradicts itself: no more writes */
         bool dirty;                /* as found: it was not closed clean (qcow2's dirty bit) */

@@ -22,7 +22,7 @@ static int null_open(struct file *file, const struct fmt_open_opts *opts, struct
                 return -ENOMEM;
         img->drv = &null_driver;
         img->size = round_up(opts->null_size, SECTOR);
-        img->cluster_size = 1;
+        img->cluster_size = img->subcluster_size = 1;
         img->read_only = opts->flags & FMT_RDONLY;
         *ret = img;
         return 0;

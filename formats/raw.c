@@ -31,7 +31,7 @@ static int raw_open(struct file *file, const struct fmt_open_opts *opts, struct 
         img->drv = &raw_driver;
         img->file = file;
         img->size = round_up(file->size, SECTOR);
-        img->cluster_size = 1;
+        img->cluster_size = img->subcluster_size = 1;
         img->read_only = opts->flags & FMT_RDONLY || file->read_only;
         *ret = img;
         return 0;

@@ -74,7 +74,7 @@ static int refuse_zero_entries(struct file *file, const struct qcow2_header *h, 
                 if (l1e_offset(l1[i]) == 0)
                         continue;
                 r = qcow2_table_read(file, l1e_offset(l1[i]), h->cluster_size / QCOW2_ENTRY_SIZE, &l2);
-                for (uint64_t k = 0; r == 0 && k < h->cluster_size / QCOW2_ENTRY_SIZE; k++)
+                for (uint64_t k = 0; r == 0 && k < h->cluster_size / QCOW2_ENTRY_SIZE; k++) /* no sub-clusters: asked above */
                         if (!l2e_is_compressed(l2[k]) && l2e_is_zero(l2[k], 3))
                                 return err_note(-ENOTSUP, "the image has clusters of zeros without data, which version 2 "
                                                 "cannot say; convert with -o compat=v2 makes an image that has none");
@@ -91,7 +91,7 @@ static int may_be_v2(struct file *file, const struct qcow2_header *h)
                 return err_note(-ENOTSUP, "the image has refcounts of %u bits, version 2 has 16 always",
                                 1u << h->refcount_order);
         if (h->incompatible || h->autoclear)
-                return err_note(-ENOTSUP, "the image has features that version 2 does not have (bitmaps or another "
+                return err_note(-ENOTSUP, "the image has features that version 2 does not have (bitmaps, sub-clusters, another "
                                 "compression than zlib)");
         r = qcow2_snapshots_read(file, h, &s);
         if (r == 0)

@@ -98,10 +98,10 @@ static void check_copied(struct checker *c, const char *what, uint64_t guest, ui
 }
 
 /* The figures of qemu-img check, about the active tree. */
-static void tally(struct checker *c, uint64_t e, uint64_t off, uint64_t *next)
+static void tally(struct checker *c, struct l2e e, uint64_t off, uint64_t *next)
 {
         c->chk->allocated_clusters++;
-        if (l2e_is_compressed(e)) {
+        if (l2e_is_compressed(e.desc)) {
                 c->chk->compressed_clusters++;
                 c->chk->fragmented_clusters++; /* by nature */
                 return;
@@ -111,28 +111,37 @@ static void tally(struct checker *c, uint64_t e, uint64_t off, uint64_t *next)
         *next = off + c->t.h.cluster_size;
 }
 
+static void report_flaw(struct checker *c, struct l2e e, uint64_t guest, const char *flaw)
+{
+        char subs[32] = "";
+
+        if (qcow2_has_subclusters(&c->t.h))
+                snprintf(subs, sizeof(subs), " 0x%016" PRIx64, e.subs);
+        c->flaws++;
+        check_report(c, FINDING_CORRUPTION, "%s: the L2 entry 0x%016" PRIx64 "%s for guest offset 0x%" PRIx64 " %s", c->whose,
+                     e.desc, subs, guest, flaw);
+}
+
 static int walk_l2(struct checker *c, const uint8_t *l2, uint64_t guest, bool active)
 {
         uint64_t next = 0;
         int r = 0;
 
-        for (uint64_t i = 0; r == 0 && i < c->t.h.cluster_size / QCOW2_ENTRY_SIZE; i++, guest += c->t.h.cluster_size) {
-                uint64_t e = be64_get(l2 + i * QCOW2_ENTRY_SIZE), fixed, off, len;
+        for (uint64_t i = 0; r == 0 && i < l2_entries(&c->t.h); i++, guest += c->t.h.cluster_size) {
+                struct l2e e = l2e_get(&c->t.h, l2, i), fixed;
                 const char *flaw = qcow2_l2e_flaw(&c->t, e, &fixed);
+                uint64_t off, len;
 
-                if (flaw) {
-                        c->flaws++;
-                        check_report(c, FINDING_CORRUPTION, "%s: the L2 entry 0x%016" PRIx64 " for guest offset 0x%" PRIx64
-                                     " %s", c->whose, e, guest, flaw);
-                }
+                if (flaw)
+                        report_flaw(c, e, guest, flaw);
                 qcow2_l2e_range(&c->t, fixed, &off, &len);
                 if (!len)
                         continue;
                 r = check_ref(c, off, len, 0);
                 if (active)
                         tally(c, fixed, off, &next);
-                if (active && !l2e_is_compressed(fixed))
-                        check_copied(c, "L2 entry", guest, e, off);
+                if (active && !l2e_is_compressed(fixed.desc))
+                        check_copied(c, "L2 entry", guest, e.desc, off);
         }
         return r;
 }

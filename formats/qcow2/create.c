@@ -15,6 +15,7 @@
 #include "common/range.h"
 #include "common/size.h"
 #include "create.h"
+#include "l2e.h"
 #include "txn.h"
 
 #define DEFAULT_CLUSTER_BITS 16u
@@ -25,6 +26,7 @@ const struct fmt_option_doc qcow2_create_options[] = {
         { "cluster_size", "size", "unit of allocation: a power of two from 512 to 2M (64k)" },
         { "compat", "str", "version of the format: v3 or 1.1, v2 or 0.10 (v3)" },
         { "compression_type", "str", "how clusters are compressed: zlib or zstd (zlib)" },
+        { "extended_l2", "bool", "32 sub-clusters a cluster, allocated one by one: on or off (off)" },
         { "lazy_refcounts", "bool", "let a writer delay refcounts: on or off (off)" },
         { "preallocation", "str", "off, metadata, falloc or full (off)" },
         { "refcount_bits", "num", "width of a refcount: 1, 2, 4, 8, 16, 32 or 64 (16)" },
@@ -93,6 +95,9 @@ static int parse_option(struct qcow2_wish *w, const struct fmt_option *o)
         } else if (strcmp(o->name, "lazy_refcounts") == 0) {
                 r = parse_word(o, on_off, "on or off");
                 w->lazy_refcounts = r > 0;
+        } else if (strcmp(o->name, "extended_l2") == 0) {
+                r = parse_word(o, on_off, "on or off");
+                w->extended_l2 = r > 0;
         } else if (strcmp(o->name, "compression_type") == 0) {
                 r = parse_word(o, compression, "zlib or zstd");
                 w->zstd = r > 0;
@@ -101,7 +106,8 @@ static int parse_option(struct qcow2_wish *w, const struct fmt_option *o)
                 w->prealloc = r > 0 ? (enum qcow2_prealloc)r : QCOW2_PREALLOC_OFF;
         } else {
                 r = err_note(-ENOTSUP, "qcow2 option '%s' is not supported; supported are backing_file, backing_fmt, "
-                             "cluster_size, compat, compression_type, lazy_refcounts, preallocation and refcount_bits",
+                             "cluster_size, compat, compression_type, extended_l2, lazy_refcounts, preallocation and "
+                             "refcount_bits",
                              o->name);
         }
         return r < 0 ? r : 0;
@@ -109,18 +115,22 @@ static int parse_option(struct qcow2_wish *w, const struct fmt_option *o)
 
 static int check_wish(const struct qcow2_wish *w)
 {
-        if (w->version < 3 && (w->lazy_refcounts || w->zstd || w->refcount_bits != 16))
+        if (w->version < 3 && (w->lazy_refcounts || w->zstd || w->extended_l2 || w->refcount_bits != 16))
                 return err_note(-EINVAL, "%s needs compat=v3", w->lazy_refcounts ? "lazy_refcounts=on" :
-                                w->zstd ? "compression_type=zstd" : "a refcount_bits other than 16");
+                                w->zstd ? "compression_type=zstd" : w->extended_l2 ? "extended_l2=on" :
+                                "a refcount_bits other than 16");
+        if (w->extended_l2 && w->cluster_bits < QCOW2_MIN_EXTENDED_L2_BITS)
+                return err_note(-EINVAL, "extended_l2=on needs a cluster_size of 16k or more (a cluster has 32 sub-clusters of "
+                                "at least 512 bytes), not %u", 1u << w->cluster_bits);
         if (w->backing_name && !w->backing_format)
                 return err_note(-EINVAL, "the format of the backing file '%s' must be named (-F)", w->backing_name);
         if (w->backing_format && !w->backing_name)
                 return err_note(-EINVAL, "a backing format was named without a backing file");
         if (w->backing_format && strlen(w->backing_format) > 15)
                 return err_note(-EINVAL, "'%s' is not the name of a format", w->backing_format);
-        if (w->backing_name && w->prealloc != QCOW2_PREALLOC_OFF)
+        if (w->backing_name && w->prealloc != QCOW2_PREALLOC_OFF && !w->extended_l2)
                 return err_note(-EINVAL, "preallocation and a backing file exclude each other: preallocated clusters would "
-                                "hide the backing file's");
+                                "hide the backing file's (they do not with extended_l2=on)");
         return 0;
 }
 
@@ -149,6 +159,8 @@ int qcow2_wish_header(const struct qcow2_wish *w, uint64_t size, struct qcow2_he
         h->refcount_order = (uint32_t)__builtin_ctz(w->refcount_bits);
         if (w->lazy_refcounts)
                 h->compatible |= QCOW2_COMPAT_LAZY_REFCOUNTS;
+        if (w->extended_l2)
+                h->incompatible |= QCOW2_INCOMPAT_EXTENDED_L2;
         if (w->zstd) {
                 h->compression = QCOW2_COMPRESSION_ZSTD;
                 h->incompatible |= QCOW2_INCOMPAT_COMPRESSION;
@@ -165,11 +177,15 @@ int qcow2_wish_header(const struct qcow2_wish *w, uint64_t size, struct qcow2_he
         return 0;
 }
 
-/* An L2 table and the clusters of data behind it, which are left as the empty file has them: zeros. */
+/*
+ * An L2 table and the clusters of data behind it, which are left as the empty file has them: zeros. With a backing file
+ * none of their sub-clusters is in use yet.
+ */
 static int preallocate_l2(struct qcow2_txn *t, uint64_t index, uint8_t *buf, uint64_t *l1e)
 {
         uint64_t covers = qcow2_l2_covers(&t->h);
         uint64_t clusters = div_round_up(min_u64(t->h.size - index * covers, covers), t->h.cluster_size);
+        uint32_t in_use = t->h.backing_name ? 0 : sub_mask_all(&t->h);
         uint64_t l2, data;
         int r = qcow2_txn_alloc(t, 1, &l2);
 
@@ -179,7 +195,7 @@ static int preallocate_l2(struct qcow2_txn *t, uint64_t index, uint8_t *buf, uin
                 return r;
         memset(buf, 0, t->h.cluster_size);
         for (uint64_t i = 0; i < clusters; i++)
-                be64_put(buf + i * QCOW2_ENTRY_SIZE, (data + (i << t->h.cluster_bits)) | QCOW2_COPIED);
+                l2e_put(&t->h, buf, i, l2e_make(&t->h, data + (i << t->h.cluster_bits), true, in_use, 0));
         *l1e = l2 | QCOW2_COPIED;
         return qcow2_txn_write(t, l2, buf, t->h.cluster_size);
 }

@@ -9,7 +9,7 @@ enum qcow2_prealloc { QCOW2_PREALLOC_OFF, QCOW2_PREALLOC_METADATA, QCOW2_PREALLO
 
 struct qcow2_wish {
         uint32_t version, cluster_bits, refcount_bits;
-        bool lazy_refcounts, zstd;
+        bool lazy_refcounts, zstd, extended_l2;
         enum qcow2_prealloc prealloc;
         const char *backing_name, *backing_format; /* the request's; NULL: none */
 };

@@ -117,11 +117,12 @@ static void put_top(const struct qcow2_table *t, uint64_t first, uint64_t n, cha
 
 static void add_top(struct qcow2_image *q, struct flush *f, struct qcow2_table *t)
 {
+        unsigned per = q->page_size / QCOW2_ENTRY_SIZE;
+
         for (uint64_t i = 0; t->any_top_dirty && i < top_pages(q, t); i++) {
                 if (!bitmap_test(t->top_dirty, i))
                         continue;
-                put_top(t, i * q->page_entries, q->page_entries,
-                        add_write(f, t->top_off + i * q->page_size, q->page_size));
+                put_top(t, i * per, per, add_write(f, t->top_off + i * q->page_size, q->page_size));
                 bitmap_clear(t->top_dirty, i);
                 f->item[f->nitems++] = (struct flush_item){ .table = t, .top_page = i };
         }

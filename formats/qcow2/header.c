@@ -130,6 +130,9 @@ static int check_features(const struct qcow2_header *h)
         if (unknown)
                 return err_note(-ENOTSUP, "the image needs a feature that is not known here: %s",
                                 qcow2_feature_name(h, 0, (unsigned)__builtin_ctzll(unknown), name, sizeof(name)));
+        if (h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2 && h->cluster_bits < QCOW2_MIN_EXTENDED_L2_BITS)
+                return bad("cluster_bits is %" PRIu32 ", with extended L2 entries it must be %u to %u", h->cluster_bits,
+                           QCOW2_MIN_EXTENDED_L2_BITS, QCOW2_MAX_CLUSTER_BITS);
         if (h->compression > QCOW2_COMPRESSION_ZSTD)
                 return err_note(-ENOTSUP, "compression_type %u is not known (0 zlib and 1 zstd are)", h->compression);
         if (bit != (h->compression != QCOW2_COMPRESSION_ZLIB))
@@ -145,8 +148,6 @@ int qcow2_header_usable(const struct qcow2_header *h, bool write)
                                 h->crypt_method == QCOW2_CRYPT_AES ? "AES" : "LUKS");
         if (h->incompatible & QCOW2_INCOMPAT_DATA_FILE)
                 return err_note(-ENOTSUP, "the image keeps its data in an external data file, which is not supported");
-        if (h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2)
-                return err_note(-ENOTSUP, "the image has extended L2 entries (sub-clusters), which are not supported");
         if (write && h->incompatible & QCOW2_INCOMPAT_CORRUPT)
                 return err_note(-EROFS, "the image is marked corrupt: open it read-only, or repair it with 'check -r all'");
         return 0;

@@ -59,7 +59,7 @@ int qcow2_header_read(struct file *file, unsigned flags, struct qcow2_header *h)
 
 /**
  * qcow2_header_usable - can we work with the guest data of this image? Asked by everybody but info.
- * Returns 0, -ENOTSUP (encrypted, external data file, extended L2 entries), or -EROFS (@write, and marked corrupt).
+ * Returns 0, -ENOTSUP (encrypted, external data file), or -EROFS (@write, and marked corrupt).
  */
 int qcow2_header_usable(const struct qcow2_header *h, bool write);
 
@@ -99,10 +99,10 @@ int qcow2_header_replace(struct file *file, const struct qcow2_header *h);
  */
 const char *qcow2_feature_name(const struct qcow2_header *h, unsigned type, unsigned bit, char *buf, size_t buflen);
 
-/* Bytes of guest disk that one L2 table covers. */
+/* Bytes of guest disk that one L2 table covers. Its entries have 8 bytes, or 16 with sub-clusters. */
 static inline uint64_t qcow2_l2_covers(const struct qcow2_header *h)
 {
-        return (uint64_t)h->cluster_size << (h->cluster_bits - 3);
+        return (uint64_t)h->cluster_size << (h->cluster_bits - (h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2 ? 4 : 3));
 }
 
 /* L1 entries that a disk of @size bytes needs. */

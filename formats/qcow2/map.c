@@ -18,54 +18,13 @@
 
 #define BAD_ENTRY (1ull << 1) /* a reserved bit of L1 and L2 entries */
 
-static bool host_fits(const struct qcow2_image *q, uint64_t host, uint64_t len)
-{
-        uint64_t end = atomic_load_explicit(&q->host_end, memory_order_acquire);
-
-        return host >= q->img.cluster_size && range_fits(host, len, end);
-}
-
-static struct entry decode_packed(const struct qcow2_image *q, uint64_t e)
-{
-        struct entry d = { .kind = ENTRY_PACKED };
-
-        d.host = l2e_packed_host(e, q->cluster_bits);
-        d.packed_len = l2e_packed_len(e, q->cluster_bits);
-        if (!host_fits(q, d.host, 1)) /* the last sector may be beyond the end of the file: zeros */
-                d.kind = ENTRY_BAD;
-        return d;
-}
-
-struct entry entry_decode(const struct qcow2_image *q, uint64_t e)
-{
-        struct entry d = { .kind = ENTRY_ABSENT };
-
-        if (e == 0)
-                return d;
-        if (l2e_is_compressed(e)) /* first: the other bits mean something else then */
-                return decode_packed(q, e);
-        d.copied = e & QCOW2_COPIED;
-        d.host = l2e_offset(e);
-        if (l2e_reserved(e, q->h.version))
-                d.kind = ENTRY_BAD;
-        else if (d.host && (!is_aligned(d.host, q->img.cluster_size) || !host_fits(q, d.host, q->img.cluster_size)))
-                d.kind = ENTRY_BAD;
-        else if (l2e_is_zero(e, q->h.version))
-                d.kind = d.host ? ENTRY_KEPT : ENTRY_ZERO;
-        else if (d.host)
-                d.kind = ENTRY_DATA;
-        else if (d.copied)
-                d.kind = ENTRY_BAD; /* "refcount 1" of nothing */
-        return d;
-}
-
 /* --- looked at once, on home ------------------------------------------------------------------------------------ */
 
 static bool points_into_tables(const struct qcow2_image *q, const struct entry *d)
 {
         uint64_t last;
 
-        if (d->kind != ENTRY_DATA && d->kind != ENTRY_KEPT && d->kind != ENTRY_PACKED)
+        if (d->kind == ENTRY_BAD || !d->host)
                 return false;
         last = d->kind == ENTRY_PACKED ? d->host + d->packed_len - 1 : d->host;
         for (uint64_t c = d->host >> q->cluster_bits; c <= last >> q->cluster_bits; c++)
@@ -77,11 +36,11 @@ static bool points_into_tables(const struct qcow2_image *q, const struct entry *
 void map_check_page(struct qcow2_image *q, struct page *p)
 {
         for (unsigned i = 0; i < q->page_entries; i++) {
-                struct entry d = entry_decode(q, page_entry(p, i));
+                struct entry d = entry_decode(q, page_entry(q, p, i));
 
                 if (!points_into_tables(q, &d))
                         continue;
-                page_set_entry(p, i, BAD_ENTRY);
+                page_set_entry(q, p, i, (struct l2e){ BAD_ENTRY, 0 });
                 (void)qcow2_contradiction(q, "entry %u of the L2 table page at byte %" PRIu64 " points into a table", i,
                                           p->off);
         }
@@ -127,56 +86,56 @@ static bool add_extent(struct extent *ext, unsigned *n, unsigned max, const stru
         return true;
 }
 
-static struct extent extent_of(struct qcow2_image *q, const struct entry *d, bool table_owned, uint64_t off, uint64_t len)
+/* The stretch of alike sub-clusters that begins at @off, at most to the end of the cluster; without an entry all are. */
+static struct extent extent_of(struct qcow2_image *q, const struct entry *d, bool table_owned, uint64_t off)
 {
-        uint32_t skip = (uint32_t)(off & (q->img.cluster_size - 1));
-        struct extent e = { .off = off, .len = len, .img = &q->img };
+        uint32_t skip = (uint32_t)(off & (q->img.cluster_size - 1)), bit = 1u << sub_of(q, off);
+        uint32_t others = (d->data & bit ? ~d->data : d->data) | (d->zero & bit ? ~d->zero : d->zero);
+        struct extent e = { .off = off, .img = &q->img, .kind = EXT_ABSENT };
 
-        switch (d->kind) {
-        case ENTRY_DATA:
-                e.kind = EXT_DATA;
-                e.host = d->host + skip;
-                e.writable = table_owned && d->copied && !q->img.read_only && !qcow2_is_corrupt(q);
-                break;
-        case ENTRY_KEPT:
-                e.host = d->host + skip;
-                e.allocated = true;
-                e.kind = EXT_ZERO;
-                break;
-        case ENTRY_ZERO:
-                e.kind = EXT_ZERO;
-                break;
-        case ENTRY_PACKED:
+        others &= -bit & q->all_subs; /* those behind it that are not like it */
+        e.len = (others ? (uint64_t)__builtin_ctz(others) << q->sub_bits : q->img.cluster_size) - skip;
+        if (d->kind == ENTRY_PACKED) {
                 e.kind = EXT_COMPRESSED;
                 e.host = d->host;
                 e.packed_len = d->packed_len;
                 e.skip = skip;
-                break;
-        default:
-                e.kind = EXT_ABSENT;
+        } else if (d->data & bit) {
+                e.kind = EXT_DATA;
+                e.host = d->host + skip;
+                e.writable = table_owned && d->copied && !q->img.read_only && !qcow2_is_corrupt(q);
+        } else if (d->zero & bit) {
+                e.kind = EXT_ZERO;
+                e.allocated = d->host;
+                e.host = d->host ? d->host + skip : 0;
         }
         return e;
 }
 
-/* What there is to say about [off, off + len), up to the next border of cluster (or of L2 table, when there is none). */
-static int map_one(struct qcow2_image *q, uint64_t off, uint64_t len, struct extent *e)
+/* What there is to say about @off, up to a border of sub-clusters (or of L2 tables, when there is none). */
+static int map_one(struct qcow2_image *q, uint64_t off, struct extent *e)
 {
         uint64_t l1 = table_top(&q->l2, l1_index(q, off));
-        uint64_t span = l1 ? q->img.cluster_size : 1ull << (q->cluster_bits + q->l2_bits);
-        struct entry d = { .kind = ENTRY_ABSENT };
+        uint64_t span = 1ull << (q->cluster_bits + q->l2_bits);
+        struct entry d;
         struct page *p;
+        struct l2e raw;
 
         if (l1 & QCOW2_L1_RESERVED)
                 return qcow2_contradiction(q, "the L1 entry for guest offset %" PRIu64 " points to no valid L2 table", off);
-        if (l1) {
-                p = tcache_find(q, &q->l2, l2_page_no(q, off));
-                if (!p)
-                        return tcache_miss(q, MISS_PAGE, &q->l2, l2_page_no(q, off));
-                d = entry_decode(q, page_entry(p, l2_slot(q, off)));
+        if (!l1) {
+                *e = (struct extent){ .kind = EXT_ABSENT, .off = off, .len = span - (off & (span - 1)), .img = &q->img };
+                return 0;
         }
+        p = tcache_find(q, &q->l2, l2_page_no(q, off));
+        if (!p)
+                return tcache_miss(q, MISS_PAGE, &q->l2, l2_page_no(q, off));
+        if (!page_look(q, p, l2_slot(q, off), &raw))
+                return -EAGAIN; /* home is changing it, so this is not home, who asks what is wanted */
+        d = entry_decode(q, raw);
         if (d.kind == ENTRY_BAD)
                 return qcow2_contradiction(q, "the L2 entry for guest offset %" PRIu64 " points to no valid cluster", off);
-        *e = extent_of(q, &d, l1 & QCOW2_COPIED, off, min_u64(len, span - (off & (span - 1))));
+        *e = extent_of(q, &d, l1 & QCOW2_COPIED, off);
         return 0;
 }
 
@@ -189,8 +148,11 @@ int qcow2_map(struct fmt_image *img, uint64_t off, uint64_t len, struct extent *
         while (len) {
                 struct extent e;
 
-                r = map_one(q, off, len, &e);
-                if (r < 0 || !add_extent(ext, &n, max, &e))
+                r = map_one(q, off, &e);
+                if (r < 0)
+                        break;
+                e.len = min_u64(e.len, len);
+                if (!add_extent(ext, &n, max, &e))
                         break;
                 off += e.len;
                 len -= e.len;

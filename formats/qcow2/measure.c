@@ -22,8 +22,8 @@ static uint64_t refcount_clusters(const struct qcow2_header *h, uint64_t cluster
 /* A file in which every cluster of the disk is allocated. */
 static uint64_t whole_file(const struct qcow2_header *h, uint64_t size)
 {
-        uint64_t per = h->cluster_size / QCOW2_ENTRY_SIZE;
-        uint64_t data = size >> h->cluster_bits, l2 = div_round_up(data, per), l1 = div_round_up(l2, per);
+        uint64_t data = size >> h->cluster_bits, l2 = div_round_up(data, l2_entries(h));
+        uint64_t l1 = div_round_up(l2, h->cluster_size / QCOW2_ENTRY_SIZE);
         uint64_t n = 1 + l1 + l2 + data;
 
         return (n + refcount_clusters(h, n)) << h->cluster_bits;

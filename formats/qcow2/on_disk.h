@@ -113,9 +113,11 @@ enum {
         QSX_LENGTH = 24,    /* as we write it; longer extra data keeps its tail */
 };
 
-/* --- table entries (8 bytes; here in CPU order) ---------------------------------------------------------------- */
+/* --- table entries (8 bytes; here in CPU order; see l2e.h for L2 entries of 16) --------------------------------- */
 
 #define QCOW2_ENTRY_SIZE 8u
+#define QCOW2_SUBCLUSTERS 32u                  /* of a cluster, with extended L2 entries */
+#define QCOW2_MIN_EXTENDED_L2_BITS 14u         /* cluster_bits with extended L2 entries: sub-clusters have >= 512 bytes */
 #define QCOW2_COPIED (1ull << 63)              /* L1 and L2: the refcount of the target is exactly 1 */
 #define QCOW2_OFFSET_MASK 0x00fffffffffffe00ull /* bits 9-55 */
 #define QCOW2_L1_RESERVED 0x7f000000000001ffull

@@ -49,7 +49,7 @@ static void place_take(struct qcow2_image *q, const struct place *pl, uint32_t l
         c->first = pl->host >> q->cluster_bits;
         c->n = (unsigned)(last - c->first + 1);
         c->taken = true;
-        c->entry = l2e_packed(pl->host, len, q->cluster_bits);
+        c->packed = l2e_packed(pl->host, len, q->cluster_bits);
         if (!pl->fits) {
                 if (s->packed_at && !pl->joins)
                         space_untake(q, &c->spare, s->packed_at >> q->cluster_bits, 1);
@@ -75,7 +75,7 @@ static int look_old(struct qcow2_image *q, uint64_t off, bool *linked)
         *linked = false;
         if (r < 0 || !p)
                 return r;
-        d = entry_decode(q, page_entry(p, l2_slot(q, off)));
+        d = entry_decode(q, page_entry(q, p, l2_slot(q, off)));
         if (d.kind == ENTRY_BAD)
                 return qcow2_contradiction(q, "the L2 entry for guest offset %" PRIu64 " points to no valid cluster", off);
         *linked = d.host != 0;
@@ -123,9 +123,10 @@ int qcow2_plan_packed(struct fmt_image *img, uint64_t off, uint32_t packed_len, 
 
 void packed_commit(struct qcow2_image *q, struct change *c)
 {
-        struct entry old = entry_decode(q, page_entry(c->page, c->slot));
+        struct entry old = entry_decode(q, page_entry(q, c->page, c->slot));
 
-        page_set_entry(c->page, c->slot, c->entry);
+        page_set_entry(q, c->page, c->slot, (struct l2e){ c->packed, 0 });
+        page_set_pristine(q, c->page, c->slot, false);
         if (old.host)
                 space_unlink(q, &c->spare, old.host, old.kind == ENTRY_PACKED ? old.packed_len : q->img.cluster_size);
         q->data_first = true;

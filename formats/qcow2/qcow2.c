@@ -62,14 +62,18 @@ static void set_geometry(struct qcow2_image *q, size_t cache_bytes)
         q->cluster_bits = q->h.cluster_bits;
         q->page_size = (uint32_t)min_u64(q->h.cluster_size, PAGE_MAX);
         q->pages_per_leaf = q->h.cluster_size / q->page_size;
-        q->page_entries = q->page_size / QCOW2_ENTRY_SIZE;
-        q->l2_bits = q->cluster_bits - log2_of(QCOW2_ENTRY_SIZE);
+        q->page_entries = q->page_size / QCOW2_ENTRY_SIZE / l2e_words(&q->h);
+        q->l2_bits = log2_of(l2_entries(&q->h));
+        q->subs = subclusters(&q->h);
+        q->all_subs = sub_mask_all(&q->h);
+        q->sub_bits = q->cluster_bits - log2_of(q->subs);
         q->rc_page_bits = log2_of(refcount_per_block(q->page_size, q->h.refcount_order));
         q->rc_block_bits = log2_of(refcount_per_block(q->h.cluster_size, q->h.refcount_order));
         q->cache.max_pages = (cache_bytes ? cache_bytes : FMT_CACHE_DEFAULT) / (PAGE_MAX + sizeof(struct page));
         q->cache.max_pages = max_u64(q->cache.max_pages, 4 * q->pages_per_leaf + SPARE_PAGES);
         q->gen = 1;
         q->img.cluster_size = q->h.cluster_size;
+        q->img.subcluster_size = 1u << q->sub_bits;
         q->img.size = round_up(q->h.size, SECTOR);
         q->img.dirty = q->h.incompatible & QCOW2_INCOMPAT_DIRTY;
 }

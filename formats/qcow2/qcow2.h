@@ -9,7 +9,7 @@
  *     refcount table              refcount block
  *
  * Threads: home changes everything. Other threads call qcow2_map() only, inside rcu_read_lock(); they see `top` of the L2
- * table, its dirs and pages (RCU), the entries (64-bit atomics), `host_end` and img.corrupt.
+ * table, its dirs and pages (RCU), the entries (64-bit atomics; page_look() for pairs), `host_end` and img.corrupt.
  *
  * Time is counted in flush generations: what is changed now carries the stamp `gen`; a flush takes all of it as a snapshot,
  * raises gen, and when it has succeeded everything stamped <= durable_gen is durable.
@@ -25,6 +25,7 @@
 #include "common/range.h"
 #include "formats/format.h"
 #include "header.h"
+#include "l2e.h"
 #include "on_disk.h"
 #include "refcount_bits.h"
 
@@ -33,6 +34,8 @@ struct qcow2_table;
 struct change;
 
 /* --- table_cache.c: pages of leaf tables ----------------------------------------------------------------------- */
+
+enum { PAGE_SUB_ENTRIES = 4096 / 16 };
 
 /* On exactly one of: cache->clean, cache->dirty, or none (clean while a flush writes it). */
 struct page {
@@ -47,6 +50,10 @@ struct page {
         bool carries;    /* of a copied L2 table whose L1 entry is not durable: goes to the file before L1 does */
         atomic_bool used; /* looked at since the clock hand passed */
         void *bytes;     /* page_size, as in the file (big-endian) */
+        /* Entries of two words, see page_look(): odd while home changes one; and those whose clusters came to us as zeros
+         * and have been written only where they have data. */
+        _Atomic uint32_t version;
+        uint64_t pristine[PAGE_SUB_ENTRIES / 64];
 };
 
 struct page_dir {
@@ -128,8 +135,11 @@ struct qcow2_image {
         uint32_t cluster_bits;
         uint32_t page_size;
         unsigned pages_per_leaf;
-        unsigned page_entries; /* 8-byte entries in a page */
+        unsigned page_entries; /* L2 entries in a page */
         unsigned l2_bits;      /* log2 of the entries of an L2 table */
+        unsigned subs;         /* sub-clusters of a cluster; 1: it has none */
+        uint32_t all_subs;     /* a mask of them */
+        unsigned sub_bits;     /* log2 of their size */
         unsigned rc_page_bits; /* log2 of the refcounts in a page */
         unsigned rc_block_bits;
 
@@ -195,13 +205,13 @@ int tcache_make_dir(struct qcow2_image *q, struct qcow2_table *t, uint64_t top_i
 void page_dirty(struct qcow2_image *q, struct page *p);
 void page_settle(struct qcow2_image *q, struct page *p); /* no longer written by a flush: back among the clean ones */
 
-static inline uint64_t page_entry(const struct page *p, unsigned i)
+static inline uint64_t page_word(const struct page *p, unsigned i)
 {
         return be64toh(atomic_load_explicit((_Atomic uint64_t *)p->bytes + i, memory_order_acquire));
 }
-static inline void page_set_entry(struct page *p, unsigned i, uint64_t entry)
+static inline void page_set_word(struct page *p, unsigned i, uint64_t word)
 {
-        atomic_store_explicit((_Atomic uint64_t *)p->bytes + i, htobe64(entry), memory_order_release);
+        atomic_store_explicit((_Atomic uint64_t *)p->bytes + i, htobe64(word), memory_order_release);
 }
 
 /* What the last -EAGAIN on this thread waits for. */
@@ -209,16 +219,39 @@ enum miss_kind { MISS_PAGE, MISS_LEAF, MISS_GROW, MISS_FLUSH };
 int tcache_miss(struct qcow2_image *q, enum miss_kind kind, struct qcow2_table *t, uint64_t no); /* -EAGAIN */
 struct fmt_batch *qcow2_want(struct fmt_image *img);
 
-/* --- map.c ------------------------------------------------------------------------------------------------------ */
+/* --- entry.c ---------------------------------------------------------------------------------------------------- */
 
-enum entry_kind { ENTRY_ABSENT, ENTRY_ZERO, ENTRY_KEPT, ENTRY_DATA, ENTRY_PACKED, ENTRY_BAD }; /* KEPT: zero with space */
+/*
+ * An entry as it is believed. PLAIN: of the sub-clusters (without them: of the cluster) @data lie at @host, @zero read as
+ * zeros, the others are not in this image. Zeros with a host have space of their own; so have absent sub-clusters.
+ */
+enum entry_kind { ENTRY_PLAIN, ENTRY_PACKED, ENTRY_BAD };
 struct entry {
         enum entry_kind kind;
         bool copied;
-        uint64_t host; /* bytes */
         uint32_t packed_len;
+        uint64_t host; /* bytes; 0: none */
+        uint32_t data, zero;
 };
-struct entry entry_decode(const struct qcow2_image *q, uint64_t e);
+/* May an entry point there? Any thread. */
+bool host_fits(const struct qcow2_image *q, uint64_t host, uint64_t len);
+struct entry entry_decode(const struct qcow2_image *q, struct l2e e);
+struct l2e entry_encode(const struct qcow2_image *q, const struct entry *d); /* PLAIN */
+
+/* Home: the entry at @slot of an L2 page. Any thread: false when home is just changing it. */
+struct l2e page_entry(const struct qcow2_image *q, const struct page *p, unsigned slot);
+bool page_look(const struct qcow2_image *q, const struct page *p, unsigned slot, struct l2e *ret);
+void page_set_entry(const struct qcow2_image *q, struct page *p, unsigned slot, struct l2e e);
+
+/*
+ * Home: is the entry's cluster one that read as zeros when it came, and still does where the entry says that no data is?
+ * Known of clusters with sub-clusters while their page is cached.
+ */
+bool page_is_pristine(const struct qcow2_image *q, const struct page *p, unsigned slot);
+void page_set_pristine(const struct qcow2_image *q, struct page *p, unsigned slot, bool pristine);
+
+/* --- map.c ------------------------------------------------------------------------------------------------------ */
+
 void map_check_page(struct qcow2_image *q, struct page *p); /* just loaded: entries that point into tables become bad */
 int map_check_l1(struct qcow2_image *q);
 int qcow2_map(struct fmt_image *img, uint64_t off, uint64_t len, struct extent *ext, unsigned max);
@@ -235,6 +268,11 @@ static inline uint64_t l2_page_no(const struct qcow2_image *q, uint64_t off)
 static inline unsigned l2_slot(const struct qcow2_image *q, uint64_t off)
 {
         return (unsigned)((off >> q->cluster_bits) % q->page_entries);
+}
+/* Which sub-cluster of its cluster. */
+static inline unsigned sub_of(const struct qcow2_image *q, uint64_t off)
+{
+        return (unsigned)(off >> q->sub_bits) & (q->subs - 1);
 }
 
 /* --- unpack.c --------------------------------------------------------------------------------------------------- */
@@ -302,8 +340,9 @@ struct change {
         struct page *page;   /* pinned */
         struct list spare;   /* notes for what will be unlinked */
         unsigned slot, n;    /* entries of the page; PACKED: one entry, n clusters of the file */
+        unsigned from_sub, to_sub; /* what is changed begins there in the first cluster and ends with that one in the last */
         uint64_t first;      /* ALLOCATE, PACKED: host cluster */
-        uint64_t entry;      /* PACKED */
+        uint64_t packed;     /* PACKED: the entry's descriptor */
         uint64_t stamp;      /* ALLOCATE: of the reservation it came from */
         bool taken;          /* ALLOCATE, PACKED: from space_take(); false: kept space is used again */
         bool data_first;     /* ALLOCATE: the old contents were not zeros, so data must be durable before the entry */
@@ -311,13 +350,16 @@ struct change {
 };
 int change_new(struct qcow2_image *q, unsigned slot, unsigned n, unsigned spare, struct change **ret);
 void change_pin(struct change *c, struct page *p);
-void change_entry(struct qcow2_image *q, struct change *c, unsigned k, uint64_t now); /* the k-th entry becomes @now */
+void change_entry(struct qcow2_image *q, struct change *c, unsigned k, const struct entry *now); /* the k-th becomes @now */
+uint32_t change_subs(const struct qcow2_image *q, const struct change *c, unsigned k); /* those of the k-th cluster */
 void change_free(struct change *c);
 /* The page for @off in an L2 table that is ours alone, made or copied if need be. 0 or as fmt_plan_write(). */
 int l2_own(struct qcow2_image *q, uint64_t off, struct page **ret);
 /* The page for @off as it is; NULL: no L2 table. *owned: no snapshot shares the table. 0, -EAGAIN or -EIO. */
 int l2_look(struct qcow2_image *q, uint64_t off, struct page **ret, bool *owned);
 bool absent_is_zero(const struct qcow2_image *q, uint64_t cluster_off);
+/* The sub-clusters of @d that read as zeros. It is the entry of the cluster at @cluster_off. */
+uint32_t zero_subs(const struct qcow2_image *q, const struct entry *d, uint64_t cluster_off);
 void zero_commit(struct qcow2_image *q, struct change *c);
 
 int qcow2_plan_write(struct fmt_image *img, uint64_t off, uint64_t len, struct fmt_plan *plan);

@@ -81,13 +81,13 @@ static int load(struct replay *z, const struct maplog *log)
         return qcow2_table_read(z->t.file, z->t.h.l1_offset, z->t.h.l1_entries, &z->l1);
 }
 
-static uint64_t entries_of_l2(const struct replay *z)
+static uint64_t words_of_l2(const struct replay *z)
 {
         return z->t.h.cluster_size / QCOW2_ENTRY_SIZE;
 }
 
-/* Items [from, ret) are about one entry. */
-static size_t same_entry(const struct replay *z, size_t from)
+/* Items [from, ret) are about one word. */
+static size_t same_word(const struct replay *z, size_t from)
 {
         size_t to = from;
 
@@ -123,7 +123,13 @@ static int load_l2(struct replay *z, uint64_t i)
 
 /* --- which clusters would come into use ----------------------------------------------------------------------------- */
 
-/* The host cluster that @e leads to; 0: none. Ours are never compressed. */
+/* Entries are logged and compared word by word. Is this word one that leads to a cluster? */
+static bool is_desc(const struct replay *z, uint64_t index)
+{
+        return index % l2e_words(&z->t.h) == 0;
+}
+
+/* The host cluster that the descriptor @e leads to; 0: none. Ours are never compressed. */
 static uint64_t host_of(uint64_t e)
 {
         return l2e_is_compressed(e) ? 0 : l2e_offset(e);
@@ -148,16 +154,17 @@ static int claim(struct replay *z, uint64_t was, uint64_t now)
 /* For every entry of one L2 table: is it as we left it, and what would it lead to? */
 static int look_at_table(struct replay *z, size_t *at, uint64_t i)
 {
-        uint64_t per = entries_of_l2(z);
+        uint64_t per = words_of_l2(z);
         int r = i < z->t.h.l1_entries ? load_l2(z, i) : stale("the disk is smaller");
 
         while (r == 0 && *at < z->n && z->item[*at].e.index / per == i) {
-                size_t next = same_entry(z, *at);
+                size_t next = same_word(z, *at);
                 uint64_t disk = be64_get(z->l2 + z->item[*at].e.index % per * QCOW2_ENTRY_SIZE);
 
                 if (!went_through(z, *at, next, disk))
                         return stale("an entry has changed");
-                r = claim(z, disk, z->item[next - 1].e.now);
+                if (is_desc(z, z->item[*at].e.index))
+                        r = claim(z, disk, z->item[next - 1].e.now);
                 *at = next;
         }
         return r;
@@ -168,7 +175,7 @@ static int look(struct replay *z)
         int r = 0;
 
         for (size_t at = 0; r == 0 && at < z->n;)
-                r = look_at_table(z, &at, z->item[at].e.index / entries_of_l2(z));
+                r = look_at_table(z, &at, z->item[at].e.index / words_of_l2(z));
         qsort(z->claim, z->nclaims, sizeof(*z->claim), by_number);
         for (size_t i = 1; r == 0 && i < z->nclaims; i++)
                 if (z->claim[i] == z->claim[i - 1])
@@ -198,8 +205,8 @@ static int search_table(struct replay *z, uint64_t l1e)
         if (qcow2_l1e_flaw(&z->t, l1e, &fixed) || is_claimed(z, off, 1))
                 return stale("a cluster is a table now");
         r = file_pread(z->t.file, z->l2, z->t.h.cluster_size, off);
-        for (uint64_t k = 0; r == 0 && k < entries_of_l2(z); k++) {
-                qcow2_l2e_range(&z->t, be64_get(z->l2 + k * QCOW2_ENTRY_SIZE), &off, &len);
+        for (uint64_t k = 0; r == 0 && k < l2_entries(&z->t.h); k++) {
+                qcow2_l2e_range(&z->t, l2e_get(&z->t.h, z->l2, k), &off, &len);
                 if (len && is_claimed(z, off, len))
                         r = stale("a cluster has another user now");
         }
@@ -234,20 +241,21 @@ static int search(struct replay *z)
 
 static int change_table(struct replay *z, size_t *at, uint64_t i)
 {
-        uint64_t per = entries_of_l2(z), off, len;
+        uint64_t per = words_of_l2(z), off, len;
         bool changed = false;
         int r = load_l2(z, i);
 
         while (r == 0 && *at < z->n && z->item[*at].e.index / per == i) {
-                size_t next = same_entry(z, *at);
-                uint8_t *slot = z->l2 + z->item[*at].e.index % per * QCOW2_ENTRY_SIZE;
+                size_t next = same_word(z, *at);
+                uint64_t index = z->item[*at].e.index;
+                uint8_t *slot = z->l2 + index % per * QCOW2_ENTRY_SIZE;
                 uint64_t disk = be64_get(slot), now = z->item[next - 1].e.now;
 
                 *at = next;
                 if (disk == now)
                         continue;
-                qcow2_l2e_range(&z->t, disk, &off, &len);
-                if (len && (l2e_is_compressed(disk) || host_of(disk) != host_of(now)))
+                qcow2_l2e_range(&z->t, (struct l2e){ .desc = disk }, &off, &len);
+                if (is_desc(z, index) && len && (l2e_is_compressed(disk) || host_of(disk) != host_of(now)))
                         r = qcow2_txn_ref(&z->t, off, len, -1);
                 be64_put(slot, now);
                 changed = true;
@@ -261,7 +269,7 @@ static int apply(struct replay *z)
         int r = 0;
 
         for (size_t at = 0; r == 0 && at < z->n;)
-                r = change_table(z, &at, z->item[at].e.index / entries_of_l2(z));
+                r = change_table(z, &at, z->item[at].e.index / words_of_l2(z));
         if (r < 0 || !z->changes)
                 return r;
         r = qcow2_l1_replace(&z->t, z->l1, z->t.h.l1_entries);

@@ -48,15 +48,16 @@ static int load_l2(struct resizer *z, uint64_t i)
 
 static int drop_entry(struct resizer *z, uint64_t i, bool *changed)
 {
-        uint64_t e = be64_get(z->l2 + i * QCOW2_ENTRY_SIZE), fixed, off, len;
+        struct l2e e = l2e_get(&z->t.h, z->l2, i), fixed;
         const char *flaw = qcow2_l2e_flaw(&z->t, e, &fixed);
+        uint64_t off, len;
 
         if (flaw)
                 return err_note(-EIO, "an L2 entry %s; 'check -r all' can repair that", flaw);
-        if (e == 0)
+        if (l2e_is_empty(e))
                 return 0;
         *changed = true;
-        be64_put(z->l2 + i * QCOW2_ENTRY_SIZE, 0);
+        l2e_put(&z->t.h, z->l2, i, (struct l2e){ 0 });
         qcow2_l2e_range(&z->t, e, &off, &len);
         return qcow2_txn_ref(&z->t, off, len, -1);
 }
@@ -64,7 +65,7 @@ static int drop_entry(struct resizer *z, uint64_t i, bool *changed)
 /* Let go of guest clusters [from, to), as far as the L1 table goes. */
 static int drop_clusters(struct resizer *z, uint64_t from, uint64_t to)
 {
-        uint64_t per = z->t.h.cluster_size / QCOW2_ENTRY_SIZE;
+        uint64_t per = l2_entries(&z->t.h);
         int r = 0;
 
         to = min_u64(to, z->entries * per);
@@ -94,38 +95,58 @@ static bool is_zero(const uint8_t *b, uint64_t len)
         return len == 0 || (b[0] == 0 && memcmp(b, b + 1, len - 1) == 0);
 }
 
-/* What lies behind a disk's end in its last cluster becomes zeros, in a new cluster. */
+/* [from, to) of the cluster at *host becomes zeros, in a new cluster; not when it is zeros already. */
+static int zero_bytes(struct resizer *z, uint64_t *host, uint64_t from, uint64_t to)
+{
+        uint64_t cs = z->t.h.cluster_size, old = *host;
+        int r = file_pread(z->t.file, z->data, cs, old);
+
+        if (r < 0 || is_zero(z->data + from, to - from))
+                return r;
+        memset(z->data + from, 0, cs - from);
+        r = qcow2_txn_put(&z->t, z->data, cs, host);
+        return r < 0 ? r : qcow2_txn_ref(&z->t, old, cs, -1);
+}
+
+/* What lies behind a disk's end in its last cluster becomes zeros: sub-clusters by their entry, bytes in a new cluster. */
 static int zero_tail(struct resizer *z, uint64_t disk_end, uint64_t hide_end)
 {
-        uint64_t cs = z->t.h.cluster_size, per = cs / QCOW2_ENTRY_SIZE, used = disk_end % cs;
-        uint64_t k = disk_end / cs, e, off, fresh;
+        const struct qcow2_header *h = &z->t.h;
+        uint64_t cs = h->cluster_size, per = l2_entries(h), used = disk_end % cs, sub = cs / subclusters(h), host, was;
+        uint64_t k = disk_end / cs;
+        unsigned last = (unsigned)((used - 1) / sub);
+        uint32_t data, zero, behind;
+        struct l2e e, now;
         int r = used ? load_l2(z, k / per) : 0;
 
         if (r < 0 || !used)
                 return r;
-        e = be64_get(z->l2 + k % per * QCOW2_ENTRY_SIZE);
-        if (e == 0 && hide_end > disk_end)
+        e = l2e_get(h, z->l2, k % per);
+        if (l2e_is_compressed(e.desc))
+                return 0;
+        data = l2e_data(h, e);
+        zero = l2e_zero(h, e);
+        host = was = l2e_offset(e.desc);
+        behind = sub_mask_all(h) & ~sub_mask(0, last);
+        if (used % sub && !((data | zero) & 1u << last) && hide_end > disk_end)
                 return err_note(-ENOTSUP, "the disk's last cluster is partly in the backing file, which is longer than the disk: "
                                 "write to the last cluster first, or rebase the image");
-        off = l2e_offset(e);
-        if (l2e_is_compressed(e) || l2e_is_zero(e, z->t.h.version) || !off)
-                return 0;
-        r = file_pread(z->t.file, z->data, cs, off);
-        if (r < 0 || is_zero(z->data + used, cs - used))
+        if (used % sub && data & 1u << last)
+                r = zero_bytes(z, &host, used, (last + 1) * sub);
+        if (data & behind || hide_end > disk_end)
+                zero |= behind;
+        now = l2e_make(h, host, host != was || e.desc & QCOW2_COPIED, data & ~behind, zero);
+        if (r < 0 || l2e_equal(now, e))
                 return r;
-        memset(z->data + used, 0, cs - used);
-        r = qcow2_txn_put(&z->t, z->data, cs, &fresh);
-        if (r == 0)
-                r = qcow2_txn_ref(&z->t, off, cs, -1);
-        be64_put(z->l2 + k % per * QCOW2_ENTRY_SIZE, fresh | QCOW2_COPIED);
+        l2e_put(h, z->l2, k % per, now);
         z->changed = true;
-        return r < 0 ? r : qcow2_l2_replace(&z->t, z->l1, k / per, z->l2);
+        return qcow2_l2_replace(&z->t, z->l1, k / per, z->l2);
 }
 
 /* Guest clusters [from, to) read as zeros, not from the backing file. They are unallocated. */
 static int hide_backing(struct resizer *z, uint64_t from, uint64_t to)
 {
-        uint64_t per = z->t.h.cluster_size / QCOW2_ENTRY_SIZE;
+        uint64_t per = l2_entries(&z->t.h);
         int r = 0;
 
         if (from < to && z->t.h.version < 3)
@@ -136,7 +157,7 @@ static int hide_backing(struct resizer *z, uint64_t from, uint64_t to)
 
                 r = load_l2(z, i);
                 for (; from < end; from++)
-                        be64_put(z->l2 + from % per * QCOW2_ENTRY_SIZE, QCOW2_L2_ZERO);
+                        l2e_put(&z->t.h, z->l2, from % per, l2e_zeros(&z->t.h));
                 if (r == 0)
                         r = qcow2_l2_replace(&z->t, z->l1, i, z->l2);
                 z->changed = true;

@@ -40,40 +40,41 @@ const char *qcow2_l1e_flaw(const struct qcow2_txn *t, uint64_t e, uint64_t *fixe
         return *fixed == e ? NULL : "has reserved bits set";
 }
 
-void qcow2_l2e_range(const struct qcow2_txn *t, uint64_t e, uint64_t *off, uint64_t *len)
+void qcow2_l2e_range(const struct qcow2_txn *t, struct l2e e, uint64_t *off, uint64_t *len)
 {
-        if (l2e_is_compressed(e)) {
-                *off = l2e_packed_host(e, t->h.cluster_bits);
-                *len = l2e_packed_len(e, t->h.cluster_bits);
+        if (l2e_is_compressed(e.desc)) {
+                *off = l2e_packed_host(e.desc, t->h.cluster_bits);
+                *len = l2e_packed_len(e.desc, t->h.cluster_bits);
         } else {
-                *off = l2e_offset(e);
+                *off = l2e_offset(e.desc);
                 *len = *off ? t->h.cluster_size : 0;
         }
 }
 
-const char *qcow2_l2e_flaw(const struct qcow2_txn *t, uint64_t e, uint64_t *fixed)
+const char *qcow2_l2e_flaw(const struct qcow2_txn *t, struct l2e e, struct l2e *fixed)
 {
         const char *flaw = NULL;
-        uint64_t off, len;
+        uint64_t off, len, wrong = QCOW2_COPIED;
 
         *fixed = e;
-        if (e == 0)
+        if (l2e_is_empty(e))
                 return NULL;
         qcow2_l2e_range(t, e, &off, &len);
-        if (!l2e_is_compressed(e) && !is_aligned(off, t->h.cluster_size))
+        if (!l2e_is_compressed(e.desc) && !is_aligned(off, t->h.cluster_size))
                 flaw = "points to the middle of a cluster";
         else if (len)
                 flaw = place_flaw(t, off, len);
         if (flaw) {
-                *fixed = t->h.version >= 3 ? QCOW2_L2_ZERO : 0;
+                *fixed = l2e_zeros(&t->h);
                 return flaw;
         }
-        if (l2e_is_compressed(e)) {
-                *fixed = e & ~QCOW2_COPIED;
-                return *fixed == e ? NULL : "is of a compressed cluster and has the COPIED bit set";
-        }
-        *fixed = e & ~l2e_reserved(e, t->h.version);
-        return *fixed == e ? NULL : "has reserved bits set";
+        if (!l2e_is_compressed(e.desc))
+                wrong = l2e_wrong_bits(&t->h, e);
+        flaw = l2e_subs_flaw(&t->h, e, &fixed->subs);
+        fixed->desc &= ~wrong;
+        if (e.desc & wrong)
+                flaw = l2e_is_compressed(e.desc) ? "is of a compressed cluster and has the COPIED bit set" : "has reserved bits set";
+        return flaw;
 }
 
 static int flawed(uint64_t l1_index, const char *flaw)
@@ -86,8 +87,9 @@ static int flawed(uint64_t l1_index, const char *flaw)
 
 static int ref_l2(struct qcow2_txn *t, uint64_t l1_index, const uint8_t *l2, int delta)
 {
-        for (uint64_t i = 0; i < t->h.cluster_size / QCOW2_ENTRY_SIZE; i++) {
-                uint64_t e = be64_get(l2 + i * QCOW2_ENTRY_SIZE), fixed, off, len;
+        for (uint64_t i = 0; i < l2_entries(&t->h); i++) {
+                struct l2e e = l2e_get(&t->h, l2, i), fixed;
+                uint64_t off, len;
                 const char *flaw = qcow2_l2e_flaw(t, e, &fixed);
                 int r;
 
@@ -128,18 +130,19 @@ static bool settle_l2(const struct qcow2_txn *t, uint8_t *l2, bool active)
 {
         bool changed = false;
 
-        for (uint64_t i = 0; i < t->h.cluster_size / QCOW2_ENTRY_SIZE; i++) {
-                uint64_t old = be64_get(l2 + i * QCOW2_ENTRY_SIZE), e;
+        for (uint64_t i = 0; i < l2_entries(&t->h); i++) {
+                struct l2e old = l2e_get(&t->h, l2, i), e;
 
                 (void)qcow2_l2e_flaw(t, old, &e);
-                if (active && !l2e_is_compressed(e) && l2e_offset(e)) {
-                        bool alone = refmap_count(&t->refs, l2e_offset(e) >> t->h.cluster_bits) == 1;
+                if (active && !l2e_is_compressed(e.desc) && l2e_offset(e.desc)) {
+                        bool alone = refmap_count(&t->refs, l2e_offset(e.desc) >> t->h.cluster_bits) == 1;
 
-                        e = alone ? e | QCOW2_COPIED : e & ~QCOW2_COPIED;
+                        e.desc = alone ? e.desc | QCOW2_COPIED : e.desc & ~QCOW2_COPIED;
                 }
-                if (e != old)
-                        be64_put(l2 + i * QCOW2_ENTRY_SIZE, e);
-                changed |= e != old;
+                if (l2e_equal(e, old))
+                        continue;
+                l2e_put(&t->h, l2, i, e);
+                changed = true;
         }
         return changed;
 }

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "l2e.h"
 #include "txn.h"
 
 /**
@@ -13,10 +14,10 @@
  * COPIED is not looked at, except on compressed clusters, which never have it. Needs REF_META in t->refs.
  */
 const char *qcow2_l1e_flaw(const struct qcow2_txn *t, uint64_t e, uint64_t *fixed);
-const char *qcow2_l2e_flaw(const struct qcow2_txn *t, uint64_t e, uint64_t *fixed);
+const char *qcow2_l2e_flaw(const struct qcow2_txn *t, struct l2e e, struct l2e *fixed);
 
 /* The host clusters an L2 entry refers to: bytes [*off, *off + *len); *len is 0 for none. */
-void qcow2_l2e_range(const struct qcow2_txn *t, uint64_t e, uint64_t *off, uint64_t *len);
+void qcow2_l2e_range(const struct qcow2_txn *t, struct l2e e, uint64_t *off, uint64_t *len);
 
 /**
  * qcow2_tree_ref - add @delta to the count of every L2 table and data cluster under the L1 table @l1 (not of the table

@@ -143,18 +143,29 @@ void change_pin(struct change *c, struct page *p)
         p->pins++;
 }
 
-void change_entry(struct qcow2_image *q, struct change *c, unsigned k, uint64_t now)
+uint32_t change_subs(const struct qcow2_image *q, const struct change *c, unsigned k)
 {
-        if (q->log) {
-                struct maplog_entry e = {
-                        .index = c->page->no * q->page_entries + c->slot + k,
-                        .was = page_entry(c->page, c->slot + k),
-                        .now = now,
-                };
+        return sub_mask(k == 0 ? c->from_sub : 0, k + 1 == c->n ? c->to_sub : q->subs - 1);
+}
 
-                maplog_put(q->log, &e);
-        }
-        page_set_entry(c->page, c->slot + k, now);
+/* Both words of an entry are logged in one step: a killed process leaves the change whole or not at all. */
+static void log_entry(struct qcow2_image *q, const struct change *c, unsigned slot, struct l2e was, struct l2e now)
+{
+        unsigned words = l2e_words(&q->h);
+        uint64_t index = (c->page->no * q->page_entries + slot) * words;
+        const struct maplog_entry e[2] = { { index, was.desc, now.desc }, { index + 1, was.subs, now.subs } };
+        unsigned same = words == 2 && was.desc == now.desc; /* often: only sub-clusters come and go */
+
+        maplog_put(q->log, e + same, words - same);
+}
+
+void change_entry(struct qcow2_image *q, struct change *c, unsigned k, const struct entry *now)
+{
+        struct l2e e = entry_encode(q, now);
+
+        if (q->log)
+                log_entry(q, c, c->slot + k, page_entry(q, c->page, c->slot + k), e);
+        page_set_entry(q, c->page, c->slot + k, e);
 }
 
 void change_free(struct change *c)
@@ -169,29 +180,36 @@ void change_free(struct change *c)
 
 /* --- planning --------------------------------------------------------------------------------------------------------- */
 
+/* IN_PLACE: all that is written lies in a cluster of ours. REUSE: there is a cluster of ours, but not all of it is in use. */
 enum way { WAY_IN_PLACE, WAY_REUSE, WAY_ALLOCATE };
 
 static struct entry look(const struct qcow2_image *q, const struct page *p, unsigned slot, bool owned)
 {
-        struct entry d = { .kind = ENTRY_ABSENT };
+        struct entry d = { .kind = ENTRY_PLAIN };
 
         if (p)
-                d = entry_decode(q, page_entry(p, slot));
+                d = entry_decode(q, page_entry(q, p, slot));
         d.copied &= owned;
         return d;
 }
 
-static enum way way_of(const struct entry *d)
+static bool is_ours(const struct entry *d)
 {
-        if (d->kind == ENTRY_DATA && d->copied)
-                return WAY_IN_PLACE;
-        return d->kind == ENTRY_KEPT && d->copied ? WAY_REUSE : WAY_ALLOCATE;
+        return d->kind == ENTRY_PLAIN && d->host && d->copied;
 }
 
-static bool reads_as_zeros(const struct qcow2_image *q, const struct entry *d, uint64_t cluster_off)
+static enum way way_of(const struct entry *d, uint32_t subs)
 {
-        return d->kind == ENTRY_ZERO || d->kind == ENTRY_KEPT ||
-               (d->kind == ENTRY_ABSENT && absent_is_zero(q, cluster_off));
+        if (!is_ours(d))
+                return WAY_ALLOCATE;
+        return subs & ~d->data ? WAY_REUSE : WAY_IN_PLACE;
+}
+
+uint32_t zero_subs(const struct qcow2_image *q, const struct entry *d, uint64_t cluster_off)
+{
+        if (d->kind != ENTRY_PLAIN)
+                return 0;
+        return d->zero | (absent_is_zero(q, cluster_off) ? q->all_subs & ~d->data : 0);
 }
 
 /* What the clusters that a write begins with have in common. */
@@ -201,53 +219,117 @@ struct stretch {
         enum way way;
         unsigned slot, n;  /* entries of the page */
         unsigned linked;   /* of them hold clusters that will be unlinked */
-        bool first_zero, last_zero, all_zero; /* old contents */
+        bool place_zero;   /* the places that the write fills hold zeros: nobody has written there */
+        bool all_zero;     /* and so did the disk */
         uint64_t host;     /* IN_PLACE, REUSE: of the first */
+        struct {
+                struct entry d;
+                uint64_t off; /* of the cluster on the disk */
+                uint32_t zero;
+        } first, last;
 };
+
+/* The sub-clusters that [off, end) touches in the cluster at @start. */
+static uint32_t touched(const struct qcow2_image *q, uint64_t start, uint64_t off, uint64_t end)
+{
+        uint64_t stop = min_u64(end, start + q->img.cluster_size);
+
+        return sub_mask(sub_of(q, max_u64(off, start)), sub_of(q, stop - 1));
+}
+
+/* Where the guest's disk ends for us: sectors are whole. */
+static uint64_t disk_end(const struct qcow2_image *q)
+{
+        return round_up(q->img.size, 512);
+}
+
+/* What must move along when the cluster of @d, at @start, gets another place. */
+static uint32_t to_copy(const struct qcow2_image *q, const struct entry *d, uint64_t start)
+{
+        uint32_t data = d->kind == ENTRY_PACKED ? q->all_subs : d->data;
+
+        return start < disk_end(q) ? data & touched(q, start, start, disk_end(q)) : 0;
+}
+
+/* One more cluster, of which @subs are written: does it go the way of those before? */
+static bool stretch_add(const struct qcow2_image *q, struct stretch *s, const struct entry *d, uint64_t start, uint32_t subs)
+{
+        uint32_t zero = zero_subs(q, d, start), copy = 0;
+        enum way way = way_of(d, subs);
+
+        if (s->n == 0) {
+                s->way = way;
+                s->host = d->host;
+                s->first.d = *d;
+                s->first.off = start;
+                s->first.zero = zero;
+        } else if (way != s->way || (way != WAY_ALLOCATE && d->host != s->host + ((uint64_t)s->n << q->cluster_bits))) {
+                return false;
+        }
+        if (way == WAY_ALLOCATE)
+                copy = to_copy(q, d, start);
+        else
+                s->place_zero &= page_is_pristine(q, s->page, s->slot + s->n);
+        s->all_zero &= !copy && !(subs & ~d->data & ~zero);
+        s->linked += d->host && way == WAY_ALLOCATE;
+        s->last.d = *d;
+        s->last.off = start;
+        s->last.zero = zero;
+        s->n++;
+        return true;
+}
 
 static int stretch_find(struct qcow2_image *q, uint64_t off, uint64_t len, struct stretch *s)
 {
-        uint64_t start = round_down(off, q->img.cluster_size);
-        uint64_t want = div_round_up(off + len - start, q->img.cluster_size);
+        uint64_t start = round_down(off, q->img.cluster_size), end = off + len, most;
         int r = l2_look(q, off, &s->page, &s->owned);
 
         if (r < 0)
                 return r;
         s->slot = l2_slot(q, off);
-        s->all_zero = true;
-        want = min_u64(want, q->page_entries - s->slot);
-        for (s->n = 0; s->n < want; s->n++, start += q->img.cluster_size) {
+        s->place_zero = s->all_zero = true;
+        most = min_u64(div_round_up(end - start, q->img.cluster_size), q->page_entries - s->slot);
+        for (; s->n < most; start += q->img.cluster_size) {
                 struct entry d = look(q, s->page, s->slot + s->n, s->owned);
 
                 if (d.kind == ENTRY_BAD && s->n == 0)
                         return qcow2_contradiction(q, "the L2 entry for guest offset %" PRIu64 " points to no valid cluster",
                                                    off);
-                if (d.kind == ENTRY_BAD)
+                if (d.kind == ENTRY_BAD || !stretch_add(q, s, &d, start, touched(q, start, off, end)))
                         break;
-                if (s->n == 0) {
-                        s->way = way_of(&d);
-                        s->host = d.host;
-                        s->first_zero = reads_as_zeros(q, &d, start);
-                } else if (way_of(&d) != s->way ||
-                           (s->way != WAY_ALLOCATE && d.host != s->host + ((uint64_t)s->n << q->cluster_bits))) {
-                        break;
-                }
-                s->last_zero = reads_as_zeros(q, &d, start);
-                s->all_zero &= s->last_zero;
-                s->linked += d.host != 0 && s->way == WAY_ALLOCATE;
         }
         return 0;
 }
 
-static void plan_edges(const struct qcow2_image *q, const struct stretch *s, struct fmt_plan *plan)
+/*
+ * What has to be written around the data: the rest of the sub-clusters at both ends, unless that is zeros already where it
+ * goes; and what lies in the old place of a cluster that gets a new one, with all that is between it and the data.
+ */
+static void plan_edges(const struct qcow2_image *q, const struct stretch *s, struct fmt_plan *plan, struct change *c)
 {
-        uint64_t mask = q->img.cluster_size - 1, end = plan->off + plan->len;
-        uint64_t stop = min_u64(round_up(end, q->img.cluster_size), max_u64(end, round_up(q->img.size, 512)));
-        bool fresh = s->way == WAY_ALLOCATE;
+        uint64_t end = plan->off + plan->len, stop;
+        uint32_t first = s->first.d.data, last = s->last.d.data; /* sub-clusters that need nothing written around the data */
 
-        plan->fresh = fresh;
-        plan->head = fresh && s->first_zero ? 0 : plan->off & mask;
-        plan->tail = fresh && s->last_zero ? 0 : stop - end;
+        c->from_sub = sub_of(q, plan->off);
+        c->to_sub = sub_of(q, end - 1);
+        if (s->way == WAY_ALLOCATE) {
+                uint32_t left = to_copy(q, &s->first.d, s->first.off), right = to_copy(q, &s->last.d, s->last.off);
+
+                first = last = 0;
+                if (left)
+                        c->from_sub = (unsigned)min_u64(c->from_sub, (unsigned)__builtin_ctz(left));
+                if (right && !is_aligned(end, q->img.cluster_size)) /* else there is nothing behind it, or it is not ours to say */
+                        c->to_sub = (unsigned)max_u64(c->to_sub, 31u - (unsigned)__builtin_clz(right));
+        }
+        if (s->place_zero) {
+                first |= s->first.zero;
+                last |= s->last.zero;
+        }
+        stop = round_down(end - 1, q->img.cluster_size) + ((c->to_sub + 1ull) << q->sub_bits);
+        stop = min_u64(stop, max_u64(end, disk_end(q)));
+        plan->fresh = s->place_zero;
+        plan->head = first & 1u << c->from_sub ? 0 : plan->off - s->first.off - ((uint64_t)c->from_sub << q->sub_bits);
+        plan->tail = last & 1u << c->to_sub ? 0 : stop - end;
 }
 
 /* Everything is there: L2 page, clusters, notes. */
@@ -267,7 +349,7 @@ static int plan_allocate(struct qcow2_image *q, struct stretch *s, struct fmt_pl
                 change_free(c);
                 return r;
         }
-        c->data_first = !s->all_zero || s->way == WAY_REUSE;
+        c->data_first = !s->all_zero || !s->place_zero;
         if (s->way == WAY_ALLOCATE) {
                 first = space_take(q, s->n, &got, &c->stamp);
                 c->taken = true;
@@ -280,7 +362,7 @@ static int plan_allocate(struct qcow2_image *q, struct stretch *s, struct fmt_pl
         plan->kind = PLAN_ALLOCATE;
         plan->host = (first << q->cluster_bits) + (plan->off & (q->img.cluster_size - 1));
         plan->tag[0] = (uintptr_t)c;
-        plan_edges(q, s, plan);
+        plan_edges(q, s, plan, c);
         return 0;
 }
 
@@ -311,9 +393,14 @@ int qcow2_plan_write(struct fmt_image *img, uint64_t off, uint64_t len, struct f
 static void write_commit(struct qcow2_image *q, struct change *c)
 {
         for (unsigned k = 0; k < c->n; k++) {
-                struct entry old = entry_decode(q, page_entry(c->page, c->slot + k));
+                struct entry old = entry_decode(q, page_entry(q, c->page, c->slot + k));
+                uint32_t subs = change_subs(q, c, k);
+                struct entry now = { .kind = ENTRY_PLAIN, .host = (c->first + k) << q->cluster_bits, .copied = true,
+                                     .data = subs | (c->taken ? 0 : old.data), .zero = old.zero & ~subs };
 
-                change_entry(q, c, k, (c->first + k) << q->cluster_bits | QCOW2_COPIED);
+                change_entry(q, c, k, &now);
+                if (c->taken)
+                        page_set_pristine(q, c->page, c->slot + k, true);
                 if (c->taken && old.host)
                         space_unlink(q, &c->spare, old.host, old.kind == ENTRY_PACKED ? old.packed_len : q->img.cluster_size);
         }
@@ -348,6 +435,8 @@ void qcow2_abort(struct fmt_image *img, struct fmt_plan *plan)
                 return;
         if (c->taken)
                 space_untake(q, &c->spare, c->first, c->n);
+        for (unsigned k = 0; plan->kind == PLAN_ALLOCATE && !c->taken && k < c->n; k++)
+                page_set_pristine(q, c->page, c->slot + k, false); /* half of the data may be there */
         change_free(c);
         plan->tag[0] = 0;
 }

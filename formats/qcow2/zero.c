@@ -7,6 +7,8 @@
  *   a backing image, version 3                                -> a zero entry, so that old bytes do not shine through
  *   a backing image, version 2 (has no zero entries)          -> zeroes are written as data; a discard does nothing
  *   zeroes without leave to unmap, version 3, cluster ours    -> a zero entry that keeps the cluster
+ *
+ * The same for some sub-clusters of one cluster, which goes when none of them has data any more and may be unmapped.
  */
 #include <assert.h>
 #include <errno.h>
@@ -19,22 +21,22 @@ enum action { ACT_NOTHING, ACT_TABLES, ACT_WRITE };
 
 static bool keeps(const struct qcow2_image *q, const struct entry *d, unsigned flags)
 {
-        return !(flags & (ZERO_MAY_UNMAP | ZERO_DISCARD)) && q->h.version >= 3 && d->copied &&
-               (d->kind == ENTRY_DATA || d->kind == ENTRY_KEPT);
+        return !(flags & (ZERO_MAY_UNMAP | ZERO_DISCARD)) && q->h.version >= 3 && d->copied && d->kind == ENTRY_PLAIN &&
+               d->host;
 }
 
-static enum action action_for(const struct qcow2_image *q, const struct entry *d, uint64_t cluster_off, unsigned flags)
+static enum action action_for(const struct qcow2_image *q, const struct entry *d, uint64_t cluster_off, uint32_t subs,
+                              unsigned flags)
 {
-        bool can_drop = q->h.version >= 3 || absent_is_zero(q, cluster_off);
-        bool has_host = d->kind == ENTRY_DATA || d->kind == ENTRY_PACKED || d->kind == ENTRY_KEPT;
+        bool can_drop = q->h.version >= 3 || absent_is_zero(q, cluster_off), whole = subs == q->all_subs;
 
+        if (d->kind == ENTRY_PACKED && !whole)
+                return flags & ZERO_DISCARD ? ACT_NOTHING : ACT_WRITE; /* its parts have no entries */
         if (flags & ZERO_DISCARD)
-                return has_host && can_drop ? ACT_TABLES : ACT_NOTHING;
-        if (d->kind == ENTRY_ZERO || (d->kind == ENTRY_ABSENT && absent_is_zero(q, cluster_off)))
-                return ACT_NOTHING;
-        if (d->kind == ENTRY_KEPT)
-                return flags & ZERO_MAY_UNMAP ? ACT_TABLES : ACT_NOTHING;
-        if (d->kind == ENTRY_DATA && d->copied && !(flags & ZERO_MAY_UNMAP) && q->h.version < 3)
+                return d->host && can_drop && (whole || d->data & subs) ? ACT_TABLES : ACT_NOTHING;
+        if (!(subs & ~zero_subs(q, d, cluster_off)))
+                return d->host && whole && flags & ZERO_MAY_UNMAP ? ACT_TABLES : ACT_NOTHING;
+        if (d->kind == ENTRY_PLAIN && d->host && d->copied && !(flags & ZERO_MAY_UNMAP) && q->h.version < 3)
                 return ACT_WRITE; /* keep the space, and there is no entry for "zeros, with space" */
         return can_drop ? ACT_TABLES : ACT_WRITE;
 }
@@ -44,36 +46,41 @@ void zero_commit(struct qcow2_image *q, struct change *c)
         uint64_t off = (c->page->no * q->page_entries + c->slot) << q->cluster_bits;
 
         for (unsigned k = 0; k < c->n; k++, off += q->img.cluster_size) {
-                struct entry old = entry_decode(q, page_entry(c->page, c->slot + k));
+                struct entry old = entry_decode(q, page_entry(q, c->page, c->slot + k)), now = old;
+                uint32_t subs = change_subs(q, c, k);
+                bool keep = keeps(q, &old, c->zero_flags);
 
-                if (keeps(q, &old, c->zero_flags)) {
-                        change_entry(q, c, k, old.host | QCOW2_L2_ZERO | QCOW2_COPIED);
-                        continue;
-                }
-                change_entry(q, c, k, absent_is_zero(q, off) ? 0 : QCOW2_L2_ZERO);
-                if (old.host)
+                now.kind = ENTRY_PLAIN;
+                now.data &= ~subs;
+                now.zero &= ~subs;
+                if (keep || !absent_is_zero(q, off))
+                        now.zero |= subs;
+                if (!keep && !now.data)
+                        now.host = now.copied = 0;
+                change_entry(q, c, k, &now);
+                page_set_pristine(q, c->page, c->slot + k, false); /* old bytes are where it says that no data is */
+                if (old.host && !now.host)
                         space_unlink(q, &c->spare, old.host, old.kind == ENTRY_PACKED ? old.packed_len : q->img.cluster_size);
         }
 }
 
-/* A piece smaller than its cluster: entries cannot say it. */
+/* A piece smaller than its sub-cluster: entries cannot say it. */
 static int plan_edge(struct qcow2_image *q, struct page *p, uint64_t off, unsigned flags, struct fmt_plan *plan)
 {
-        struct entry d = { .kind = ENTRY_ABSENT };
+        struct entry d = { .kind = ENTRY_PLAIN };
 
         if (p)
-                d = entry_decode(q, page_entry(p, l2_slot(q, off)));
+                d = entry_decode(q, page_entry(q, p, l2_slot(q, off)));
         if (d.kind == ENTRY_BAD)
                 return qcow2_contradiction(q, "the L2 entry for guest offset %" PRIu64 " points to no valid cluster", off);
-        if (flags & ZERO_DISCARD || d.kind == ENTRY_ZERO || d.kind == ENTRY_KEPT ||
-            (d.kind == ENTRY_ABSENT && absent_is_zero(q, round_down(off, q->img.cluster_size))))
+        if (flags & ZERO_DISCARD || zero_subs(q, &d, round_down(off, q->img.cluster_size)) & 1u << sub_of(q, off))
                 plan->kind = PLAN_NOTHING;
         else
                 plan->kind = PLAN_WRITE_ZEROES;
         return 0;
 }
 
-static int plan_tables(struct qcow2_image *q, uint64_t off, unsigned n, unsigned linked, unsigned flags,
+static int plan_tables(struct qcow2_image *q, uint64_t off, unsigned n, uint32_t subs, unsigned linked, unsigned flags,
                        struct fmt_plan *plan)
 {
         struct change *c = NULL;
@@ -91,32 +98,40 @@ static int plan_tables(struct qcow2_image *q, uint64_t off, unsigned n, unsigned
         }
         change_pin(c, p);
         c->zero_flags = flags;
+        c->from_sub = (unsigned)__builtin_ctz(subs);
+        c->to_sub = 31u - (unsigned)__builtin_clz(subs);
         plan->kind = PLAN_TABLES;
         plan->tag[0] = (uintptr_t)c;
         return 0;
 }
 
-/* Whole clusters from @off on that are treated alike, in one page. */
-static int plan_clusters(struct qcow2_image *q, struct page *p, bool owned, uint64_t off, uint64_t most, unsigned flags,
+/* What a plan is about: whole clusters from @off on that are treated alike, in one page, or @subs of the one there. */
+struct target {
+        uint64_t off; /* of a cluster */
+        uint64_t most;
+        uint32_t subs;
+};
+
+static int plan_clusters(struct qcow2_image *q, struct page *p, bool owned, const struct target *t, unsigned flags,
                          struct fmt_plan *plan)
 {
-        unsigned slot = l2_slot(q, off), n, linked = 0;
+        unsigned slot = l2_slot(q, t->off), n, linked = 0;
+        uint64_t most = min_u64(t->most, q->page_entries - slot);
         enum action first = ACT_NOTHING;
 
-        most = min_u64(most, q->page_entries - slot);
         for (n = 0; n < most; n++) {
-                struct entry d = { .kind = ENTRY_ABSENT };
+                struct entry d = { .kind = ENTRY_PLAIN };
                 enum action act;
 
                 if (p)
-                        d = entry_decode(q, page_entry(p, slot + n));
+                        d = entry_decode(q, page_entry(q, p, slot + n));
                 if (d.kind == ENTRY_BAD && n == 0)
                         return qcow2_contradiction(q, "the L2 entry for guest offset %" PRIu64 " points to no valid cluster",
-                                                   off);
+                                                   t->off);
                 if (d.kind == ENTRY_BAD)
                         break;
                 d.copied &= owned;
-                act = action_for(q, &d, off + ((uint64_t)n << q->cluster_bits), flags);
+                act = action_for(q, &d, t->off + ((uint64_t)n << q->cluster_bits), t->subs, flags);
                 if (n == 0)
                         first = act;
                 else if (act != first)
@@ -125,13 +140,14 @@ static int plan_clusters(struct qcow2_image *q, struct page *p, bool owned, uint
         }
         plan->len = (uint64_t)n << q->cluster_bits;
         plan->kind = first == ACT_WRITE ? PLAN_WRITE_ZEROES : PLAN_NOTHING;
-        return first == ACT_TABLES ? plan_tables(q, off, n, linked, flags, plan) : 0;
+        return first == ACT_TABLES ? plan_tables(q, t->off, n, t->subs, linked, flags, plan) : 0;
 }
 
 int qcow2_plan_zero(struct fmt_image *img, uint64_t off, uint64_t len, unsigned flags, struct fmt_plan *plan)
 {
         struct qcow2_image *q = qcow2_of(img);
-        uint64_t cs = img->cluster_size, end = off + len;
+        uint64_t cs = img->cluster_size, unit = img->subcluster_size, end = off + len;
+        struct target t = { .off = round_down(off, cs), .most = 1, .subs = q->all_subs };
         struct page *p;
         bool owned;
         int r = qcow2_may_change(q);
@@ -143,11 +159,17 @@ int qcow2_plan_zero(struct fmt_image *img, uint64_t off, uint64_t len, unsigned 
         *plan = (struct fmt_plan){ .off = off };
         if (end >= img->size) /* the last cluster is whole when all that is left of it is asked for */
                 end = round_up(end, cs);
-        if (!is_aligned(off, cs) || end - off < cs) {
-                plan->len = min_u64(len, round_up(off + 1, cs) - off);
+        if (!is_aligned(off, unit) || end - off < unit) {
+                plan->len = min_u64(len, round_up(off + 1, unit) - off);
                 return plan_edge(q, p, off, flags, plan);
         }
-        r = plan_clusters(q, p, owned, off, (end - off) >> q->cluster_bits, flags, plan);
+        if (off == t.off && end - off >= cs)
+                t.most = (end - off) >> q->cluster_bits;
+        else
+                t.subs = sub_mask(sub_of(q, off), sub_of(q, min_u64(round_down(end, unit), t.off + cs) - 1));
+        r = plan_clusters(q, p, owned, &t, flags, plan);
+        if (t.subs != q->all_subs)
+                plan->len = (uint64_t)__builtin_popcount(t.subs) << q->sub_bits;
         plan->len = min_u64(plan->len, len);
         return r;
 }

@@ -30,9 +30,15 @@ struct layout {
         uint64_t size; /* about; a random number of sectors is taken off */
 };
 static const struct layout layouts[] = {
-        { 512, 1 << 20 }, { 4096, 8 << 20 }, { 65536, 48 << 20 }, { 2 << 20, 96 << 20 },
+        { 512, 1 << 20 }, { 4096, 8 << 20 }, { 65536, 48 << 20 }, { 2 << 20, 96 << 20 }, { 16384, 8 << 20 },
 };
 static const unsigned refcount_bits[] = { 1, 16, 64 };
+
+/* The options of an image besides its layout. */
+struct mix {
+        unsigned bits; /* of a refcount */
+        const char *compat, *extended_l2;
+};
 
 static struct {
         char dir[64], image[96], base[96], raw[96], log[96];
@@ -103,32 +109,33 @@ static void model_apply(struct model *m, const struct op *ops, unsigned n)
         }
 }
 
-static void we_create(const char *path, const struct layout *l, unsigned bits, const char *compat, uint64_t size,
-                      const char *backing, const char *backing_format)
+static void we_create(const char *path, const struct layout *l, const struct mix *mix, uint64_t size, const char *backing,
+                      const char *backing_format)
 {
         char cluster[16], width[16];
-        struct fmt_option opts[] = { { "cluster_size", cluster }, { "refcount_bits", width }, { "compat", compat } };
+        struct fmt_option opts[] = { { "cluster_size", cluster }, { "refcount_bits", width }, { "compat", mix->compat },
+                                     { "extended_l2", mix->extended_l2 } };
         struct fmt_create req = { .size = size, .backing_name = backing, .backing_format = backing_format,
                                   .opts = opts, .nopts = ARRAY_SIZE(opts) };
         int r;
 
         snprintf(cluster, sizeof(cluster), "%u", l->cluster);
-        snprintf(width, sizeof(width), "%u", bits);
+        snprintf(width, sizeof(width), "%u", mix->bits);
         unlink(path);
         r = fmt_create_path(path, fmt_driver_find("qcow2"), &req);
         if (r < 0)
                 test_failed("we cannot create an image: %s", err_text(r));
 }
 
-static void qemu_create(const char *path, const struct layout *l, unsigned bits, const char *compat, uint64_t size,
-                        const char *backing, const char *backing_format)
+static void qemu_create(const char *path, const struct layout *l, const struct mix *mix, uint64_t size, const char *backing,
+                        const char *backing_format)
 {
         char chain[160] = "";
 
         if (backing)
                 snprintf(chain, sizeof(chain), "-b %s -F %s", backing, backing_format);
-        if (run_shell(t.log, "qemu-img create -q -f qcow2 -o cluster_size=%u,refcount_bits=%u,compat=%s %s %s %llu",
-                      l->cluster, bits, compat, chain, path, (unsigned long long)size) != 0)
+        if (run_shell(t.log, "qemu-img create -q -f qcow2 -o cluster_size=%u,refcount_bits=%u,compat=%s,extended_l2=%s %s %s %llu",
+                      l->cluster, mix->bits, mix->compat, mix->extended_l2, chain, path, (unsigned long long)size) != 0)
                 test_failed("qemu-img create failed, see %s", t.log);
 }
 
@@ -215,18 +222,20 @@ static void snapshots_hold(struct model *snaps, unsigned n)
 static void sequence(void)
 {
         const struct layout *l = &layouts[t.seq % ARRAY_SIZE(layouts)];
-        unsigned bits = refcount_bits[t.seq / ARRAY_SIZE(layouts) % ARRAY_SIZE(refcount_bits)];
-        const char *compat = bits == 16 && one_in(3) ? "0.10" : "1.1", *base_format = NULL;
+        struct mix mix = { .bits = refcount_bits[t.seq / ARRAY_SIZE(layouts) % ARRAY_SIZE(refcount_bits)] };
+        const char *base_format = NULL;
         struct model m, snaps[SNAPSHOTS_MAX];
         unsigned nsnaps = 0, turns = 2 + (unsigned)below(3);
 
+        mix.compat = mix.bits == 16 && one_in(3) ? "0.10" : "1.1";
+        mix.extended_l2 = strcmp(mix.compat, "1.1") == 0 && l->cluster >= 16384 && one_in(2) ? "on" : "off";
         model_init(&m, l->size - below(64) * SECTOR);
         if (one_in(3))
                 base_format = make_base(&m);
-        (one_in(2) ? we_create : qemu_create)(t.image, l, bits, compat, m.size, base_format ? t.base : NULL, base_format);
+        (one_in(2) ? we_create : qemu_create)(t.image, l, &mix, m.size, base_format ? t.base : NULL, base_format);
         for (unsigned i = 0; i < turns; i++) {
                 one_turn(&m, l, one_in(3) ? false : true);
-                if (bits > 1 && nsnaps < SNAPSHOTS_MAX && one_in(3)) {
+                if (mix.bits > 1 && nsnaps < SNAPSHOTS_MAX && one_in(3)) {
                         take_snapshot(one_in(2), nsnaps);
                         model_copy(&snaps[nsnaps++], &m);
                         both_agree(&m);

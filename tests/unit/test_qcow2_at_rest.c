@@ -7,6 +7,7 @@ static const char *const geometries[] = {
         "refcount_bits=1", "refcount_bits=8", "refcount_bits=64,cluster_size=4k", "lazy_refcounts=on",
         "compression_type=zstd", "preallocation=metadata", "preallocation=falloc", "preallocation=full",
         "preallocation=metadata,cluster_size=512,refcount_bits=1", "preallocation=metadata,cluster_size=2M,refcount_bits=64",
+        "extended_l2=on", "extended_l2=on,cluster_size=16k,preallocation=metadata",
 };
 static const uint64_t sizes[] = { 0, 65536 * 3 + 512, 70u << 20 };
 
@@ -68,7 +69,9 @@ static const struct {
         { "lazy_refcounts=maybe", 1 << 20, -EINVAL },
         { "preallocation=some", 1 << 20, -EINVAL },
         { "compression_type=lz4", 1 << 20, -EINVAL },
-        { "extended_l2=on", 1 << 20, -ENOTSUP },
+        { "extended_l2=perhaps", 1 << 20, -EINVAL },
+        { "extended_l2=on,cluster_size=8k", 1 << 20, -EINVAL },
+        { "extended_l2=on,compat=0.10", 1 << 20, -EINVAL },
         { "nonsense=1", 1 << 20, -ENOTSUP },
         { "backing_file=x", 1 << 20, -EINVAL },
         { "backing_fmt=raw", 1 << 20, -EINVAL },
@@ -112,6 +115,7 @@ static void test_info_like_qemu(void **state)
 
 static const char *const snap_geometries[] = {
         "cluster_size=512", "cluster_size=4k", "cluster_size=64k", "cluster_size=2M", "refcount_bits=64", "compat=0.10",
+        "cluster_size=128k,extended_l2=on", "cluster_size=16k,extended_l2=on",
 };
 
 /* Some of everything in the first 10 MiB: data, zeros, holes, compressed clusters. */

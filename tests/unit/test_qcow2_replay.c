@@ -120,6 +120,8 @@ static const struct {
         { 4096, 4 << 20, true, false, ",compat=0.10" },
         { 2 << 20, 32 << 20, false, true, "" },
         { 65536, 24 << 20, false, false, ",refcount_bits=1" },
+        { 65536, 24 << 20, true, true, ",extended_l2=on" },
+        { 16384, 4 << 20, false, false, ",extended_l2=on" },
 };
 
 static void create(struct disk *d, size_t c)
@@ -241,10 +243,10 @@ static void test_log_ring(void **state)
         mkdir(dir, 0700);
         assert_int_equal(maplog_open(dir, 1, 2, &log), 0);
         assert_int_equal(maplog_pending(log), 0);
-        maplog_put(log, &e);
+        maplog_put(log, &e, 1);
         mark = maplog_mark(log);
         e.index = 70;
-        maplog_put(log, &e);
+        maplog_put(log, &e, 1);
         maplog_trim(log, mark);
         assert_int_equal(maplog_pending(log), 1);
         maplog_close(log);
@@ -253,7 +255,7 @@ static void test_log_ring(void **state)
         assert_int_equal(maplog_get(log, 0).index, 70);
         assert_false(maplog_is_crowded(log));
         for (unsigned i = 0; i < 70000; i++)
-                maplog_put(log, &e);
+                maplog_put(log, &e, 1);
         assert_true(maplog_is_crowded(log));
         assert_true(maplog_lost(log));
         maplog_trim(log, maplog_mark(log));

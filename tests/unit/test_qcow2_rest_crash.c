@@ -45,7 +45,8 @@ static const struct op ops[] = {
         { "grow", op_grow },              { "shrink", op_shrink },        { "empty", op_empty },
         { "amend", op_amend },            { "repair", op_repair },
 };
-static const char *const geometries[] = { "cluster_size=4k", "cluster_size=64k,refcount_bits=64" };
+static const char *const geometries[] = { "cluster_size=4k", "cluster_size=64k,refcount_bits=64",
+                                          "cluster_size=64k,extended_l2=on" };
 static const char *const points[] = { "file.write", "file.truncate", "file.punch", "file.sync" };
 
 /* An image with a snapshot that shares some clusters with the disk and has some alone. */

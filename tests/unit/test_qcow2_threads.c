@@ -18,6 +18,7 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/range.h"
+#include "formats/qcow2/qcow2.h"
 #include "tests/lib/img_io.h"
 #include "tests/lib/tmp_image.h"
 
@@ -86,7 +87,7 @@ static void change(struct img_io *io, uint64_t *rng, void *buf)
                 assert_int_equal(img_write(io, buf, len, off), 0);
 }
 
-static void test_lookups(void **state)
+static void lookups(const char *options)
 {
         struct fmt_open_opts opts = { .format = "qcow2", .cache_bytes = 1 };
         struct reader reader[READERS] = { 0 };
@@ -99,9 +100,8 @@ static void test_lookups(void **state)
         uint64_t rng = seed;
         struct extent e;
 
-        (void)state;
         tmp_path("threads.qcow2", path);
-        assert_int_equal(run_cmd("qemu-img create -q -f qcow2 -o cluster_size=4k '%s' %u", path, SIZE), 0);
+        assert_int_equal(run_cmd("qemu-img create -q -f qcow2 -o %s '%s' %u", options, path, SIZE), 0);
         assert_int_equal(chain_open(path, &opts, &img), 0);
         io.img = img;
         assert_int_equal(img_write(&io, buf, STILL, 0), 0);
@@ -126,9 +126,66 @@ static void test_lookups(void **state)
         free(buf);
 }
 
+static void test_lookups(void **state)
+{
+        lookups("cluster_size=4k");
+}
+
+/* Entries of two words: a lookup may not see half of a change (it would be a contradiction, and so an error). */
+static void test_lookups_of_subclusters(void **state)
+{
+        lookups("cluster_size=128k,extended_l2=on");
+}
+
+/* The same with nothing in between: one entry, whose two words belong together. */
+struct pair {
+        struct qcow2_image q;
+        struct page page;
+        atomic_bool stop;
+        unsigned long torn;
+};
+
+static void *look_on(void *arg)
+{
+        struct pair *p = arg;
+
+        while (!atomic_load(&p->stop)) {
+                struct l2e e;
+
+                if (!page_look(&p->q, &p->page, 0, &e))
+                        continue;
+                p->torn += e.desc != ~e.subs;
+        }
+        return NULL;
+}
+
+static void test_two_words(void **state)
+{
+        struct pair *p = calloc(1, sizeof(*p));
+        pthread_t thread;
+
+        (void)state;
+        p->q.h.incompatible = QCOW2_INCOMPAT_EXTENDED_L2;
+        p->q.subs = QCOW2_SUBCLUSTERS;
+        p->page.bytes = calloc(1, 4096);
+        page_set_entry(&p->q, &p->page, 0, (struct l2e){ 0, UINT64_MAX });
+        assert_int_equal(pthread_create(&thread, NULL, look_on, p), 0);
+        for (uint64_t i = 1; i < 2000000; i++)
+                page_set_entry(&p->q, &p->page, 0, (struct l2e){ i, ~i });
+        atomic_store(&p->stop, true);
+        pthread_join(thread, NULL);
+        assert_int_equal(p->torn, 0);
+        free(p->page.bytes);
+        free(p);
+}
+
 int main(void)
 {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_lookups) };
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_lookups),
+                cmocka_unit_test(test_lookups_of_subclusters),
+                cmocka_unit_test(test_two_words),
+        };
 
         rcu_register_thread();
         seed = test_seed();

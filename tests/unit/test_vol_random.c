@@ -41,6 +41,7 @@ static const struct kind {
         { "qcow2 512, backing, tiny cache", "qcow2", "cluster_size=512", true, 1 },
         { "qcow2 512, tiny cache", "qcow2", "cluster_size=512,refcount_bits=64", false, 1 },
         { "qcow2 2M", "qcow2", "cluster_size=2M", false, 0 },
+        { "qcow2 16k, sub-clusters, backing", "qcow2", "cluster_size=16k,extended_l2=on", true, 0 },
 };
 
 struct load;
