@@ -42,7 +42,7 @@ void gm_store(void *host, const void *src, size_t len);
 size_t gm_copy_in(void *dst, size_t len, struct iovec **iov, unsigned *n);
 size_t gm_copy_out(const void *src, size_t len, struct iovec **iov, unsigned *n);
 
-/* Ring indices: little endian, naturally aligned (gm_ring_part saw to it), one access each. */
+/* Ring indices, flags and events: little endian, naturally aligned (gm_ring_part saw to it), one access each. */
 static inline uint16_t gm_load16(const void *p)
 {
         return le16toh(__atomic_load_n((const uint16_t *)p, __ATOMIC_RELAXED));
@@ -61,6 +61,11 @@ static inline void gm_store16(void *p, uint16_t v)
 static inline void gm_store16_release(void *p, uint16_t v)
 {
         __atomic_store_n((uint16_t *)p, htole16(v), __ATOMIC_RELEASE);
+}
+
+static inline uint32_t gm_load32(const void *p)
+{
+        return le32toh(__atomic_load_n((const uint32_t *)p, __ATOMIC_RELAXED));
 }
 
 static inline void gm_store32(void *p, uint32_t v)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * inflight.h - the in-flight record: which requests a ring has taken and not given back, in memory that the front end keeps
+ * inflight.h - the memory of in-flight records: which requests a ring has taken and not given back, in memory that the front end keeps
  * while this process dies and another one comes (vhost-user, "Inflight I/O tracking"). See docs/ARCHITECTURE.md.
  *
  * The record is written all the time and read once, when a ring starts. What is read is a stranger's: the front end may
@@ -41,31 +41,22 @@ struct inflight_part inflight_part(const struct inflight_map *m, unsigned index)
 /* Did the front end truncate the memory? Any thread. */
 bool inflight_broken(const struct inflight_map *m);
 
-/* --- the record of one split ring: its queue thread ----------------------------------------------------------------- */
+/* --- the records of rings: inflight_split.h, inflight_packed.h ------------------------------------------------------ */
 
-struct inflight {
-        struct inflight_split *shared; /* only written to after inflight_load() */
-        uint64_t counter;              /* of the next request that is taken */
-        unsigned num;                  /* entries of the ring */
-        unsigned nbatch;               /* given back since the last publish */
-        uint16_t last_head;            /* the newest of all that were given back */
-        unsigned nresubmit, resubmitted;
-        uint16_t *batch;               /* num of them */
-        uint16_t resubmit[];           /* in the order in which they were taken */
-};
+#define INFLIGHT_VERSION 1 /* 0: fresh memory */
+#define INFLIGHT_MAX_SIZE 1024 /* entries of a ring */
+#define INFLIGHT_LEN_MIN (16 + 16)                     /* a split ring of one */
+#define INFLIGHT_LEN_MAX (32 + INFLIGHT_MAX_SIZE * 32) /* a packed ring of the largest size */
 
-/**
- * inflight_load - take up the record of a ring of @num entries whose used index is @used_idx.
- * @fresh: nothing was ever written to it. Otherwise (*ret)->resubmit[] holds what must be done again.
- * Returns 0; -EBADMSG with a sentence: the record contradicts itself or the ring; -ENOMEM.
+/* -EBADMSG with a sentence. */
+int inflight_damaged(const char *what, unsigned value);
+
+/*
+ * What is in flight, brought into the order in which it was taken; *next: the counter of the next request.
+ * 0, or -EBADMSG: two have the same counter.
  */
-int inflight_load(struct inflight_part part, unsigned num, uint16_t used_idx, bool *fresh, struct inflight **ret);
-void inflight_free(struct inflight *f); /* NULL is fine */
-
-/* The next head to do again; false: none is left. */
-bool inflight_next(struct inflight *f, uint16_t *head);
-
-/* The common road. @head was taken; it was put on the used ring; the used ring's index shows all that were, it is @used_idx. */
-void inflight_take(struct inflight *f, uint16_t head);
-void inflight_give_back(struct inflight *f, uint16_t head);
-void inflight_published(struct inflight *f, uint16_t used_idx);
+struct inflight_taken {
+        uint64_t counter;
+        uint16_t entry;
+};
+int inflight_sort(struct inflight_taken *t, unsigned n, uint64_t *next);

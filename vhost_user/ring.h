@@ -57,7 +57,7 @@ struct ring {
         unsigned index;
         uint64_t features;        /* negotiated */
         struct vq_layout layout;
-        bool has_addr, has_kick;
+        bool has_addr, has_base, has_kick;
         const struct inflight_map *inflight; /* layout.record is in it; NULL: none */
         int kick_fd;              /* -1: the front end asks us to poll */
         uint32_t base;            /* where to start; where it stopped: the number of SET_VRING_BASE */

@@ -36,6 +36,17 @@ int session_order_view(struct session *s, struct ring *r, enum ring_order_kind k
         return 0;
 }
 
+static bool packed(const struct session *s)
+{
+        return s->features >> VIRTIO_F_RING_PACKED & 1;
+}
+
+/* Where a ring begins that nobody said anything about: a packed one in its first round, which has the wrap counters 1. */
+static uint32_t base_of(const struct session *s, const struct ring *r)
+{
+        return r->has_base || !packed(s) ? r->base : 0x80008000u;
+}
+
 /*
  * A ring starts when its last piece is here. The protocol says "at the first kick"; we count SET_VRING_KICK as one, as
  * others do: after a reconnect requests wait in the ring and the guest has no reason to kick again.
@@ -44,9 +55,12 @@ int session_start_if_ready(struct session *s, struct ring *r)
 {
         if (!s->mem || !ring_ready(r))
                 return 0;
-        if (s->features >> VIRTIO_F_RING_PACKED & 1)
+        r->layout.packed = packed(s);
+        if (r->layout.packed && !(s->dev->features >> VIRTIO_F_RING_PACKED & 1))
                 return err_note(-ENOTSUP, "queue %u: packed rings were never offered", r->index);
         r->features = s->features;
+        r->base = base_of(s, r);
+        r->has_base = true;
         r->inflight = s->inflight;
         r->layout.record = inflight_part(s->inflight, r->index);
         if (s->inflight && !r->layout.record.at)
@@ -93,9 +107,9 @@ int session_set_vring_num(struct session *s, struct wire_msg *m)
 
         if (!r)
                 return -EINVAL;
-        if (!vq_size_ok(m->p.state.num))
-                return err_note(-EINVAL, "queue %u: a size of %u; it must be a power of two up to %d", r->index,
-                                m->p.state.num, VQ_MAX_SIZE);
+        if (!vq_size_ok(m->p.state.num, packed(s)))
+                return err_note(-EINVAL, "queue %u: a size of %u; it must be %s up to %d", r->index, m->p.state.num,
+                                packed(s) ? "one" : "a power of two", VQ_MAX_SIZE);
         r->layout.num = m->p.state.num;
         return 0;
 }
@@ -120,15 +134,16 @@ int session_set_vring_base(struct session *s, struct wire_msg *m)
 
         if (!r)
                 return -EINVAL;
-        if (m->p.state.num > UINT16_MAX)
+        if (m->p.state.num > UINT16_MAX && !packed(s))
                 return err_note(-EINVAL, "queue %u: base %u is no 16-bit index", r->index, m->p.state.num);
         r->base = m->p.state.num;
+        r->has_base = true;
         return 0;
 }
 
 void session_answer_vring_base(struct session *s, const struct ring *r)
 {
-        s->answer.state = (struct vu_vring_state){ r->index, r->base };
+        s->answer.state = (struct vu_vring_state){ r->index, base_of(s, r) };
         s->answer_len = sizeof(s->answer.state);
 }
 
@@ -280,7 +295,7 @@ static void forget_setup(struct session *s)
                 r->layout = (struct vq_layout){ 0 };
                 r->inflight = NULL;
                 r->base = 0;
-                r->enabled = r->has_addr = r->has_kick = false;
+                r->enabled = r->has_addr = r->has_base = r->has_kick = false;
         }
         inflight_map_free(TAKE(s->inflight, NULL));
         s->features = 0;

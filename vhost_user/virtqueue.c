@@ -7,12 +7,13 @@
 
 #include <errno.h>
 
+#include "common/err.h"
 #include "common/range.h"
 #include "vhost_user/vq_ops.h"
 
-bool vq_size_ok(uint32_t num)
+bool vq_size_ok(uint32_t num, bool packed)
 {
-        return num <= VQ_MAX_SIZE && is_pow2(num);
+        return num && num <= VQ_MAX_SIZE && (packed || is_pow2(num));
 }
 
 int vq_break(struct virtqueue *vq, const char *why)
@@ -25,9 +26,12 @@ int vq_start(struct virtqueue *vq, const struct mem_table *mt, const struct vq_l
 {
         int r;
 
+        if (!vq_size_ok(at->num, at->packed))
+                return err_note(-EINVAL, "a ring of %u entries: a size for packed rings only", at->num);
         vq_finish(vq);
         *vq = (struct virtqueue){
-                .ops = &vq_split_ops, .num = at->num, .event_idx = vq->event_idx, .indirect = vq->indirect,
+                .ops = at->packed ? &vq_packed_ops : &vq_split_ops, .num = at->num,
+                .event_idx = vq->event_idx, .indirect = vq->indirect,
         };
         r = vq->ops->remap(vq, mt, at);
         return r < 0 ? r : vq->ops->start(vq, at, base);
@@ -60,10 +64,8 @@ int vq_waiting(struct virtqueue *vq)
 
 int vq_take(struct virtqueue *vq, const struct chain *c)
 {
-        if (c->head >= vq->num)
-                return vq_break(vq, "a head beyond the descriptor table");
         if (bitmap_test(vq->taken, c->head))
-                return vq_break(vq, "a head that is in flight already");
+                return vq_break(vq, "a head or buffer id that is in flight already");
         bitmap_set(vq->taken, c->head);
         vq->in_flight++;
         return 0;

@@ -3,7 +3,7 @@
  * virtqueue.h - a virtqueue as the device sees it, whatever its layout in memory. No I/O, no threads: the ring (ring.h) owns
  * one and uses it on its queue thread.
  *
- * A layout (virtqueue_split.c) is a table of functions behind the calls below; who calls them need not know which.
+ * A layout (virtqueue_split.c, virtqueue_packed.c) is a table of functions behind the calls below; who calls them need not know which.
  */
 #pragma once
 
@@ -13,14 +13,16 @@
 
 #include "common/bitmap.h"
 #include "vhost_user/chain.h"
-#include "vhost_user/inflight.h"
+#include "vhost_user/inflight_packed.h"
+#include "vhost_user/inflight_split.h"
 
-#define VQ_MAX_SIZE 1024
+#define VQ_MAX_SIZE INFLIGHT_MAX_SIZE
 
 struct vq_layout {
         unsigned num;                  /* entries: see vq_size_ok() */
         uint64_t desc, driver, device; /* the three areas (virtio 1.2, 2.6), addresses of the front end's process */
         struct inflight_part record;
+        bool packed;                   /* split otherwise */
 };
 
 /* virtqueue_split.c (virtio 1.2, 2.7) */
@@ -31,7 +33,18 @@ struct vq_split {
         uint16_t last_avail; /* entries taken so far (mod 2^16) */
         uint16_t used_idx;   /* entries given back so far */
         uint16_t published;  /* what the guest sees of used_idx */
-        struct inflight *record; /* NULL: none is kept */
+        struct inflight_split *record; /* NULL: none is kept */
+};
+
+/* virtqueue_packed.c (virtio 1.2, 2.8). Places: see there. */
+struct vq_packed {
+        struct vring_packed_desc *desc;
+        struct vring_packed_desc_event *driver, *device;
+        unsigned avail;       /* the next offer */
+        unsigned used;        /* the next answer */
+        unsigned published;   /* the first answer that the guest does not see */
+        uint16_t first_flags; /* what will show it */
+        struct inflight_packed *record; /* NULL: none is kept */
 };
 
 struct virtqueue {
@@ -40,15 +53,16 @@ struct virtqueue {
         bool event_idx, indirect; /* negotiated; set before vq_start() */
         bool notified_valid;      /* false: we cannot know what the guest was told, so it is told */
         unsigned in_flight;       /* chains */
-        unsigned long taken[BITMAP_WORDS(VQ_MAX_SIZE)]; /* their heads */
+        unsigned long taken[BITMAP_WORDS(VQ_MAX_SIZE)]; /* their heads (packed: buffer ids) */
         const char *broken;       /* why nothing more is taken; NULL: works */
         union {
                 struct vq_split split;
+                struct vq_packed packed;
         };
 };
 
-/* Sizes that a queue may have. */
-bool vq_size_ok(uint32_t num);
+/* Sizes that a queue may have: up to VQ_MAX_SIZE; powers of two unless it is packed. */
+bool vq_size_ok(uint32_t num, bool packed);
 
 /**
  * vq_start - begin at @base, which is what vq_base() said or the front end thinks. With a record that was in use before, we

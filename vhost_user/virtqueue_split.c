@@ -53,7 +53,7 @@ static int take_up_record(struct virtqueue *vq, const struct vq_layout *at)
         struct vq_split *s = &vq->split;
         uint16_t offered;
         bool fresh;
-        int r = inflight_load(at->record, vq->num, s->used_idx, &fresh, &s->record);
+        int r = inflight_split_load(at->record, vq->num, s->used_idx, &fresh, &s->record);
 
         if (r < 0 || fresh)
                 return r;
@@ -78,7 +78,7 @@ static int split_start(struct virtqueue *vq, const struct vq_layout *at, uint32_
 
 static void split_finish(struct virtqueue *vq)
 {
-        inflight_free(TAKE(vq->split.record, NULL));
+        inflight_split_free(TAKE(vq->split.record, NULL));
 }
 
 static uint32_t split_base(const struct virtqueue *vq)
@@ -102,7 +102,7 @@ static int split_pop(struct virtqueue *vq, const struct mem_table *mt, struct ch
         struct vq_split *s = &vq->split;
         const char *why;
         uint16_t head;
-        bool again = s->record && inflight_next(s->record, &head);
+        bool again = s->record && inflight_split_next(s->record, &head);
 
         if (!again)
                 head = gm_load16(&s->avail->ring[s->last_avail & (vq->num - 1)]);
@@ -114,7 +114,7 @@ static int split_pop(struct virtqueue *vq, const struct mem_table *mt, struct ch
                 return 1;
         s->last_avail++;
         if (s->record)
-                inflight_take(s->record, head);
+                inflight_split_take(s->record, head);
         return 1;
 }
 
@@ -127,7 +127,7 @@ static void split_push(struct virtqueue *vq, const struct chain *c, uint32_t wri
         gm_store32(&e->len, written);
         s->used_idx++;
         if (s->record)
-                inflight_give_back(s->record, c->head);
+                inflight_split_give_back(s->record, c->head);
 }
 
 static bool split_publish(struct virtqueue *vq)
@@ -140,7 +140,7 @@ static bool split_publish(struct virtqueue *vq)
         /* [A] the elements (and the data) before the index: pairs with the guest's read barrier behind used->idx. */
         gm_store16_release(&s->used->idx, s->used_idx);
         if (s->record)
-                inflight_published(s->record, s->used_idx);
+                inflight_split_published(s->record, s->used_idx);
         s->published = s->used_idx;
         /* [B] the index before the look at the guest's wish: pairs with its barrier between wish and look at the
          * index. */

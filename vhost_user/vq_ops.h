@@ -15,12 +15,12 @@ struct vq_ops {
         bool (*publish)(struct virtqueue *vq);
         void (*want_kicks)(struct virtqueue *vq, bool on);
 };
-extern const struct vq_ops vq_split_ops;
+extern const struct vq_ops vq_split_ops, vq_packed_ops;
 
 /* Nothing more is taken, because of @why. Returns -EINVAL. */
 int vq_break(struct virtqueue *vq, const char *why);
 
-/* @c was read from the ring or the record: 0, it is in flight now; -EINVAL: its head is nonsense, the queue is broken. */
+/* @c was read, its head is below num: 0, it is in flight now; -EINVAL: it was already, the queue is broken. */
 int vq_take(struct virtqueue *vq, const struct chain *c);
 
 /* virtio 1.2, 2.7.7.2: did the index pass @event on its way from @from to @to? */

@@ -22,7 +22,7 @@ _Static_assert(sizeof(struct virtio_blk_config) <= CONFIG_BYTES, "the config spa
 uint64_t blk_features(const struct blk_device *d)
 {
         uint64_t f = 1ull << VIRTIO_F_VERSION_1 |
-                     1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_RING_F_EVENT_IDX |
+                     1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_RING_F_EVENT_IDX | 1ull << VIRTIO_F_RING_PACKED |
                      1ull << VIRTIO_BLK_F_SIZE_MAX | 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE |
                      1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_TOPOLOGY | 1ull << VIRTIO_BLK_F_CONFIG_WCE |
                      1ull << VIRTIO_BLK_F_MQ;

@@ -294,11 +294,17 @@ void be_free(struct back_end *b)
         rmdir(b->dir);
 }
 
+bool be_packed(void)
+{
+        return getenv("E2E_PACKED");
+}
+
 int be_open(const struct back_end *b, unsigned disk, struct fe_opts opts, struct front_end **ret)
 {
         uint64_t deadline = clock_ns() + START_TIMEOUT_MS * NS_PER_MS;
         int r;
 
+        opts.packed = be_packed();
         opts.path = b->disks[disk].socket;
         opts.timeout_ms = opts.timeout_ms ? opts.timeout_ms : 60000; /* a busy machine is no failure */
         /* a daemon that is still busy with the front end before us hangs up at once */

@@ -33,6 +33,9 @@ struct back_end {
 /* Is it vdiskd (not qemu-storage-daemon)? Some things only we promise. */
 bool be_is_vdiskd(void);
 
+/* Do front ends of be_open() have packed rings? With E2E_PACKED in the environment. */
+bool be_packed(void);
+
 /* Makes the directory and fresh images, starts the daemon, waits until its sockets listen. */
 int be_new(struct back_end *b, const struct be_disk *disks, unsigned n);
 int be_start(struct back_end *b);

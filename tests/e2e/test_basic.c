@@ -91,6 +91,7 @@ static void test_config_space(void **state)
         assert_int_equal(fe_disk(fe)->num_queues, 4);
         assert_int_equal(fe_max_queues(fe), 4);
         assert_true(fe_features(fe) & FE_F_VERSION_1);
+        assert_int_equal(!!(fe_features(fe) & FE_F_RING_PACKED), be_packed());
         must(fe_get_config(fe));
         assert_int_equal(fe_disk(fe)->capacity, DISK_LEN);
         fe_close(fe);

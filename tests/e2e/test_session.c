@@ -84,7 +84,7 @@ static void test_any_framing_on_every_queue(void **state)
 static void test_rings_stop_and_start(void **state)
 {
         struct load l;
-        uint16_t base;
+        uint32_t base;
 
         load_start(&l, 1, 2, (struct fe_opts){ 0 }, true);
         for (unsigned round = 0; round < 30; round++) {
@@ -95,7 +95,8 @@ static void test_rings_stop_and_start(void **state)
                         continue; /* qemu-storage-daemon 7.2 does not wait for what is in flight */
                 worker_hold(w);
                 must(fe_ring_stop(l.fe, w->queue, &base));
-                assert_int_equal(base, fe_queue_ring(fe_queue(l.fe, w->queue))->used->idx); /* all that it took */
+                if (!be_packed()) /* all that it took; of a packed ring nothing but the next requests can tell */
+                        assert_int_equal(base, fe_queue_ring(fe_queue(l.fe, w->queue))->used->idx);
                 must(fe_ring_start(l.fe, w->queue, base));
                 worker_go(w);
         }

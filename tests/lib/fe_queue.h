@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fe_queue.h - the driver's side of one split virtqueue, and virtio-blk requests through it.
+ * fe_queue.h - the driver's side of one virtqueue, split or packed, and virtio-blk requests through it.
  *
  *     io = (struct fe_io){ .type = FE_READ, .sector = 8, .gpa = gpa_of_buffer, .len = 4096 };
  *     fe_submit(q, &io);            // any number of them
@@ -48,7 +48,8 @@ struct fe_queue;
 
 struct fe_queue_opts {
         unsigned index;
-        unsigned size;      /* entries, a power of two */
+        unsigned size;      /* entries; a power of two unless it is packed */
+        bool packed;
         unsigned max_segs;  /* data segments in an indirect table; 0: 4 */
         uint32_t seg_len;   /* data is cut into segments of at most that many bytes; 0: never cut */
 };
@@ -57,7 +58,7 @@ struct fe_queue_opts {
 int fe_queue_new(struct fe_mem *mem, const struct fe_queue_opts *opts, struct fe_queue **ret);
 void fe_queue_free(struct fe_queue *q);
 
-/* Empty ring, index 0, new eventfds; nothing may be in flight (-EBUSY: see fe_queue_unanswered()). */
+/* Empty ring from its beginning, new eventfds; nothing may be in flight (-EBUSY: see fe_queue_unanswered()). */
 int fe_queue_reset(struct fe_queue *q, bool indirect, bool event_idx);
 
 /* Puts @io on the ring, without a kick. -EAGAIN: no free descriptor; -EINVAL: more segments than max_segs. */
@@ -107,6 +108,11 @@ struct fe_ring {
                 uint16_t flags, idx;
                 struct { uint32_t id, len; } ring[];
         } *used; /* behind ring[size] comes avail_event */
+
+        /* The same three areas in a packed ring. */
+        struct fe_packed_desc { uint64_t gpa; uint32_t len; uint16_t id, flags; } *packed;
+        struct fe_packed_event { uint16_t off_wrap, flags; } *driver, *device;
+
         unsigned size;
         int kick_fd, call_fd, err_fd; /* eventfds */
 };
@@ -114,5 +120,8 @@ enum { FE_DESC_NEXT = 1, FE_DESC_WRITE = 2, FE_DESC_INDIRECT = 4 };
 struct fe_ring *fe_queue_ring(struct fe_queue *q);
 unsigned fe_queue_index(const struct fe_queue *q);
 
-/* The avail index as the driver counts it: the base to go on from after fe_ring_stop() when nothing was in flight. */
-uint16_t fe_queue_avail_idx(const struct fe_queue *q);
+/* As the driver counts: the base to go on from when all that was shown was answered. */
+uint32_t fe_queue_base(const struct fe_queue *q);
+
+/* The base that a front end can give when the back end did not say one before it went away. */
+uint32_t fe_queue_resume_base(const struct fe_queue *q);

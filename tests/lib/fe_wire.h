@@ -30,6 +30,7 @@ enum fe_backend_request { FE_BACKEND_CONFIG_CHANGE = 2 };
 #define FE_F_EVENT_IDX (1ull << 29)
 #define FE_F_PROTOCOL_FEATURES (1ull << 30)
 #define FE_F_VERSION_1 (1ull << 32)
+#define FE_F_RING_PACKED (1ull << 34)
 
 /* Bits of GET/SET_PROTOCOL_FEATURES. */
 #define FE_PF_MQ (1ull << 0)

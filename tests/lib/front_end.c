@@ -25,7 +25,8 @@
 /* virtio-blk feature bits we understand: SIZE_MAX SEG_MAX GEOMETRY RO BLK_SIZE FLUSH TOPOLOGY CONFIG_WCE MQ DISCARD WRITE_ZEROES */
 #define BLK_FEATURES (1u << 1 | 1u << 2 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 9 | 1u << 10 | 1u << 11 | 1u << 12 | \
                       1u << 13 | 1u << 14)
-#define WANTED (BLK_FEATURES | FE_F_INDIRECT_DESC | FE_F_EVENT_IDX | FE_F_PROTOCOL_FEATURES | FE_F_VERSION_1)
+#define WANTED (BLK_FEATURES | FE_F_INDIRECT_DESC | FE_F_EVENT_IDX | FE_F_PROTOCOL_FEATURES | FE_F_VERSION_1 | \
+                FE_F_RING_PACKED)
 #define WANTED_PROTOCOL (FE_PF_MQ | FE_PF_REPLY_ACK | FE_PF_BACKEND_REQ | FE_PF_CONFIG | FE_PF_INFLIGHT_SHMFD | \
                          FE_PF_CONFIGURE_MEM_SLOTS)
 
@@ -45,6 +46,11 @@ struct front_end {
 static struct fe_msg msg(uint32_t request, uint32_t size)
 {
         return (struct fe_msg){ .request = request, .flags = FE_VERSION, .size = size };
+}
+
+static bool is_packed(const struct front_end *fe)
+{
+        return fe->features & FE_F_RING_PACKED;
 }
 
 static int ask_u64(struct front_end *fe, uint32_t request, uint64_t *ret)
@@ -185,7 +191,9 @@ static int negotiate(struct front_end *fe)
         r = ask_u64(fe, FE_GET_FEATURES, &offered);
         if (r < 0)
                 return r;
-        fe->features = offered & WANTED & ~fe->opts.features_off;
+        fe->features = offered & WANTED & ~fe->opts.features_off & ~(fe->opts.packed ? 0 : FE_F_RING_PACKED);
+        if (fe->opts.packed && !is_packed(fe))
+                return err_note(-ENOTSUP, "the back end has no packed rings");
         r = fe_tell(fe, &owner, NULL, 0);
         if (r == 0)
                 r = negotiate_protocol(fe);
@@ -279,7 +287,7 @@ int fe_region_remove(struct front_end *fe, unsigned region)
         return r;
 }
 
-int fe_ring_start(struct front_end *fe, unsigned index, uint16_t base)
+int fe_ring_start(struct front_end *fe, unsigned index, uint32_t base)
 {
         struct fe_ring *ring = fe_queue_ring(fe->queues[index]);
         uint64_t one = 1;
@@ -304,12 +312,12 @@ int fe_ring_start(struct front_end *fe, unsigned index, uint16_t base)
         if (r == 0 && fe->features & FE_F_PROTOCOL_FEATURES)
                 r = fe_ring_enable(fe, index, true);
         /* a ring starts with its first kick; entries that were shown before it stopped must not wait for the next one */
-        if (r == 0 && fe_queue_avail_idx(fe->queues[index]) != base && write(ring->kick_fd, &one, sizeof(one)) < 0)
+        if (r == 0 && (uint16_t)fe_queue_base(fe->queues[index]) != (uint16_t)base && write(ring->kick_fd, &one, sizeof(one)) < 0)
                 r = -errno;
         return r;
 }
 
-int fe_ring_stop(struct front_end *fe, unsigned index, uint16_t *base)
+int fe_ring_stop(struct front_end *fe, unsigned index, uint32_t *base)
 {
         struct fe_msg m = msg(FE_GET_VRING_BASE, sizeof(m.state));
         int r;
@@ -318,10 +326,10 @@ int fe_ring_stop(struct front_end *fe, unsigned index, uint16_t *base)
         r = fe_wire_call(fe->sock, &m, NULL, 0, fe->opts.timeout_ms);
         if (r < 0)
                 return err_note(r, "GET_VRING_BASE of queue %u got no answer: %s", index, strerror(-r));
-        if (m.size != sizeof(m.state) || m.state.index != index || m.state.num > UINT16_MAX)
+        if (m.size != sizeof(m.state) || m.state.index != index || (m.state.num > UINT16_MAX && !is_packed(fe)))
                 return err_note(-EPROTO, "GET_VRING_BASE of queue %u was answered with %u bytes, queue %u, index %u",
                                 index, m.size, m.state.index, m.state.num);
-        *base = (uint16_t)m.state.num;
+        *base = m.state.num;
         return 0;
 }
 
@@ -339,8 +347,8 @@ bool fe_ring_broken(struct front_end *fe, unsigned index)
 
 static int make_queues(struct front_end *fe)
 {
-        struct fe_queue_opts o = { .size = fe->opts.queue_size, .max_segs = fe->opts.max_segs,
-                                   .seg_len = fe->opts.seg_len };
+        struct fe_queue_opts o = { .size = fe->opts.queue_size, .packed = fe->opts.packed,
+                                   .max_segs = fe->opts.max_segs, .seg_len = fe->opts.seg_len };
         int r = 0;
 
         for (o.index = 0; r == 0 && o.index < fe->opts.num_queues; o.index++)
@@ -407,10 +415,13 @@ static int connect_and_negotiate(struct front_end *fe)
         return r < 0 ? r : tell_memory(fe);
 }
 
-/* The record as the specification draws it: 16 bytes for each queue, 16 for each entry, the flag comes first. */
+/*
+ * The record as the specification draws it: 16 bytes for each queue, 16 for each entry (32 and 32 of a packed ring), the flag
+ * comes first.
+ */
 int fe_recorded(struct front_end *fe, unsigned index)
 {
-        uint64_t part = fe->inflight.len / fe->opts.num_queues;
+        uint64_t part = fe->inflight.len / fe->opts.num_queues, len = is_packed(fe) ? 32 : 16;
         int n = 0;
 
         if (fe->inflight.fd < 0)
@@ -418,7 +429,7 @@ int fe_recorded(struct front_end *fe, unsigned index)
         for (unsigned i = 0; i < fe->opts.queue_size; i++) {
                 uint8_t flag;
 
-                if (pread(fe->inflight.fd, &flag, 1, (off_t)(fe->inflight.offset + index * part + 16 + 16 * i)) != 1)
+                if (pread(fe->inflight.fd, &flag, 1, (off_t)(fe->inflight.offset + index * part + len + len * i)) != 1)
                         return -EIO;
                 n += flag == 1;
         }
@@ -432,9 +443,8 @@ int fe_resume(struct front_end *fe)
         if (fe->inflight.fd < 0)
                 return err_note(-ENOTSUP, "the back end kept no record of requests in flight");
         r = connect_and_negotiate(fe);
-        /* as QEMU does: what was taken after the used index is for the record to say */
         for (unsigned i = 0; r == 0 && i < fe->opts.num_queues; i++)
-                r = fe_ring_start(fe, i, fe_queue_ring(fe->queues[i])->used->idx);
+                r = fe_ring_start(fe, i, fe_queue_resume_base(fe->queues[i]));
         if (r < 0)
                 fe_disconnect(fe);
         return r;
@@ -450,7 +460,7 @@ int fe_connect(struct front_end *fe)
         for (unsigned i = 0; r == 0 && i < fe->opts.num_queues; i++) {
                 r = fe_queue_reset(fe->queues[i], fe->features & FE_F_INDIRECT_DESC, fe->features & FE_F_EVENT_IDX);
                 if (r == 0)
-                        r = fe_ring_start(fe, i, 0);
+                        r = fe_ring_start(fe, i, fe_queue_base(fe->queues[i]));
         }
         if (r < 0)
                 fe_disconnect(fe);

@@ -31,6 +31,7 @@ struct fe_opts {
         unsigned max_segs;       /* see struct fe_queue_opts */
         uint32_t seg_len;
         uint64_t mem_len;        /* bytes of region 0, besides what the rings need; 0: 16 MiB */
+        bool packed;             /* packed rings; -ENOTSUP when the back end has none */
         uint64_t features_off;   /* feature bits not to take although offered */
         uint64_t protocol_off;   /* the same for protocol features */
         int timeout_ms;          /* for an answer to a message; 0: 10 000 */
@@ -91,8 +92,8 @@ bool fe_ring_broken(struct front_end *fe, unsigned index);
  * it returns, the rest stays on the ring; @base gets the answer. fe_ring_start(): NUM, BASE, ADDR, CALL, ERR, KICK and
  * ENABLE; the ring goes on from @base, with a kick if something waits there. fe_ring_enable(): SET_VRING_ENABLE; the queue may run.
  */
-int fe_ring_stop(struct front_end *fe, unsigned index, uint16_t *base);
-int fe_ring_start(struct front_end *fe, unsigned index, uint16_t base);
+int fe_ring_stop(struct front_end *fe, unsigned index, uint32_t *base);
+int fe_ring_start(struct front_end *fe, unsigned index, uint32_t base);
 int fe_ring_enable(struct front_end *fe, unsigned index, bool on);
 
 /*

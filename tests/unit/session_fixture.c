@@ -99,6 +99,11 @@ static struct vu_device dev = {
         .threads = &thread, .nthreads = 1,
 };
 
+void device_offers(uint64_t features)
+{
+        dev.features = features & ~(1ull << VU_F_PROTOCOL_FEATURES);
+}
+
 void release_all(void)
 {
         while (nheld)
@@ -254,7 +259,7 @@ void handshake(uint64_t features)
 {
         uint64_t pf = ALL_PF;
 
-        assert_int_equal(ask_u64(VU_GET_FEATURES), FEATURES);
+        assert_int_equal(ask_u64(VU_GET_FEATURES), dev.features | 1ull << VU_F_PROTOCOL_FEATURES);
         assert_int_equal(ask_u64(VU_GET_PROTOCOL_FEATURES), ALL_PF);
         send_raw(VU_SET_PROTOCOL_FEATURES, VU_VERSION, &pf, sizeof(pf), NULL, 0);
         assert_int_equal(say(VU_SET_OWNER, NULL, 0, -1), 0);
@@ -354,6 +359,7 @@ int setup(void **state)
         call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         nheld = starts = stops = 0;
         hold = refuse_start = false;
+        device_offers(FEATURES);
         clear_ring();
         return 0;
 }

@@ -68,6 +68,9 @@ int say_state(uint32_t request, uint32_t index, uint32_t num);
 /* GET_INFLIGHT_FD of @n queues in a message of @len bytes: the fd, the caller's; -1: none came. */
 int ask_inflight(uint16_t n, uint32_t len, struct packet *k);
 
+/* Other features than FEATURES, until the end of the test; before handshake(). */
+void device_offers(uint64_t features);
+
 /* On the way to a running ring 0. */
 void handshake(uint64_t features);
 int set_memory(void);

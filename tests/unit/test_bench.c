@@ -165,7 +165,7 @@ static void test_good_options(void **state)
 
         assert_int_equal(parse(args, &o), 0);
         assert_string_equal(o.socket, "/s");
-        assert_true(o.random && o.verify && o.indirect && o.event_idx && !o.poll && !o.trim);
+        assert_true(o.random && o.verify && o.indirect && o.event_idx && !o.poll && !o.packed && !o.trim);
         assert_int_equal(o.bs_min, 4096);
         assert_int_equal(o.bs_max, 65536);
         assert_int_equal(o.align, 512);

@@ -109,7 +109,7 @@ static void test_features(void **state)
 
         d->read_only = true;
         ro = blk_features(d);
-        assert_int_equal(rw, 0x130007e46ull); /* bits 1 2 6 9-14 28 29 32 */
+        assert_int_equal(rw, 0x530007e46ull); /* bits 1 2 6 9-14 28 29 32 */
         assert_int_equal(rw & ~ro, 1u << 13 | 1u << 14);
         assert_int_equal(ro & ~rw, 1u << 5);
 }

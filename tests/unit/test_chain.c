@@ -135,6 +135,76 @@ static void test_all_indirect(void **state)
         mem_table_put(mt);
 }
 
+/* --- the same alphabet in a packed ring: no links, an order ------------------------------------------------------ */
+
+static int add_all(struct chain *c, const struct mem_table *mt, const struct chain_desc *d, unsigned n, const char **why)
+{
+        int r = 1;
+
+        chain_begin(c);
+        for (unsigned i = 0; i < n && r > 0; i++)
+                r = chain_add(c, mt, &d[i], 3, why);
+        return r;
+}
+
+/* @all: the table is the chain, whatever NEXT says; otherwise it is as long as NEXT says, and 1 is the answer if it has no end. */
+static int packed_oracle(const unsigned *letters, bool all, unsigned *pieces, uint64_t *read, uint64_t *written)
+{
+        bool writing = false;
+
+        *pieces = 0;
+        *read = *written = 0;
+        for (unsigned i = 0; i < 3; i++) {
+                unsigned n = letters[i], flags = n / 4;
+
+                if (!places[n % 4].ok || flags & VRING_DESC_F_INDIRECT || (writing && !(flags & VRING_DESC_F_WRITE)))
+                        return -22;
+                writing = flags & VRING_DESC_F_WRITE;
+                *pieces += places[n % 4].pieces;
+                *(writing ? written : read) += places[n % 4].len;
+                if (!all && !(flags & VRING_DESC_F_NEXT))
+                        return 0;
+        }
+        return !all;
+}
+
+static void check_packed(const struct chain *c, int r, const unsigned *letters, bool all)
+{
+        unsigned pieces;
+        uint64_t read, written;
+
+        if (r != packed_oracle(letters, all, &pieces, &read, &written))
+                fail_msg("descriptors %u %u %u: %d", letters[0], letters[1], letters[2], r);
+        if (r == 0 && (c->nread + c->nwrite != pieces || c->read_len != read || c->write_len != written))
+                fail_msg("descriptors %u %u %u: wrong sums", letters[0], letters[1], letters[2]);
+}
+
+static void test_all_packed(void **state)
+{
+        struct mem_table *mt = guest_new(NULL);
+        struct vring_packed_desc *table = (struct vring_packed_desc *)guest_at(mt, TABLE);
+        const struct chain_desc outer = { TABLE, 3 * sizeof(*table), 7, VRING_DESC_F_INDIRECT | VRING_DESC_F_WRITE };
+        struct chain c = { .indirect_ok = true };
+        const char *why;
+
+        for (unsigned n = 0; n < 32 * 32 * 32; n++) {
+                unsigned letters[3] = { n % 32, n / 32 % 32, n / 32 / 32 };
+                struct chain_desc d[3];
+
+                for (unsigned i = 0; i < 3; i++) {
+                        d[i] = (struct chain_desc){ places[letters[i] % 4].addr, places[letters[i] % 4].len,
+                                                    (uint16_t)(40 + i), (uint16_t)(letters[i] / 4 | 1u << 7) };
+                        table[i] = (struct vring_packed_desc){ d[i].addr, d[i].len, 99, d[i].flags };
+                }
+                check_packed(&c, add_all(&c, mt, d, 3, &why), letters, false);
+                assert_int_equal(c.head, 39 + c.ndescs);
+                check_packed(&c, add_all(&c, mt, &outer, 1, &why), letters, true);
+                assert_int_equal(c.head, 7);
+                assert_int_equal(c.ndescs, 1);
+        }
+        mem_table_put(mt);
+}
+
 /* --- indirect tables as such ------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -181,6 +251,31 @@ static void test_indirect_tables(void **state)
         mem_table_put(mt);
 }
 
+/* The same tables, if their length and place is all that is wrong with them: a packed one has no end but its length. */
+static void test_packed_indirect_tables(void **state)
+{
+        struct mem_table *mt = guest_new(NULL);
+        struct vring_packed_desc two[2] = { { 0x1000, 16, 0, 1 }, { 0x1100, 1, 0, 2 } };
+
+        for (unsigned i = 0; i < 128; i++)
+                memcpy(guest_at(mt, TABLE + 16 * i), &two[i > 0], 16);
+        memcpy(guest_at(mt, 0x3ff0), two, 16);
+        memcpy(guest_at(mt, 0x1ff8), two, 8);
+        memcpy(guest_at(mt, 0x2000), (char *)two + 8, 24);
+        for (size_t i = 0; i < ARRAY_SIZE(indirect); i++) {
+                const struct vring_desc *o = &indirect[i].d;
+                const struct chain_desc d = { o->addr, o->len, 3, o->flags };
+                struct chain c = { .indirect_ok = indirect[i].negotiated };
+                const char *why = NULL;
+
+                if ((add_all(&c, mt, &d, 1, &why) == 0) != indirect[i].ok)
+                        fail_msg("%s: %s", indirect[i].what, why);
+                if (indirect[i].ok && (c.nread != 1 || c.read_len != 16 || c.write_len != d.len / 16 - 1))
+                        fail_msg("%s: wrong sums", indirect[i].what);
+        }
+        mem_table_put(mt);
+}
+
 /* The longest chains, direct and indirect, fetch each descriptor once; one piece too many is refused. */
 static void test_long_chains(void **state)
 {
@@ -215,7 +310,9 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_all_direct),
                 cmocka_unit_test(test_all_indirect),
+                cmocka_unit_test(test_all_packed),
                 cmocka_unit_test(test_indirect_tables),
+                cmocka_unit_test(test_packed_indirect_tables),
                 cmocka_unit_test(test_long_chains),
         };
 

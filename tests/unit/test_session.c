@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "tests/unit/packed_driver.h"
 #include "tests/unit/session_fixture.h"
 
 /* --- answers ----------------------------------------------------------------------------------------------------- */
@@ -212,6 +213,87 @@ static void test_disconnect_while_stopping(void **state)
         release_all();
         turn();
         assert_int_equal(ended, 1);
+}
+
+/* --- packed rings ------------------------------------------------------------------------------------------------ */
+
+#define PACKED (FEATURES | 1ull << VIRTIO_F_RING_PACKED)
+static struct packed_driver driver;
+
+static void say_packed_addr(void)
+{
+        struct vu_vring_addr a = { .desc = GUEST_USER + PD_RING, .avail = GUEST_USER + PD_DRIVER,
+                                   .used = GUEST_USER + PD_DEVICE };
+
+        assert_int_equal(say(VU_SET_VRING_ADDR, &a, sizeof(a), -1), 0);
+}
+
+static void packed_session(void)
+{
+        device_offers(PACKED);
+        connect_session();
+        handshake(PACKED);
+        assert_int_equal(set_memory(), 0);
+        assert_int_equal(say_state(VU_SET_VRING_NUM, 0, 6), 0); /* no power of two */
+        say_packed_addr();
+        assert_int_equal(say_u64(VU_SET_VRING_CALL, call, call), 1);
+        assert_int_equal(say_u64(VU_SET_VRING_CALL, 0, call), 0);
+        pd_init(&driver, at(PD_RING), 6);
+}
+
+static uint32_t ask_base(void)
+{
+        struct packet k;
+
+        send_raw(VU_GET_VRING_BASE, VU_VERSION, &(struct vu_vring_state){ 0, 0 }, 8, NULL, 0);
+        assert_true(answered(VU_GET_VRING_BASE, &k));
+        return k.p.state.num;
+}
+
+static void test_packed_ring(void **state)
+{
+        uint32_t len;
+
+        packed_session();
+        assert_int_equal(ask_base(), 0x80008000); /* nobody has said another one */
+        assert_int_equal(say_u64(VU_SET_VRING_CALL, 0, call), 0);
+        assert_int_equal(say_u64(VU_SET_VRING_KICK, 0, kick), 0);
+        assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0);
+        for (uint16_t n = 0; n < 7; n++) {
+                pd_offer(&driver, n % 6, 1);
+                kick_it();
+                assert_int_equal(pd_reap(&driver, &len), n % 6);
+                assert_true(drain(call) > 0);
+        }
+        assert_int_equal(ask_base(), 0x00010001);
+        pd_offer(&driver, 2, 3);
+        assert_int_equal(say_state(VU_SET_VRING_BASE, 0, 0x00010001), 0);
+        assert_int_equal(say_u64(VU_SET_VRING_KICK, 0, kick), 0);
+        turn();
+        assert_int_equal(pd_reap(&driver, &len), 2);
+        assert_int_equal(ask_base(), 0x00040004);
+        assert_int_equal(say_state(VU_SET_VRING_BASE, 0, 0x00060006), 0);
+        assert_int_equal(say_u64(VU_SET_VRING_KICK, 0, kick), 1); /* no place in this ring */
+        disconnect();
+}
+
+/* After a reset of the device a split ring may follow: nothing of the packed one is left. */
+static void test_packed_then_split(void **state)
+{
+        packed_session();
+        assert_int_equal(say_state(VU_SET_VRING_BASE, 0, 0x80018001), 0);
+        assert_int_equal(say_u64(VU_SET_VRING_KICK, 0, kick), 0);
+        assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0);
+        assert_int_equal(say(VU_RESET_DEVICE, NULL, 0, -1), 0);
+        assert_int_equal(say_u64(VU_SET_FEATURES, FEATURES, -1), 0);
+        assert_int_equal(say_state(VU_SET_VRING_NUM, 0, 6), 1);
+        start_ring(0);
+        assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0);
+        offer(0);
+        kick_it();
+        assert_int_equal(used_idx(), 1);
+        assert_int_equal(ask_base(), 1);
+        disconnect();
 }
 
 /* --- memory ------------------------------------------------------------------------------------------------------ */
@@ -433,6 +515,8 @@ int main(void)
                 TEST(test_polling_without_kick_fd),
                 TEST(test_call_is_changed),
                 TEST(test_get_vring_base_drains),
+                TEST(test_packed_ring),
+                TEST(test_packed_then_split),
                 TEST(test_disconnect_with_requests_in_flight),
                 TEST(test_disconnect_while_stopping),
                 TEST(test_memory_changes_under_a_running_ring),

@@ -67,8 +67,9 @@ static void push(struct guest *g, uint16_t head, uint32_t written)
 static void test_sizes(void **state)
 {
         for (uint32_t n = 0; n <= 70000; n++)
-                assert_int_equal(vq_size_ok(n), n && n <= 1024 && !(n & (n - 1)));
-        assert_false(vq_size_ok(1u << 31));
+                assert_int_equal(vq_size_ok(n, false), n && n <= 1024 && !(n & (n - 1)));
+        assert_true(vq_size_ok(1000, true) && vq_size_ok(1, true) && vq_size_ok(1024, true));
+        assert_false(vq_size_ok(1u << 31, false) || vq_size_ok(1u << 31, true) || vq_size_ok(0, true) || vq_size_ok(1025, true));
 }
 
 static void test_start_refuses(void **state)
@@ -148,7 +149,7 @@ static void test_same_head_twice(void **state)
         offer(g, 2);
         assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), 1);
         assert_int_equal(vq_pop(&g->vq, g->mt, &g->chain), -EINVAL);
-        assert_string_equal(g->vq.broken, "a head that is in flight already");
+        assert_string_equal(g->vq.broken, "a head or buffer id that is in flight already");
         assert_int_equal(g->vq.in_flight, 1);
 
         assert_int_equal(vq_start(&g->vq, g->mt, &layout, 0), 0);

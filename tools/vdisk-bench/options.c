@@ -37,6 +37,7 @@ static const char usage[] =
         "  --verify-state=FILE            load (if there) and save what was written\n"
         "  --verify_only                  compare only, with the state of an earlier run\n"
         "  --poll                         spin on the used ring instead of sleeping on the call eventfd\n"
+        "  --packed                       packed rings\n"
         "  --indirect=0, --event-idx=0    leave that ring feature out\n"
         "  --reconnect[=clean|crash]      survive a restart of the back end; crash: unflushed writes may be lost\n"
         "  --timeout=SECONDS              for an answer, and for the back end to come back (30)\n"
@@ -47,7 +48,7 @@ static const char usage[] =
 enum opt {
         OPT_SOCKET = 256, OPT_PID, OPT_RW, OPT_BS, OPT_BSRANGE, OPT_BA, OPT_IODEPTH, OPT_NUMJOBS, OPT_RUNTIME,
         OPT_NUMBER_IOS, OPT_SIZE, OPT_OFFSET, OPT_FSYNC, OPT_MIX, OPT_ZEROES, OPT_DIST, OPT_SEED, OPT_VERIFY,
-        OPT_VERIFY_ONLY, OPT_FRESH, OPT_STATE, OPT_POLL, OPT_INDIRECT, OPT_EVENT_IDX, OPT_RECONNECT, OPT_TIMEOUT,
+        OPT_VERIFY_ONLY, OPT_FRESH, OPT_STATE, OPT_POLL, OPT_PACKED, OPT_INDIRECT, OPT_EVENT_IDX, OPT_RECONNECT, OPT_TIMEOUT,
         OPT_OUTPUT, OPT_HELP, OPT_VERSION,
 };
 
@@ -66,6 +67,7 @@ static const struct option longs[] = {
         { "randseed", required_argument, NULL, OPT_SEED }, { "verify", required_argument, NULL, OPT_VERIFY },
         { "verify_only", no_argument, NULL, OPT_VERIFY_ONLY }, { "fresh", no_argument, NULL, OPT_FRESH },
         { "verify-state", required_argument, NULL, OPT_STATE }, { "poll", no_argument, NULL, OPT_POLL },
+        { "packed", no_argument, NULL, OPT_PACKED },
         { "indirect", required_argument, NULL, OPT_INDIRECT }, { "event-idx", required_argument, NULL, OPT_EVENT_IDX },
         { "reconnect", optional_argument, NULL, OPT_RECONNECT }, { "timeout", required_argument, NULL, OPT_TIMEOUT },
         { "output-format", required_argument, NULL, OPT_OUTPUT },
@@ -234,6 +236,7 @@ static int parse_how(int c, const char *arg, struct options *o)
         case OPT_VERIFY_ONLY: o->verify_only = o->verify = true; return 0;
         case OPT_VERIFY: o->verify = true; return parse_verify(arg);
         case OPT_POLL: o->poll = true; return 0;
+        case OPT_PACKED: o->packed = true; return 0;
         case OPT_INDIRECT: return parse_bool("indirect", arg, &o->indirect);
         case OPT_EVENT_IDX: return parse_bool("event-idx", arg, &o->event_idx);
         case OPT_RECONNECT: return parse_reconnect(arg, &o->reconnect);

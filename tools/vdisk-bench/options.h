@@ -30,7 +30,7 @@ struct options {
         const char *verify_state;   /* file, or NULL */
         uint64_t randseed;
 
-        bool poll, indirect, event_idx;
+        bool poll, packed, indirect, event_idx;
         enum reconnect reconnect;
         unsigned timeout_s;         /* for an answer, and for a back end to come back */
         enum output output;

@@ -48,7 +48,7 @@ static int bench_connect(struct bench *b)
         struct fe_opts fo = {
                 .path = o->socket, .num_queues = o->numjobs, .queue_size = QUEUE_SIZE_MIN, .max_segs = 1,
                 .mem_len = (uint64_t)o->numjobs * o->iodepth * round_up(o->bs_max, 4096) + 4096,
-                .features_off = (o->indirect ? 0 : FE_F_INDIRECT_DESC) | (o->event_idx ? 0 : FE_F_EVENT_IDX),
+                .packed = o->packed, .features_off = (o->indirect ? 0 : FE_F_INDIRECT_DESC) | (o->event_idx ? 0 : FE_F_EVENT_IDX),
                 .timeout_ms = (int)o->timeout_s * 1000,
         };
 
