@@ -200,13 +200,20 @@ static int fill_plan(struct fmt_image *img, const struct fmt_plan *plan, enum fm
         return r;
 }
 
+int fmt_preallocate_usable(const struct fmt_image *img, enum fmt_prealloc how)
+{
+        if (how != FMT_PREALLOC_METADATA || img->cluster_size > 1)
+                return 0;
+        return err_note(-ENOTSUP, "preallocation 'metadata' is not one of off, falloc, full: %s images have no tables",
+                        img->drv->name);
+}
+
 int fmt_preallocate_sync(struct fmt_image *img, uint64_t off, uint64_t len, enum fmt_prealloc how)
 {
-        int r = 0, settled;
+        int r = fmt_preallocate_usable(img, how), settled;
 
-        if (how == FMT_PREALLOC_METADATA && img->cluster_size == 1)
-                return err_note(-ENOTSUP, "preallocation 'metadata' is not one of off, falloc, full: %s images have no tables",
-                                img->drv->name);
+        if (r < 0)
+                return r;
         while (r == 0 && how != FMT_PREALLOC_OFF && len) {
                 struct fmt_plan plan;
 

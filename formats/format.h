@@ -312,6 +312,9 @@ int fmt_settle_sync(struct fmt_image *img);
 enum fmt_prealloc { FMT_PREALLOC_OFF, FMT_PREALLOC_METADATA, FMT_PREALLOC_FALLOC, FMT_PREALLOC_FULL };
 int fmt_preallocate_sync(struct fmt_image *img, uint64_t off, uint64_t len, enum fmt_prealloc how);
 
+/* Can it? Before anything changes. 0, or -ENOTSUP with a sentence. */
+int fmt_preallocate_usable(const struct fmt_image *img, enum fmt_prealloc how);
+
 /* NULL is fine. Does not write: wind down and flush first (fmt_settle_sync() for images at rest). */
 void chain_close(struct fmt_image *top);
 

@@ -7,7 +7,9 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum refmap_flags {
@@ -26,18 +28,78 @@ struct refmap {
 
 void refmap_finish(struct refmap *m); /* zeroed is fine */
 
+#define REFMAP_CHUNK 1024u /* entries; one page */
+
+/* A place for cluster @i where none was touched yet; NULL: no memory. */
+uint32_t *refmap_make(struct refmap *m, uint64_t i);
+
+/* What follows runs for every cluster of an image, several times: small, and seen by the compiler. */
+
+static inline uint32_t *refmap_seek(const struct refmap *m, uint64_t i)
+{
+        uint64_t c = i / REFMAP_CHUNK;
+
+        return c < m->nchunks && m->chunk[c] ? &m->chunk[c][i % REFMAP_CHUNK] : NULL;
+}
+
+/* The place of cluster @i, made if it was not there; NULL: no memory. */
+static inline uint32_t *refmap_place(struct refmap *m, uint64_t i)
+{
+        uint32_t *p = i < m->end ? refmap_seek(m, i) : NULL;
+
+        return p ? p : refmap_make(m, i);
+}
+
 /* Any index; untouched clusters have count 0 and no flags. */
-uint32_t refmap_count(const struct refmap *m, uint64_t i);
-bool refmap_has(const struct refmap *m, uint64_t i, uint32_t flag);
+static inline uint32_t refmap_count(const struct refmap *m, uint64_t i)
+{
+        const uint32_t *p = refmap_seek(m, i);
+
+        return p ? *p & REFMAP_MAX_COUNT : 0;
+}
+
+static inline bool refmap_has(const struct refmap *m, uint64_t i, uint32_t flag)
+{
+        const uint32_t *p = refmap_seek(m, i);
+
+        return p && *p & flag;
+}
 
 /* Neither counted nor REF_OLD. */
-bool refmap_is_free(const struct refmap *m, uint64_t i);
+static inline bool refmap_is_free(const struct refmap *m, uint64_t i)
+{
+        const uint32_t *p = refmap_seek(m, i);
+
+        return !p || !(*p & (REFMAP_MAX_COUNT | REF_OLD));
+}
 
 /* 0, or -ENOMEM. */
-int refmap_flag(struct refmap *m, uint64_t i, uint32_t flag);
+static inline int refmap_flag(struct refmap *m, uint64_t i, uint32_t flag)
+{
+        uint32_t *p = refmap_place(m, i);
+
+        if (!p)
+                return -ENOMEM;
+        *p |= flag;
+        return 0;
+}
 
 /* 0, -ENOMEM, or -ERANGE when the count would leave 0 .. REFMAP_MAX_COUNT; nothing has changed then. */
-int refmap_add(struct refmap *m, uint64_t i, int64_t delta);
+static inline int refmap_add(struct refmap *m, uint64_t i, int64_t delta)
+{
+        uint32_t *p = refmap_seek(m, i);
+        int64_t count = (p ? *p & REFMAP_MAX_COUNT : 0) + delta;
+
+        if (count < 0 || count > (int64_t)REFMAP_MAX_COUNT)
+                return -ERANGE;
+        p = refmap_place(m, i);
+        if (!p)
+                return -ENOMEM;
+        *p = (*p & ~REFMAP_MAX_COUNT) | (uint32_t)count;
+        if (i < m->cursor && refmap_is_free(m, i))
+                m->cursor = i;
+        return 0;
+}
 
 /* The first run of @n free clusters; their counts become 1. 0 and *first, or -ENOMEM. */
 int refmap_alloc(struct refmap *m, uint64_t n, uint64_t *first);

@@ -180,13 +180,44 @@ static int read_for_active(struct work *w, const struct qcow2_snapshot *s, uint6
         return 0;
 }
 
+/* Tables that both L1 tables lead to are counted the same before and after: nothing below them has to be looked at. */
+static void set_common_aside(uint64_t *now, uint64_t *next, uint64_t *kept, uint64_t entries)
+{
+        for (uint64_t i = 0; i < entries; i++) {
+                if (!l1e_offset(now[i]) || l1e_offset(now[i]) != l1e_offset(next[i]))
+                        continue;
+                kept[i] = next[i] & ~QCOW2_COPIED;
+                now[i] = next[i] = 0;
+        }
+}
+
+/* Moves the counts from the active tree to @next, which gets right COPIED bits. Both have @entries. */
+static int change_trees(struct work *w, uint64_t *next, uint64_t entries)
+{
+        AUTO(freep) uint64_t *now = calloc(entries + 1, sizeof(*now)), *kept = calloc(entries + 1, sizeof(*kept));
+        bool changed;
+        int r;
+
+        if (!now || !kept)
+                return -ENOMEM;
+        memcpy(now, w->l1, w->t.h.l1_entries * sizeof(*now));
+        set_common_aside(now, next, kept, entries);
+        r = qcow2_tree_ref(&w->t, next, entries, 1);
+        if (r == 0)
+                r = qcow2_tree_ref(&w->t, now, entries, -1);
+        if (r == 0)
+                r = qcow2_tree_settle(&w->t, next, entries, true, NULL, &changed);
+        for (uint64_t i = 0; i < entries; i++)
+                next[i] = kept[i] ? kept[i] : next[i];
+        return r;
+}
+
 int qcow2_snapshot_apply(struct fmt_image *img, const char *name_or_id)
 {
         AUTO(work_finish) struct work w = { 0 };
         AUTO(freep) uint64_t *l1 = NULL; /* the new active one */
         struct qcow2_snapshot *s = NULL;
         uint64_t entries = 0;
-        bool changed;
         int r = work_begin(&w, img->file);
 
         if (r == 0)
@@ -196,11 +227,7 @@ int qcow2_snapshot_apply(struct fmt_image *img, const char *name_or_id)
         if (r == 0)
                 r = read_for_active(&w, s, &l1, &entries);
         if (r == 0)
-                r = qcow2_tree_ref(&w.t, l1, entries, 1);
-        if (r == 0)
-                r = qcow2_tree_ref(&w.t, w.l1, w.t.h.l1_entries, -1);
-        if (r == 0)
-                r = qcow2_tree_settle(&w.t, l1, entries, true, NULL, &changed);
+                r = change_trees(&w, l1, entries);
         if (r == 0)
                 r = qcow2_l1_replace(&w.t, l1, entries);
         if (r < 0)

@@ -15,7 +15,9 @@
 /* Why [off, off + len) cannot hold data or an L2 table; NULL: it can. */
 static const char *place_flaw(const struct qcow2_txn *t, uint64_t off, uint64_t len)
 {
-        for (uint64_t i = off >> t->h.cluster_bits; i <= (off + len - 1) >> t->h.cluster_bits; i++) {
+        uint64_t last = (off + len - 1) >> t->h.cluster_bits;
+
+        for (uint64_t i = off >> t->h.cluster_bits; i <= last; i++) {
                 if (i >= t->clusters)
                         return "points beyond the end of the file";
                 if (refmap_has(&t->refs, i, REF_META))

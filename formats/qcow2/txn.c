@@ -147,12 +147,11 @@ int qcow2_txn_ref(struct qcow2_txn *t, uint64_t off, uint64_t len, int delta)
         uint64_t first = off >> t->h.cluster_bits, last = (off + len - 1) >> t->h.cluster_bits;
 
         for (uint64_t i = first; len && i <= last; i++) {
-                uint64_t count = refmap_count(&t->refs, i);
-                int r = count ? refmap_add(&t->refs, i, delta) : -ERANGE;
+                int r = refmap_count(&t->refs, i) ? refmap_add(&t->refs, i, delta) : -ERANGE;
 
                 if (r == -ERANGE)
-                        return err_note(-EIO, "the cluster at offset 0x%" PRIx64 " is in use, but its refcount is %" PRIu64
-                                        SEE_CHECK, i << t->h.cluster_bits, count);
+                        return err_note(-EIO, "the cluster at offset 0x%" PRIx64 " is in use, but its refcount is %" PRIu32
+                                        SEE_CHECK, i << t->h.cluster_bits, refmap_count(&t->refs, i));
                 if (r < 0)
                         return r;
         }

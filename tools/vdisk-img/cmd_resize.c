@@ -116,7 +116,8 @@ static int resize(const struct job *j)
                                 "--shrink says that you want that", path, (unsigned long long)old, (unsigned long long)size);
         if (size < old && j->prealloc != FMT_PREALLOC_OFF)
                 return err_note(-EINVAL, "Preallocation can only be used for growing images");
-        if (size > old && img->backing_name)
+        r = fmt_preallocate_usable(img, j->prealloc);
+        if (r == 0 && size > old && img->backing_name)
                 r = own_last_cluster(j, &img, old);
         if (r == 0)
                 r = img->drv->resize(img, size, j->shrink);
