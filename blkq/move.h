@@ -14,12 +14,14 @@
 
 #include "blkq/bounce.h"
 #include "blkq/engine.h"
+#include "blkq/qthread.h"
 #include "common/list.h"
 #include "formats/format.h"
 
 #define MOVE_EXTENTS 8u /* of one move; a request in more pieces goes through home, piece by piece */
 
 struct mover {
+        struct qthread *thread; /* whose engine it is */
         struct engine *engine;
         unsigned under_way[2]; /* moves of each generation */
         uint8_t gen;           /* new moves count here */
@@ -40,7 +42,7 @@ struct move {
         struct io io;
 };
 
-void mover_init(struct mover *m, struct engine *e);
+void mover_init(struct mover *m, struct qthread *t);
 void mover_finish(struct mover *m); /* nothing under way */
 
 /* From now on moves count in the other generation. drained() follows when the old one is empty: perhaps at once. */
@@ -50,7 +52,9 @@ void mover_drain(struct mover *m, void (*drained)(struct mover *m));
  * move_start - read or write extents.
  * @op: IO_READ or IO_WRITE. @ext: DATA, ZERO and NOWHERE (for writes only DATA and NOWHERE do anything); read before this
  * returns. @iov: the memory of guest bytes [@base, @base + @len), in which the extents lie; the caller's until done().
- * Memory that the file does not take (O_DIRECT) goes through bounce buffers.
+ * Memory that the file does not take (O_DIRECT) goes through bounce buffers, and so do encrypted extents: what is written
+ * is copied out of the caller's memory once and encrypted in the copy, what is read is deciphered before it is copied into
+ * the caller's memory. So a guest never sees ciphertext there, and what it changes meanwhile changes nothing that we do.
  */
 void move_start(struct mover *m, struct move *mv, enum io_op op, const struct extent *ext, unsigned n,
                 const struct iovec *iov, unsigned niov, uint64_t base, uint64_t len);

@@ -54,7 +54,7 @@ int port_attach(struct vol *v, struct qthread *t, struct vol_port **ret)
                 return -ENOMEM;
         p->v = v;
         p->thread = t;
-        mover_init(&p->mover, qthread_engine(t));
+        mover_init(&p->mover, t);
         grace_port_init(p);
         hold_port_init(p);
         p->refs = 1;

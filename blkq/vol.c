@@ -27,8 +27,14 @@ static void vol_free(struct vol *v)
 
 int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qthread *home, struct vol **ret)
 {
-        struct vol *v = calloc(1, sizeof(*v));
+        struct vol *v;
 
+        for (const struct fmt_image *img = top; img; img = img->backing)
+                if (img->locked) {
+                        chain_close(top);
+                        return err_note(-EACCES, "the image is encrypted and was opened without its key");
+                }
+        v = calloc(1, sizeof(*v));
         if (v) {
                 v->path = strdup(top->file && top->file->path ? top->file->path : top->drv->name);
                 v->format = strdup(top->drv->name);
@@ -57,7 +63,7 @@ int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qt
         list_init(&v->grace.next);
         hold_init(v);
         flush_init(v);
-        mover_init(&v->mover, qthread_engine(home));
+        mover_init(&v->mover, home);
         workers_hold();
         *ret = v;
         return 0;

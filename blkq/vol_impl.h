@@ -22,6 +22,7 @@
 
 #include "blkq/move.h"
 #include "blkq/vol.h"
+#include "blkq/workers.h"
 #include "common/clock.h"
 #include "common/list.h"
 #include "common/log.h"
@@ -294,13 +295,3 @@ void home_take(struct qtask *task); /* a blk_req's task arrives */
 void request_start(struct vol_port *p, struct blk_req *req); /* after it was parked */
 void request_finish(struct blk_req *req, int res);
 void request_back(struct qtask *task); /* a blk_req's task is back from home; res is in it */
-
-/* --- workers.c: what takes long and needs no thread in particular. Any thread ------------------------------------- */
-
-struct work {
-        void (*run)(struct work *w); /* on a worker; posts its result itself */
-        struct list link;
-};
-void workers_hold(void);    /* each volume, while it is open */
-void workers_release(void); /* the last one: workers end */
-int workers_run(struct work *w); /* 0, or -errno when there is no worker to run it and none can be had */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * workers.c - a few threads of the process for work that takes long (packing, unpacking), so that queue threads never do it.
+ * workers.c - a few threads of the process for work that takes long (packing, unpacking, ciphers), so that queue threads never do it.
  * They are started when first needed and end with the last volume. How much work is queued is bounded by who gives it:
  * each volume unpacks a few clusters at a time, a request packs one.
  */
@@ -10,7 +10,7 @@
 #include <signal.h>
 #include <stdbool.h>
 
-#include "blkq/vol_impl.h"
+#include "blkq/workers.h"
 #include "common/cleanup.h"
 
 #define WORKERS_MIN 2u

@@ -8,6 +8,7 @@
 #include "common/err.h"
 #include "common/range.h"
 #include "formats/format.h"
+#include "formats/luks/crypto.h"
 
 static int run_flush(struct fmt_image *img)
 {
@@ -31,8 +32,11 @@ static int load_missing(struct fmt_image *img)
 static int see_hole(struct extent *ext)
 {
         uint64_t data, hole;
-        int r = file_next_data(ext->img->file, ext->host, &data, &hole);
+        int r;
 
+        if (ext->img->encrypted) /* a hole is noise when it is deciphered, not zeros */
+                return 0;
+        r = file_next_data(ext->img->file, ext->host, &data, &hole);
         if (r < 0)
                 return r;
         ext->hole = ext->host < data || ext->host >= ext->img->file->size;
@@ -73,6 +77,27 @@ static int read_packed(const struct extent *ext, char *buf)
         return r;
 }
 
+/* Any bytes of whole encrypted sectors. */
+static int read_encrypted(const struct extent *ext, char *buf)
+{
+        uint64_t from = round_down(ext->host, CIPHER_SECTOR), to = round_up(ext->host + ext->len, CIPHER_SECTOR);
+        AUTO(freep) char *sectors = malloc(to - from);
+        int r = sectors ? file_pread(ext->img->file, sectors, to - from, from) : -ENOMEM;
+
+        if (r == 0)
+                r = sector_cipher_run(ext->cipher, CIPHER_DECRYPT, from / CIPHER_SECTOR, sectors, to - from);
+        if (r == 0)
+                memcpy(buf, sectors + (ext->host - from), ext->len);
+        return r;
+}
+
+int extent_read_sync(const struct extent *ext, void *buf)
+{
+        if (ext->img->locked)
+                return err_note(-EACCES, "the image is encrypted and was opened without its key");
+        return ext->cipher ? read_encrypted(ext, buf) : file_pread(ext->img->file, buf, ext->len, ext->host);
+}
+
 int chain_read_sync(struct fmt_image *top, void *buf, size_t len, uint64_t off)
 {
         char *to = buf;
@@ -84,7 +109,7 @@ int chain_read_sync(struct fmt_image *top, void *buf, size_t len, uint64_t off)
                 if (r < 0)
                         return r;
                 if (ext.kind == EXT_DATA && !ext.hole)
-                        r = file_pread(ext.img->file, to, ext.len, ext.host);
+                        r = extent_read_sync(&ext, to);
                 else if (ext.kind == EXT_COMPRESSED)
                         r = read_packed(&ext, to);
                 else

@@ -57,7 +57,7 @@ int fmt_pack(struct fmt_image *img, const void *in, void *out)
 
 bool fmt_can_pack(const struct fmt_image *img)
 {
-        return img->drv->pack && img->drv->plan_packed;
+        return img->drv->pack && img->drv->plan_packed && !img->encrypted; /* packed clusters are never encrypted */
 }
 
 /* --- home ----------------------------------------------------------------------------------------------------- */
@@ -71,6 +71,8 @@ static int may_write(const struct fmt_image *img)
 {
         if (img->read_only)
                 return -EROFS;
+        if (img->locked)
+                return err_note(-EACCES, "the image is encrypted and was opened without its key");
         return img->corrupt ? -EIO : 0;
 }
 

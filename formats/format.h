@@ -28,6 +28,7 @@
 struct fmt_image;
 struct fmt_batch;
 struct fmt_plan;
+struct sector_cipher; /* luks/crypto.h */
 
 /* --- where bytes live ----------------------------------------------------------------------------------------- */
 
@@ -50,6 +51,7 @@ struct extent {
         uint64_t off, len;      /* guest bytes */
         uint64_t host;          /* bytes in img->file */
         struct fmt_image *img;  /* whose file (a chain has several) */
+        struct sector_cipher *cipher; /* DATA: encrypted in the file, sector by sector, numbered by host / 512; NULL: plain */
         unsigned depth;         /* 0: the top image, 1: its backing image, ... */
 };
 
@@ -234,6 +236,7 @@ enum fmt_open_flags {
         FMT_NO_LOCK = 1 << 3,
         FMT_REPAIRING = 1 << 4,  /* accept dirty and corrupt images for writing (check -r) */
         FMT_INFO_ONLY = 1 << 5,  /* header only: tables are not loaded, nothing may be mapped */
+        FMT_NO_KEY = 1 << 7,    /* tables only: an encrypted image may be opened without its key (see locked) */
         FMT_GUESS = 1 << 6,      /* tools that only read: what looks like nothing is raw, unnamed backing formats are probed */
 };
 /* An internal snapshot; the names that are not NULL must all be its. @any: its id, or else its name. */
@@ -295,11 +298,13 @@ int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fm
  *
  * chain_map_sync: one extent that starts at @off, as chain_map() tells. DATA comes in pieces that are
  * wholly in a hole of their file or not at all. @len > 0, inside the image.
+ * extent_read_sync: the guest's bytes of a DATA extent.
  * chain_read_sync: the guest's bytes, whatever kind of extent they are in. Memory: a few clusters.
  * fmt_write_sync: the guest's bytes, into an image open for writing; durable when it is settled. Memory: a few clusters.
  * fmt_settle_sync: fmt_wind_down, then flush and housekeep until clean. For tools and tests that wrote through plans.
  */
 int chain_map_sync(struct fmt_image *top, uint64_t off, uint64_t len, struct extent *ext);
+int extent_read_sync(const struct extent *ext, void *buf);
 int chain_read_sync(struct fmt_image *top, void *buf, size_t len, uint64_t off);
 int fmt_write_sync(struct fmt_image *img, const void *buf, size_t len, uint64_t off);
 int fmt_settle_sync(struct fmt_image *img);
@@ -335,6 +340,9 @@ struct fmt_image {
         uint32_t subcluster_size;  /* the smallest part of it that is mapped, written and zeroed by itself; else the same */
         bool read_only;
         bool corrupt;              /* contradicts itself: no more writes */
+        bool encrypted;
+        bool locked;               /* encrypted, and opened without its key: nothing can be read or written */
+        struct sector_cipher *cipher; /* owned; what new data is encrypted with. NULL: plain (or locked) */
         bool dirty;                /* as found: it was not closed clean (qcow2's dirty bit) */
         char *backing_name;        /* as written in the image; NULL: none */
         char *backing_format;      /* likewise; NULL: not named */
@@ -426,8 +434,8 @@ struct fmt_driver {
         int (*resize)(struct fmt_image *img, uint64_t size, bool shrink_ok);
         int (*empty)(struct fmt_image *img); /* the disk is as never written: all of it comes from the backing image */
         /* Change options of an image that is there: all of @opts or none. backing_file "": none. The backing file's contents
-         * are the caller's business. */
-        int (*amend)(struct fmt_image *img, const struct fmt_option *opts, size_t n);
+         * are the caller's business. @force: also what makes the disk unreadable for good. */
+        int (*amend)(struct fmt_image *img, const struct fmt_option *opts, size_t n, bool force);
         const struct fmt_option_doc *amend_options;
         int (*info)(struct fmt_image *img, json_t *into); /* qemu-img's "format-specific" object: {"type":..,"data":..} */
         int (*snapshot_list)(struct fmt_image *img, struct fmt_snapshot **ret, size_t *n);

@@ -7,10 +7,16 @@
 #include "at_rest.h"
 #include "common/err.h"
 #include "common/range.h"
+#include "crypt.h"
 #include "snapshot_table.h"
 
 const struct fmt_option_doc qcow2_amend_options[] = {
         { "backing_fmt", "str", "format of the backing file" },
+        { "encrypt.state", "str", "active: a key slot gets a password; inactive: key slots lose theirs" },
+        { "encrypt.keyslot", "num", "which key slot, 0 to 7 (active: a free one)" },
+        { "encrypt.new-secret", "str", "the secret with the new password" },
+        { "encrypt.old-secret", "str", "the secret with the password that goes, in all its slots" },
+        { "encrypt.iter-time", "num", "milliseconds that one try of the new password shall take (2000)" },
         { "compat", "str", "version of the format: v3 or 1.1, v2 or 0.10" },
         { "lazy_refcounts", "bool", "let a writer delay refcounts: on or off" },
         { NULL, NULL, NULL },
@@ -141,7 +147,7 @@ static int apply(const struct wish *w, struct qcow2_header *h)
         return r;
 }
 
-int qcow2_amend(struct fmt_image *img, const struct fmt_option *opts, size_t n)
+int qcow2_amend(struct fmt_image *img, const struct fmt_option *opts, size_t n, bool force)
 {
         AUTO(qcow2_header_finish) struct qcow2_header h = { 0 };
         struct wish w = { .lazy = -1 };
@@ -149,6 +155,9 @@ int qcow2_amend(struct fmt_image *img, const struct fmt_option *opts, size_t n)
 
         if (r == 0)
                 r = qcow2_header_usable(&h, true);
+        for (size_t i = 0; r == 0 && i < n; i++)
+                if (qcow2_crypt_is_amend(&opts[i]))
+                        return qcow2_crypt_amend(qcow2_of(img), opts, n, force);
         w.version = h.version;
         for (size_t i = 0; r == 0 && i < n; i++)
                 r = parse(&w, &opts[i]);

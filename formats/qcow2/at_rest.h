@@ -16,7 +16,7 @@ int qcow2_measure(const struct fmt_create *req, struct fmt_image *source, struct
 int qcow2_check(struct fmt_image *img, struct fmt_check *chk);
 int qcow2_resize(struct fmt_image *img, uint64_t size, bool shrink_ok);
 int qcow2_empty(struct fmt_image *img);
-int qcow2_amend(struct fmt_image *img, const struct fmt_option *opts, size_t n);
+int qcow2_amend(struct fmt_image *img, const struct fmt_option *opts, size_t n, bool force);
 int qcow2_info(struct fmt_image *img, json_t *into);
 int qcow2_snapshot_list(struct fmt_image *img, struct fmt_snapshot **ret, size_t *n);
 int qcow2_snapshot_create(struct fmt_image *img, const char *name);

@@ -205,6 +205,8 @@ int check_own_tables(struct checker *c)
         if (r == 0)
                 r = ref_table(c, c->t.h.l1_offset, (uint64_t)c->t.h.l1_entries * QCOW2_ENTRY_SIZE);
         if (r == 0)
+                r = ref_table(c, c->t.h.luks_offset, c->t.h.luks_length);
+        if (r == 0)
                 r = own_snapshots(c);
         if (r == 0)
                 r = own_bitmaps(c);

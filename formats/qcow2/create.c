@@ -14,7 +14,7 @@
 #include "common/err.h"
 #include "common/range.h"
 #include "common/size.h"
-#include "create.h"
+#include "crypt.h"
 #include "l2e.h"
 #include "txn.h"
 
@@ -26,6 +26,14 @@ const struct fmt_option_doc qcow2_create_options[] = {
         { "cluster_size", "size", "unit of allocation: a power of two from 512 to 2M (64k)" },
         { "compat", "str", "version of the format: v3 or 1.1, v2 or 0.10 (v3)" },
         { "compression_type", "str", "how clusters are compressed: zlib or zstd (zlib)" },
+        { "encrypt.format", "str", "luks: encrypt the disk with the key of encrypt.key-secret" },
+        { "encrypt.key-secret", "str", "the secret (--object) that will open the image" },
+        { "encrypt.cipher-alg", "str", "aes-128 or aes-256 (aes-256)" },
+        { "encrypt.cipher-mode", "str", "xts or cbc (xts)" },
+        { "encrypt.ivgen-alg", "str", "plain, plain64 or essiv (plain64)" },
+        { "encrypt.ivgen-hash-alg", "str", "hash for essiv (sha256)" },
+        { "encrypt.hash-alg", "str", "hash that turns passwords into keys (sha256)" },
+        { "encrypt.iter-time", "num", "milliseconds that one try of a password shall take (2000)" },
         { "extended_l2", "bool", "32 sub-clusters a cluster, allocated one by one: on or off (off)" },
         { "lazy_refcounts", "bool", "let a writer delay refcounts: on or off (off)" },
         { "preallocation", "str", "off, metadata, falloc or full (off)" },
@@ -79,8 +87,10 @@ static int parse_option(struct qcow2_wish *w, const struct fmt_option *o)
         static const char *const on_off[] = { "off", "on", NULL };
         static const char *const compression[] = { "zlib", "zstd", NULL };
         static const char *const prealloc[] = { "off", "metadata", "falloc", "full", NULL };
-        int r = 0;
+        int r = qcow2_crypt_option(w, o);
 
+        if (r != 0)
+                return r < 0 ? r : 0;
         if (strcmp(o->name, "backing_file") == 0) {
                 w->backing_name = o->value;
         } else if (strcmp(o->name, "backing_fmt") == 0) {
@@ -106,7 +116,9 @@ static int parse_option(struct qcow2_wish *w, const struct fmt_option *o)
                 w->prealloc = r > 0 ? (enum qcow2_prealloc)r : QCOW2_PREALLOC_OFF;
         } else {
                 r = err_note(-ENOTSUP, "qcow2 option '%s' is not supported; supported are backing_file, backing_fmt, "
-                             "cluster_size, compat, compression_type, extended_l2, lazy_refcounts, preallocation and "
+                             "cluster_size, compat, compression_type, encrypt.format, encrypt.key-secret, "
+                             "encrypt.cipher-alg, encrypt.cipher-mode, encrypt.ivgen-alg, encrypt.ivgen-hash-alg, "
+                             "encrypt.hash-alg, encrypt.iter-time, extended_l2, lazy_refcounts, preallocation and "
                              "refcount_bits",
                              o->name);
         }
@@ -128,13 +140,16 @@ static int check_wish(const struct qcow2_wish *w)
                 return err_note(-EINVAL, "a backing format was named without a backing file");
         if (w->backing_format && strlen(w->backing_format) > 15)
                 return err_note(-EINVAL, "'%s' is not the name of a format", w->backing_format);
+        if (w->encrypted && w->prealloc != QCOW2_PREALLOC_OFF && w->version < 3)
+                return err_note(-EINVAL, "preallocation of an encrypted image needs compat=v3: version 2 cannot say that clusters "
+                                "with nothing in them read as zeros");
         if (w->backing_name && w->prealloc != QCOW2_PREALLOC_OFF && !w->extended_l2)
                 return err_note(-EINVAL, "preallocation and a backing file exclude each other: preallocated clusters would "
                                 "hide the backing file's (they do not with extended_l2=on)");
         return 0;
 }
 
-int qcow2_wish_read(const struct fmt_create *req, struct qcow2_wish *w)
+int qcow2_wish_read(const struct fmt_create *req, bool file, struct qcow2_wish *w)
 {
         int r = 0;
 
@@ -145,6 +160,8 @@ int qcow2_wish_read(const struct fmt_create *req, struct qcow2_wish *w)
                 w->backing_name = req->backing_name;
         if (req->backing_format)
                 w->backing_format = req->backing_format;
+        if (r == 0)
+                r = qcow2_crypt_wish(w, file);
         return r < 0 ? r : check_wish(w);
 }
 
@@ -161,6 +178,10 @@ int qcow2_wish_header(const struct qcow2_wish *w, uint64_t size, struct qcow2_he
                 h->compatible |= QCOW2_COMPAT_LAZY_REFCOUNTS;
         if (w->extended_l2)
                 h->incompatible |= QCOW2_INCOMPAT_EXTENDED_L2;
+        if (w->encrypted) {
+                h->crypt_method = QCOW2_CRYPT_LUKS;
+                h->luks_length = luks_area_size(w->luks.key_bytes);
+        }
         if (w->zstd) {
                 h->compression = QCOW2_COMPRESSION_ZSTD;
                 h->incompatible |= QCOW2_INCOMPAT_COMPRESSION;
@@ -186,6 +207,7 @@ static int preallocate_l2(struct qcow2_txn *t, uint64_t index, uint8_t *buf, uin
         uint64_t covers = qcow2_l2_covers(&t->h);
         uint64_t clusters = div_round_up(min_u64(t->h.size - index * covers, covers), t->h.cluster_size);
         uint32_t in_use = t->h.backing_name ? 0 : sub_mask_all(&t->h);
+        bool zero = t->h.crypt_method; /* nothing there is no ciphertext of zeros */
         uint64_t l2, data;
         int r = qcow2_txn_alloc(t, 1, &l2);
 
@@ -195,7 +217,7 @@ static int preallocate_l2(struct qcow2_txn *t, uint64_t index, uint8_t *buf, uin
                 return r;
         memset(buf, 0, t->h.cluster_size);
         for (uint64_t i = 0; i < clusters; i++)
-                l2e_put(&t->h, buf, i, l2e_make(&t->h, data + (i << t->h.cluster_bits), true, in_use, 0));
+                l2e_put(&t->h, buf, i, l2e_make(&t->h, data + (i << t->h.cluster_bits), true, zero ? 0 : in_use, zero ? in_use : 0));
         *l1e = l2 | QCOW2_COPIED;
         return qcow2_txn_write(t, l2, buf, t->h.cluster_size);
 }
@@ -243,12 +265,22 @@ static int write_tables(struct qcow2_txn *t, enum qcow2_prealloc prealloc)
         return r < 0 || !len ? r : qcow2_txn_write(t, t->h.l1_offset, l1, len);
 }
 
+static int write_luks(struct qcow2_txn *t, const struct qcow2_wish *wish)
+{
+        int r;
+
+        if (!wish->encrypted)
+                return 0;
+        r = qcow2_txn_alloc(t, div_round_up(t->h.luks_length, t->h.cluster_size), &t->h.luks_offset);
+        return r < 0 ? r : qcow2_crypt_create(t->file, &t->h, wish);
+}
+
 int qcow2_create(struct file *file, const struct fmt_create *req)
 {
         AUTO(qcow2_txn_finish) struct qcow2_txn t = { .file = file };
         uint64_t header_off;
         struct qcow2_wish wish;
-        int r = qcow2_wish_read(req, &wish);
+        int r = qcow2_wish_read(req, true, &wish);
 
         if (r == 0)
                 r = qcow2_wish_header(&wish, req->size, &t.h);
@@ -256,5 +288,7 @@ int qcow2_create(struct file *file, const struct fmt_create *req)
                 r = qcow2_txn_alloc(&t, 1, &header_off);
         if (r == 0)
                 r = write_tables(&t, wish.prealloc);
+        if (r == 0)
+                r = write_luks(&t, &wish);
         return r < 0 ? r : qcow2_txn_commit(&t, true);
 }

@@ -143,9 +143,9 @@ static int check_features(const struct qcow2_header *h)
 
 int qcow2_header_usable(const struct qcow2_header *h, bool write)
 {
-        if (h->crypt_method != QCOW2_CRYPT_NONE)
-                return err_note(-ENOTSUP, "the image is encrypted (%s), which is not supported",
-                                h->crypt_method == QCOW2_CRYPT_AES ? "AES" : "LUKS");
+        if (h->crypt_method == QCOW2_CRYPT_AES)
+                return err_note(-ENOTSUP, "the image has the legacy encryption (AES), which QEMU dropped as broken; "
+                                "'qemu-img convert' can still read it");
         if (h->incompatible & QCOW2_INCOMPAT_DATA_FILE)
                 return err_note(-ENOTSUP, "the image keeps its data in an external data file, which is not supported");
         if (write && h->incompatible & QCOW2_INCOMPAT_CORRUPT)
@@ -185,6 +185,21 @@ static int read_bitmaps_ext(struct qcow2_header *h, const struct file *file, con
         return check_table(h, file, "bitmap directory", h->bitmap_dir_offset, h->bitmap_dir_size);
 }
 
+static int read_luks_ext(struct qcow2_header *h, const struct file *file, const uint8_t *data, uint32_t len)
+{
+        if (h->crypt_method != QCOW2_CRYPT_LUKS)
+                return bad("there is a LUKS extension, but crypt_method is %" PRIu32 ", not 2", h->crypt_method);
+        if (h->luks_offset)
+                return bad("there are two LUKS extensions");
+        if (len != QLX_LENGTH)
+                return bad("the LUKS extension has %" PRIu32 " bytes, must be %d", len, QLX_LENGTH);
+        h->luks_offset = be64_get(data + QLX_OFFSET);
+        h->luks_length = be64_get(data + QLX_SIZE);
+        if (h->luks_length == 0 || h->luks_length > QCOW2_MAX_LUKS_BYTES)
+                return bad("the LUKS header has %" PRIu64 " bytes, must be 1 to %u", h->luks_length, QCOW2_MAX_LUKS_BYTES);
+        return check_table(h, file, "LUKS header", h->luks_offset, h->luks_length);
+}
+
 static int read_one_ext(struct qcow2_header *h, const struct file *file, uint32_t type, const uint8_t *data,
                         uint32_t len, bool *have_bitmaps)
 {
@@ -203,6 +218,8 @@ static int read_one_ext(struct qcow2_header *h, const struct file *file, uint32_
                         return bad("there are two bitmaps extensions");
                 *have_bitmaps = true;
                 return read_bitmaps_ext(h, file, data, len);
+        case QCOW2_EXT_LUKS:
+                return read_luks_ext(h, file, data, len);
         default:
                 return 0;
         }
@@ -231,6 +248,8 @@ static int read_extensions(struct qcow2_header *h, const struct file *file, cons
         }
         if (h->autoclear & QCOW2_AUTOCLEAR_BITMAPS && !have_bitmaps && !(flags & QCOW2_REPAIRING))
                 return bad("the bitmaps feature bit is set, but there is no bitmaps extension");
+        if (h->crypt_method == QCOW2_CRYPT_LUKS && !h->luks_offset)
+                return bad("crypt_method is 2 (LUKS), but there is no LUKS extension that says where its header is");
         h->ext_len = (uint32_t)(at - start);
         if (h->ext_len == 0)
                 return 0;

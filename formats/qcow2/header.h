@@ -38,6 +38,8 @@ struct qcow2_header {
         uint32_t nb_bitmaps; /* 0 unless QCOW2_AUTOCLEAR_BITMAPS says that they are valid */
         uint64_t bitmap_dir_offset, bitmap_dir_size;
 
+        uint64_t luks_offset, luks_length; /* where the LUKS header lies; 0 unless crypt_method says LUKS */
+
         uint8_t *raw;     /* owned: the header's bytes as read; what we do not know is written back from here */
         uint8_t *ext;     /* owned: the extensions as read, without the end mark; NULL: none */
         uint32_t ext_len; /* bytes */
@@ -59,7 +61,7 @@ int qcow2_header_read(struct file *file, unsigned flags, struct qcow2_header *h)
 
 /**
  * qcow2_header_usable - can we work with the guest data of this image? Asked by everybody but info.
- * Returns 0, -ENOTSUP (encrypted, external data file), or -EROFS (@write, and marked corrupt).
+ * Returns 0, -ENOTSUP (legacy AES encryption, external data file), or -EROFS (@write, and marked corrupt).
  */
 int qcow2_header_usable(const struct qcow2_header *h, bool write);
 

@@ -105,6 +105,15 @@ static int fill_ext(struct filler *f, uint32_t type, const void *data, uint32_t 
         return r < 0 ? r : fill_bytes(f, data, len, 8);
 }
 
+static int fill_luks(struct filler *f, const struct qcow2_header *h)
+{
+        uint8_t data[QLX_LENGTH];
+
+        be64_put(data + QLX_OFFSET, h->luks_offset);
+        be64_put(data + QLX_SIZE, h->luks_length);
+        return fill_ext(f, QCOW2_EXT_LUKS, data, sizeof(data));
+}
+
 /* The extensions as they were read, but for those that we make ourselves and bitmaps that are not valid any more. */
 static int fill_old_exts(struct filler *f, const struct qcow2_header *h, bool names, bool *have_names)
 {
@@ -114,7 +123,8 @@ static int fill_old_exts(struct filler *f, const struct qcow2_header *h, bool na
                 int r = 0;
 
                 stale |= type == QCOW2_EXT_FEATURE_NAMES && (!names || h->version < 3);
-                if (type != QCOW2_EXT_BACKING_FORMAT && !stale)
+                stale |= type == QCOW2_EXT_BACKING_FORMAT || type == QCOW2_EXT_LUKS;
+                if (!stale)
                         r = fill_ext(f, type, h->ext + at + QCOW2_EXT_HEADER, len);
                 if (r < 0)
                         return r;
@@ -163,6 +173,8 @@ static int lay_out(const struct qcow2_header *h, uint8_t *buf, bool names, uint6
         memcpy(buf, numbers, qcow2_header_encode(h, numbers));
         if (h->backing_format)
                 r = fill_ext(&f, QCOW2_EXT_BACKING_FORMAT, h->backing_format, (uint32_t)strlen(h->backing_format));
+        if (r == 0 && h->crypt_method == QCOW2_CRYPT_LUKS)
+                r = fill_luks(&f, h);
         if (r == 0)
                 r = fill_old_exts(&f, h, names, &have_names);
         if (r == 0 && names && !have_names && h->version >= 3)

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "at_rest.h"
+#include "crypt.h"
 #include "header.h"
 
 /* json_object_set_new() takes the value in any case and fails for NULL. */
@@ -11,7 +12,7 @@ static int set(json_t *into, const char *key, json_t *value)
         return json_object_set_new(into, key, value) < 0 ? -ENOMEM : 0;
 }
 
-static int fill_data(json_t *data, const struct qcow2_header *h)
+static int fill_data(json_t *data, struct file *file, const struct qcow2_header *h)
 {
         bool v3 = h->version >= 3;
         int r = set(data, "compat", json_string(v3 ? "1.1" : "0.10"));
@@ -22,6 +23,8 @@ static int fill_data(json_t *data, const struct qcow2_header *h)
                 r = set(data, "lazy-refcounts", json_boolean(h->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS));
         if (r == 0)
                 r = set(data, "refcount-bits", json_integer(1 << h->refcount_order));
+        if (r == 0 && h->crypt_method != QCOW2_CRYPT_NONE)
+                r = qcow2_crypt_info(file, h, data);
         if (r == 0 && v3)
                 r = set(data, "corrupt", json_boolean(h->incompatible & QCOW2_INCOMPAT_CORRUPT));
         if (r == 0 && v3)
@@ -41,5 +44,5 @@ int qcow2_info(struct fmt_image *img, json_t *into)
         data = r == 0 ? json_object() : NULL;
         if (r == 0)
                 r = set(into, "data", data); /* borrowed from here on */
-        return r < 0 ? r : fill_data(data, &h);
+        return r < 0 ? r : fill_data(data, img->file, &h);
 }

@@ -103,6 +103,7 @@ static struct extent extent_of(struct qcow2_image *q, const struct entry *d, boo
         } else if (d->data & bit) {
                 e.kind = EXT_DATA;
                 e.host = d->host + skip;
+                e.cipher = q->img.cipher;
                 e.writable = table_owned && d->copied && !q->img.read_only && !qcow2_is_corrupt(q);
         } else if (d->zero & bit) {
                 e.kind = EXT_ZERO;

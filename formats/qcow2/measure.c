@@ -24,7 +24,7 @@ static uint64_t whole_file(const struct qcow2_header *h, uint64_t size)
 {
         uint64_t data = size >> h->cluster_bits, l2 = div_round_up(data, l2_entries(h));
         uint64_t l1 = div_round_up(l2, h->cluster_size / QCOW2_ENTRY_SIZE);
-        uint64_t n = 1 + l1 + l2 + data;
+        uint64_t n = 1 + l1 + l2 + data + div_round_up(h->luks_length, h->cluster_size);
 
         return (n + refcount_clusters(h, n)) << h->cluster_bits;
 }
@@ -54,7 +54,7 @@ int qcow2_measure(const struct fmt_create *req, struct fmt_image *source, struct
         AUTO(qcow2_header_finish) struct qcow2_header h = { 0 };
         struct qcow2_wish w;
         uint64_t size, data = 0;
-        int r = qcow2_wish_read(req, &w);
+        int r = qcow2_wish_read(req, false, &w);
 
         if (r == 0)
                 r = qcow2_wish_header(&w, req->size, &h);

@@ -49,6 +49,7 @@ enum {
 #define QCOW2_MAX_SNAPSHOT_EXTRA 1024u
 #define QCOW2_MAX_BITMAPS 65535u
 #define QCOW2_MAX_BITMAP_DIR_BYTES (64u << 20)
+#define QCOW2_MAX_LUKS_BYTES (32u << 20)
 #define QCOW2_MAX_BITMAP_ENTRIES (32u << 20) /* of one bitmap's table: 256 MiB, QEMU's BME_MAX_TABLE_SIZE / 8 */
 
 enum { QCOW2_CRYPT_NONE = 0, QCOW2_CRYPT_AES = 1, QCOW2_CRYPT_LUKS = 2 };
@@ -74,6 +75,9 @@ enum { QCOW2_COMPRESSION_ZLIB = 0, QCOW2_COMPRESSION_ZSTD = 1 };
 #define QCOW2_EXT_BITMAPS 0x23852875u
 #define QCOW2_EXT_LUKS 0x0537be77u
 #define QCOW2_EXT_DATA_FILE 0x44415441u
+
+/* The LUKS extension. */
+enum { QLX_OFFSET = 0 /* u64 */, QLX_SIZE = 8 /* u64 */, QLX_LENGTH = 16 };
 
 /* One record of the feature-name extension. */
 enum { QFN_TYPE = 0 /* u8: 0 incompatible, 1 compatible, 2 autoclear */, QFN_BIT = 1 /* u8 */, QFN_NAME = 2, QFN_RECORD = 48 };

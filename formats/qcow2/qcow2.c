@@ -18,6 +18,7 @@
 #include "at_rest.h"
 #include "common/err.h"
 #include "common/log.h"
+#include "crypt.h"
 #include "formats/drivers.h"
 #include "snapshot_table.h"
 
@@ -75,6 +76,7 @@ static void set_geometry(struct qcow2_image *q, size_t cache_bytes)
         q->img.cluster_size = q->h.cluster_size;
         q->img.subcluster_size = 1u << q->sub_bits;
         q->img.size = round_up(q->h.size, SECTOR);
+        q->img.encrypted = q->h.crypt_method != QCOW2_CRYPT_NONE;
         q->img.dirty = q->h.incompatible & QCOW2_INCOMPAT_DIRTY;
 }
 
@@ -104,6 +106,8 @@ static void set_meta_ranges(struct qcow2_image *q)
         q->meta.range[META_REFTABLE] = range_of(q, h->reftable_offset, (uint64_t)h->reftable_clusters * h->cluster_size);
         if (h->nb_snapshots)
                 q->meta.range[META_SNAPSHOTS] = range_of(q, h->snapshots_offset, 1);
+        if (h->luks_offset)
+                q->meta.range[META_LUKS] = range_of(q, h->luks_offset, h->luks_length);
 }
 
 /* Refcount blocks, for an image that will be changed. A bad entry stays as an entry with a reserved bit. */
@@ -226,10 +230,9 @@ static int open_image(struct qcow2_image *q, const struct fmt_open_opts *opts)
         r = set_names(q);
         if (r < 0 || header_only)
                 return r;
-        if (opts->layer && opts->layer->key_secret && q->h.crypt_method == QCOW2_CRYPT_NONE)
-                return err_note(-EINVAL, "the image is not encrypted: encrypt.key-secret=%s opens nothing",
-                                opts->layer->key_secret);
         r = qcow2_header_usable(&q->h, !q->img.read_only);
+        if (r == 0)
+                r = qcow2_crypt_open(q, opts);
         if (r == 0 && !q->img.read_only)
                 r = make_writable(q, opts->state_dir);
         if (r == 0 && opts->snapshot)
@@ -245,6 +248,8 @@ static void qcow2_close(struct fmt_image *img)
         space_finish(q);
         meta_finish(&q->meta);
         maplog_close(q->log);
+        sector_cipher_free(q->img.cipher);
+        free(q->key_secret);
         free(q->header_page);
         qcow2_header_finish(&q->h);
         free(q);

@@ -110,7 +110,7 @@ struct space {
 
 /* --- meta_map.c: which clusters of the file are tables ---------------------------------------------------------- */
 
-enum { META_HEADER, META_L1, META_REFTABLE, META_SNAPSHOTS, META_RANGES };
+enum { META_HEADER, META_L1, META_REFTABLE, META_SNAPSHOTS, META_LUKS, META_RANGES };
 struct meta_map {
         struct meta_range {
                 uint64_t first, n; /* clusters */
@@ -155,6 +155,7 @@ struct qcow2_image {
         bool link_blocks;     /* a new refcount block is linked from the refcount table in this generation */
         bool reftable_moved;  /* a new refcount table is to be written and the header switched to it */
         bool carried_linked;  /* a flush with a copied L2 table failed: an L1 entry may lead to it before it is whole */
+        char *key_secret;     /* the name of the secret that opened it; NULL: none */
         struct maplog *log;   /* entries changed since the last flush, for after a kill; NULL: not kept */
 };
 

@@ -14,6 +14,7 @@
 #include "common/bytes.h"
 #include "common/err.h"
 #include "common/range.h"
+#include "formats/luks/crypto.h"
 #include "tree.h"
 
 struct resizer {
@@ -21,6 +22,7 @@ struct resizer {
         uint64_t *l1; /* room for entries */
         uint64_t entries;
         uint8_t *l2, *data; /* a cluster each */
+        struct sector_cipher *cipher; /* borrowed; NULL: plain */
         bool changed;       /* a table */
 };
 
@@ -101,10 +103,16 @@ static int zero_bytes(struct resizer *z, uint64_t *host, uint64_t from, uint64_t
         uint64_t cs = z->t.h.cluster_size, old = *host;
         int r = file_pread(z->t.file, z->data, cs, old);
 
+        if (r == 0 && z->cipher)
+                r = sector_cipher_run(z->cipher, CIPHER_DECRYPT, old / CIPHER_SECTOR, z->data, cs);
         if (r < 0 || is_zero(z->data + from, to - from))
                 return r;
         memset(z->data + from, 0, cs - from);
-        r = qcow2_txn_put(&z->t, z->data, cs, host);
+        r = qcow2_txn_alloc(&z->t, 1, host);
+        if (r == 0 && z->cipher)
+                r = sector_cipher_run(z->cipher, CIPHER_ENCRYPT, *host / CIPHER_SECTOR, z->data, cs);
+        if (r == 0)
+                r = qcow2_txn_write(&z->t, *host, z->data, cs);
         return r < 0 ? r : qcow2_txn_ref(&z->t, old, cs, -1);
 }
 
@@ -253,6 +261,9 @@ int qcow2_resize(struct fmt_image *img, uint64_t size, bool shrink_ok)
                 r = load(&z, size);
         if (r < 0)
                 return r;
+        if (img->locked)
+                return err_note(-EACCES, "the image is encrypted and was opened without its key");
+        z.cipher = img->cipher;
         old_size = z.t.h.size;
         if (size > old_size)
                 r = grow(&z, img, old_size, size);

@@ -100,6 +100,8 @@ static int mark_own_clusters(struct qcow2_txn *t)
                 r = qcow2_txn_mark(t, t->h.l1_offset, (uint64_t)t->h.l1_entries * QCOW2_ENTRY_SIZE);
         if (r == 0)
                 r = qcow2_txn_mark(t, t->h.reftable_offset, t->table_clusters << t->h.cluster_bits);
+        if (r == 0)
+                r = qcow2_txn_mark(t, t->h.luks_offset, t->h.luks_length);
         for (uint64_t i = 0; r == 0 && i < t->nblocks; i++)
                 if (t->blocks[i])
                         r = qcow2_txn_mark(t, t->blocks[i], t->h.cluster_size);

@@ -287,7 +287,8 @@ static int stretch_find(struct qcow2_image *q, uint64_t off, uint64_t len, struc
         if (r < 0)
                 return r;
         s->slot = l2_slot(q, off);
-        s->place_zero = s->all_zero = true;
+        s->all_zero = true;
+        s->place_zero = !q->img.encrypted; /* zeros in the file would be deciphered to noise */
         most = min_u64(div_round_up(end - start, q->img.cluster_size), q->page_entries - s->slot);
         for (; s->n < most; start += q->img.cluster_size) {
                 struct entry d = look(q, s->page, s->slot + s->n, s->owned);
@@ -326,7 +327,8 @@ static void plan_edges(const struct qcow2_image *q, const struct stretch *s, str
                 last |= s->last.zero;
         }
         stop = round_down(end - 1, q->img.cluster_size) + ((c->to_sub + 1ull) << q->sub_bits);
-        stop = min_u64(stop, max_u64(end, disk_end(q)));
+        if (!q->img.encrypted) /* there what lies behind the end would be noise, not zeros, for those who grow the disk */
+                stop = min_u64(stop, max_u64(end, disk_end(q)));
         plan->fresh = s->place_zero;
         plan->head = first & 1u << c->from_sub ? 0 : plan->off - s->first.off - ((uint64_t)c->from_sub << q->sub_bits);
         plan->tail = last & 1u << c->to_sub ? 0 : stop - end;

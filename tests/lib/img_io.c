@@ -7,6 +7,7 @@
 
 #include "common/cleanup.h"
 #include "common/range.h"
+#include "formats/luks/crypto.h"
 
 #define RETRIES 100000 /* a loop that makes no progress is a failure, not a hang */
 
@@ -104,7 +105,9 @@ static int read_extent(struct img_io *io, const struct extent *e, char *to)
         switch (e->kind) {
         case EXT_DATA:
                 r = step(io);
-                return r < 0 ? r : file_pread(e->img->file, to, e->len, e->host);
+                if (r == 0)
+                        r = file_pread(e->img->file, to, e->len, e->host);
+                return r < 0 || !e->cipher ? r : sector_cipher_run(e->cipher, CIPHER_DECRYPT, e->host / CIPHER_SECTOR, to, e->len);
         case EXT_COMPRESSED:
                 return read_packed(io, e, to);
         case EXT_ZERO:
@@ -170,7 +173,10 @@ int img_put(struct img_io *io, const struct fmt_plan *plan, const void *data)
         if (r < 0)
                 return r;
         memcpy(all + head, data, plan->len);
-        return file_pwrite(io->img->file, all, head + plan->len + tail, plan->host - head);
+        if (io->img->cipher)
+                r = sector_cipher_run(io->img->cipher, CIPHER_ENCRYPT, (plan->host - head) / CIPHER_SECTOR, all,
+                                      head + plan->len + tail);
+        return r < 0 ? r : file_pwrite(io->img->file, all, head + plan->len + tail, plan->host - head);
 }
 
 static int after_change(struct img_io *io)

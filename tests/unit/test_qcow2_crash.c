@@ -23,6 +23,7 @@
 #include "formats/qcow2/on_disk.h"
 #include "formats/qcow2/refcount_bits.h"
 #include "tests/lib/img_io.h"
+#include "tests/lib/luks_image.h"
 #include "tests/lib/tmp_image.h"
 
 #define SECTOR 512u
@@ -40,6 +41,7 @@ static const struct config {
         bool writes_only;     /* no zeroing: nothing but a missing reservation makes a flush sync twice */
         bool packs;           /* every other write is of compressed clusters */
         bool flaky;           /* some flushes fail at some step, as when the host's disk is full, and are tried again later */
+        bool encrypted;       /* LUKS; the image is made by us */
         bool holes_only;      /* writes only where zeros were: nothing but a copied L2 table makes a flush sync twice */
 } configs[] = {
         { "512, 64 bit: blocks and tables grow", "cluster_size=512,refcount_bits=64", 2u << 20, .filled = true, .ops = 150,
@@ -72,6 +74,10 @@ static const struct config {
           .states = 50, .max_sectors = 40 },
         { "16k, sub-clusters, compressed writes, failing flushes", "cluster_size=16k,extended_l2=on", 4u << 20, .filled = true,
           .ops = 100, .states = 30, .max_sectors = 40, .packs = true, .flaky = true },
+        { "4k, encrypted, snapshot", "cluster_size=4k", 4u << 20, .filled = true, .snapshot = true, .encrypted = true,
+          .ops = 150, .states = 40, .max_sectors = 40 },
+        { "8k, encrypted, where zeros were", "cluster_size=8k", 4u << 20, .encrypted = true, .ops = 100, .states = 40,
+          .max_sectors = 40, .writes_only = true },
         { "64k, version 2, backing", "cluster_size=64k,compat=0.10", 8u << 20, .backing = true, .ops = 100, .states = 30,
           .max_sectors = 300 },
 };
@@ -399,13 +405,26 @@ static void check_sectors(const unsigned char *disk, size_t promised, size_t upt
         free(ok);
 }
 
+static const struct fmt_open_opts *how(unsigned flags)
+{
+        static struct fmt_open_opts opts;
+
+        opts = (struct fmt_open_opts){ .format = "qcow2", .flags = flags, .layer = w.c->encrypted ? luks_image_layer() : NULL };
+        return &opts;
+}
+
+/* Leaks are allowed. */
+static int qemu_check(const char *path)
+{
+        return w.c->encrypted ? luks_image_check(path) : run_cmd("qemu-img check '%s' || [ $? = 3 ]", path);
+}
+
 static void go_on_with(const char *path)
 {
-        struct fmt_open_opts opts = { .format = "qcow2" };
         struct fmt_image *img;
         struct img_io io = { 0 };
 
-        must(chain_open(path, &opts, &img), "open after the cut");
+        must(chain_open(path, how(0), &img), "open after the cut");
         io.img = img;
         memset(w.buf, 0x5a, 40 * SECTOR);
         for (unsigned i = 0; i < 20; i++) {
@@ -414,20 +433,19 @@ static void go_on_with(const char *path)
         }
         must(img_settle(&io), "settle");
         chain_close(img);
-        assert_int_equal(run_cmd("qemu-img check '%s' || [ $? = 3 ]", path), 0);
+        assert_int_equal(qemu_check(path), 0);
 }
 
 static void check_state(const struct bytes *s, size_t promised, size_t upto)
 {
-        struct fmt_open_opts opts = { .format = "qcow2", .flags = FMT_RDONLY };
         unsigned char *disk = malloc(w.c->size);
         struct fmt_image *img;
         struct img_io io = { 0 };
 
         assert_int_equal(save_file(w.state_file, s->b, s->len), 0);
-        if (run_cmd("qemu-img check '%s' || [ $? = 3 ]", w.state_file) != 0)
+        if (qemu_check(w.state_file) != 0)
                 fail_msg("not clean when cut after event %zu", upto);
-        must(chain_open(w.state_file, &opts, &img), "open the state");
+        must(chain_open(w.state_file, how(FMT_RDONLY), &img), "open the state");
         io.img = img;
         must(img_read(&io, disk, w.c->size, 0), "read the state");
         chain_close(img);
@@ -590,6 +608,19 @@ static void audit_all(void)
 
 /* --- one configuration ------------------------------------------------------------------------------------------------- */
 
+static void make_encrypted(void)
+{
+        const struct config *c = w.c;
+        struct img_io io = { 0 };
+
+        must(luks_image_create(w.path, c->size, strchr(c->options, '=') + 1, c->backing ? w.base_file : NULL), "create");
+        must(chain_open(w.path, how(0), &io.img), "open");
+        for (uint64_t i = 0; c->filled && i < c->size / SECTOR; i += 48)
+                must(img_write(&io, w.buf + i * SECTOR, min_u64(32 * SECTOR, c->size - i * SECTOR), i * SECTOR), "fill");
+        must(img_settle(&io), "settle");
+        chain_close(io.img);
+}
+
 static void make_image(void)
 {
         const struct config *c = w.c;
@@ -604,7 +635,9 @@ static void make_image(void)
                 say(i, v, true);
         }
         assert_int_equal(save_file(c->backing ? w.base_file : w.raw, w.buf, c->size), 0);
-        if (c->filled)
+        if (c->encrypted)
+                make_encrypted();
+        else if (c->filled)
                 assert_int_equal(run_cmd("qemu-img convert %s -f raw -O qcow2 -o %s '%s' '%s'", c->compressed ? "-c" : "",
                                          c->options, w.raw, w.path), 0);
         else if (c->backing)
@@ -614,15 +647,13 @@ static void make_image(void)
                 assert_int_equal(run_cmd("qemu-img create -q -f qcow2 -o %s '%s' %llu", c->options, w.path,
                                          (unsigned long long)c->size), 0);
         if (c->snapshot)
-                assert_int_equal(run_cmd("qemu-img snapshot -c first '%s'", w.path), 0);
+                assert_int_equal(c->encrypted ? luks_image_snapshot(w.path) : run_cmd("qemu-img snapshot -c first '%s'", w.path), 0);
         w.start = load_file(w.path, &w.start_len);
         assert_non_null(w.start);
 }
 
 static void run_config(const struct config *c)
 {
-        struct fmt_open_opts opts = { .format = "qcow2" };
-
         w = (struct world){ .c = c, .rnd = seed, .tap.event = on_event };
         tmp_path("crash.qcow2", w.path);
         tmp_path("crash.raw", w.raw);
@@ -633,7 +664,7 @@ static void run_config(const struct config *c)
         w.now = calloc(c->size / SECTOR, sizeof(*w.now));
         w.buf = malloc(c->size);
         make_image();
-        must(chain_open(w.path, &opts, &w.img), "open");
+        must(chain_open(w.path, how(0), &w.img), "open");
         w.io = (struct img_io){ .img = w.img };
         w.img->file->tap = &w.tap;
         run_load();

@@ -113,6 +113,8 @@ static const struct {
         { "extension beyond the cluster", QH_V3_LENGTH, 8, 0x12345678ull << 32 | CS, -EINVAL },
         { "extension of 2^32-1", QH_V3_LENGTH, 8, 0x12345678ull << 32 | UINT32_MAX, -EINVAL },
         { "backing format of 16 bytes", QH_V3_LENGTH, 8, (uint64_t)QCOW2_EXT_BACKING_FORMAT << 32 | 16, -EINVAL },
+        { "crypt_method 2 without its extension", QH_CRYPT_METHOD, 4, 2, -EINVAL },
+        { "LUKS extension of a plain image", QH_V3_LENGTH, 8, (uint64_t)QCOW2_EXT_LUKS << 32 | 16, -EINVAL },
         { "backing format of NULs", QH_V3_LENGTH, 8, (uint64_t)QCOW2_EXT_BACKING_FORMAT << 32 | 5, -EINVAL },
 };
 
@@ -193,7 +195,41 @@ static void test_usable(void **state)
         assert_int_equal(qcow2_header_usable(&h, false), -ENOTSUP);
         h.incompatible = 0;
         h.crypt_method = QCOW2_CRYPT_LUKS;
+        assert_int_equal(qcow2_header_usable(&h, true), 0);
+        h.crypt_method = QCOW2_CRYPT_AES;
         assert_int_equal(qcow2_header_usable(&h, false), -ENOTSUP);
+}
+
+/* Where the LUKS header lies: inside the file, at a cluster, once. */
+static void test_luks_extension(void **state)
+{
+        static const struct { const char *what; uint32_t len; uint64_t off, size; int r; } cases[] = {
+                { "fine", 16, CS, 1000, 0 },          { "no bytes", 16, CS, 0, -EINVAL },
+                { "unaligned", 16, CS + 512, 1000, -EINVAL }, { "the header", 16, 0, 1000, -EINVAL },
+                { "outside", 16, 1ull << 40, 1000, -EINVAL }, { "ends outside", 16, CS, FILE_BYTES, -EINVAL },
+                { "wraps", 16, CS, UINT64_MAX, -EINVAL },     { "too long", 16, CS, 33u << 20, -EINVAL },
+                { "8 bytes", 8, CS, 1000, -EINVAL },          { "24 bytes", 24, CS, 1000, -EINVAL },
+        };
+        AUTO(freep) uint8_t *b = malloc(FILE_BYTES);
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct qcow2_header h;
+                int r;
+
+                valid(b);
+                be32_put(b + QH_CRYPT_METHOD, QCOW2_CRYPT_LUKS);
+                be32_put(b + QH_V3_LENGTH, QCOW2_EXT_LUKS);
+                be32_put(b + QH_V3_LENGTH + 4, cases[i].len);
+                be64_put(b + QH_V3_LENGTH + 8, cases[i].off);
+                be64_put(b + QH_V3_LENGTH + 16, cases[i].size);
+                r = read_bytes(b, FILE_BYTES, &h);
+                if (r != cases[i].r)
+                        fail_msg("%s: %d", cases[i].what, r);
+                if (r == 0) {
+                        assert_true(h.luks_offset == cases[i].off && h.luks_length == cases[i].size);
+                        qcow2_header_finish(&h);
+                }
+        }
 }
 
 /* What we do not know survives: fields behind ours, extensions, and the rest where it belongs. */
@@ -281,6 +317,7 @@ int main(void)
                 cmocka_unit_test(test_truncated),
                 cmocka_unit_test(test_unknown_features_are_named),
                 cmocka_unit_test(test_usable),
+                cmocka_unit_test(test_luks_extension),
                 cmocka_unit_test(test_rewrite_keeps_strangers),
                 cmocka_unit_test(test_name_that_does_not_fit),
                 cmocka_unit_test(test_refcount_widths),

@@ -36,7 +36,7 @@ static int op_amend(struct fmt_image *img)
         int r = 0;
 
         for (size_t i = 0; r == 0 && i < ARRAY_SIZE(steps); i++)
-                r = qcow2_amend(img, steps[i], ARRAY_SIZE(steps[i]));
+                r = qcow2_amend(img, steps[i], ARRAY_SIZE(steps[i]), false);
         return r;
 }
 

@@ -13,6 +13,7 @@ struct job {
         struct tool_image image;
         struct option_list opts;
         char *size; /* owned; NULL: it stays */
+        bool force;
 };
 
 static void job_finish(struct job *j)
@@ -41,9 +42,9 @@ static int print_options(const struct job *j)
         return 0;
 }
 
-static int open_image(const struct job *j, struct fmt_image **ret)
+static int open_image(const struct job *j, unsigned flags, struct fmt_image **ret)
 {
-        int r = tool_open(&j->image, FMT_NO_BACKING, ret);
+        int r = tool_open(&j->image, FMT_NO_BACKING | flags, ret);
 
         if (r == 0 && !(*ret)->drv->amend)
                 r = err_note(-ENOTSUP, "'%s': %s images have no options that could be amended", j->path, (*ret)->drv->name);
@@ -58,13 +59,13 @@ static int name_path(int r, const char *path)
 static int change_options(const struct job *j)
 {
         AUTO(tool_closep) struct fmt_image *img = NULL;
-        int r = open_image(j, &img);
+        int r = open_image(j, FMT_NO_KEY, &img);
 
         for (size_t i = 0; r == 0 && i < j->opts.n; i++)
                 if (!strcmp(j->opts.opts[i].name, "backing_file") &&
                     strcmp(j->opts.opts[i].value, img->backing_name ? img->backing_name : ""))
                         r = err_note(-ENOTSUP, "amend does not change the backing file, rebase does");
-        return r < 0 ? r : name_path(img->drv->amend(img, j->opts.opts, j->opts.n), j->path);
+        return r < 0 ? r : name_path(img->drv->amend(img, j->opts.opts, j->opts.n, j->force), j->path);
 }
 
 static int change_size(const struct job *j)
@@ -74,7 +75,7 @@ static int change_size(const struct job *j)
         int r = size_parse(j->size, &size);
 
         if (r == 0)
-                r = open_image(j, &img);
+                r = open_image(j, 0, &img);
         if (r < 0)
                 return r;
         if (size < tool_disk_size(img))
@@ -103,9 +104,11 @@ static int run(int argc, char **argv)
                         j.format = optarg;
                 else if (c == 'o')
                         r = option_list_add(&j.opts, optarg);
+                else if (c == OPT_OWN)
+                        j.force = true;
                 else if (c == 't')
                         r = tool_cache_parse("-t", optarg, &cache);
-                /* -p, -q, --force: done before it could be shown, nothing to silence, no option here loses data */
+                /* -p, -q: done before it could be shown, nothing to silence */
         }
         if (r == 0 && j.opts.help)
                 return (r = print_options(&j)) < 0 ? tool_fail(r, 1) : 0;
@@ -134,6 +137,6 @@ const struct command cmd_amend = {
                 "  -o OPTIONS  name=value,...; '-o help' lists those of the format\n"
                 "  -t CACHE    any of qemu-img's; the change is durable in the end\n"
                 "  -p          nothing: it takes no time\n"
-                "  --force     nothing: no option here can lose data\n"
+                "  --force     also write over a key slot in use, or take the last password away\n"
                 "  -q          say nothing but errors\n",
 };

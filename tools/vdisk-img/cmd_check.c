@@ -36,7 +36,7 @@ static void on_finding(struct fmt_check *chk, const struct fmt_finding *f)
 /* Tables are stale after a repair, so each round opens the image anew. */
 static int check_once(struct job *j, bool leaks, bool all)
 {
-        unsigned flags = FMT_NO_BACKING | j->flags | (leaks || all ? FMT_REPAIRING : FMT_RDONLY);
+        unsigned flags = FMT_NO_BACKING | FMT_NO_KEY | j->flags | (leaks || all ? FMT_REPAIRING : FMT_RDONLY);
         AUTO(tool_closep) struct fmt_image *img = NULL;
         int r = tool_open(&j->image, flags, &img);
 

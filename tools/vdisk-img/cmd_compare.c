@@ -97,8 +97,11 @@ static size_t first_difference(const char *a, const char *b, size_t len)
 /* @len bytes at @off, inside the extent. */
 static int read_side(struct side *s, uint64_t off, size_t len)
 {
-        if (s->ext.kind == EXT_DATA)
-                return file_pread(s->ext.img->file, s->buf, len, s->ext.host);
+        struct extent part = s->ext;
+
+        part.len = len;
+        if (part.kind == EXT_DATA)
+                return extent_read_sync(&part, s->buf);
         return chain_read_sync(s->img, s->buf, len, off);
 }
 

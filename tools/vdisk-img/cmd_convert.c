@@ -24,6 +24,7 @@ struct job {
         struct tool_snapshot snapshot;
         const char *to, *from_format, *to_format;
         struct tool_image target;
+        struct fmt_layer new_layer; /* what -o says about opening what it makes */
         char *backing, *backing_format; /* owned */
         struct option_list opts;
         struct copy_opts copy;
@@ -75,7 +76,10 @@ static int may_compress(const struct job *j, const struct fmt_driver *drv)
         if (j->copy.any_order)
                 return err_note(-EINVAL, "-c and -W exclude each other: compressed clusters follow each other anyway");
         for (size_t i = 0; i < j->opts.n; i++)
-                if (!strcmp(j->opts.opts[i].name, "preallocation") && strcmp(j->opts.opts[i].value, "off"))
+                if (!strcmp(j->opts.opts[i].name, "encrypt.format"))
+                        return err_note(-EINVAL, "-c and encryption exclude each other: compressed clusters would not be "
+                                        "encrypted");
+                else if (!strcmp(j->opts.opts[i].name, "preallocation") && strcmp(j->opts.opts[i].value, "off"))
                         return err_note(-EINVAL, "-c and preallocation exclude each other: compressed clusters go elsewhere");
         return 0;
 }
@@ -108,7 +112,7 @@ static int copy_one(struct job *j, int i, uint64_t off, const struct fmt_driver 
                                      .layer = j->from[i].layer,
                                      .snapshot = j->snapshot.given ? &j->snapshot.which : NULL };
         struct fmt_open_opts dst = { .format = drv->name, .flags = j->copy.target_cache.direct ? FMT_DIRECT : 0,
-                                     .layer = j->target.layer };
+                                     .layer = j->target.layer ?: &j->new_layer };
         struct fmt_image *source, *target;
         int r = chain_open(j->from[i].path, &src, &source);
 
@@ -333,6 +337,9 @@ static int run(int argc, char **argv)
                 return drv ? 0 : tool_fail(-EINVAL, 1);
         }
         take_common(&j);
+        for (size_t i = 0; i < j.opts.n; i++)
+                if (!strcmp(j.opts.opts[i].name, "encrypt.key-secret"))
+                        j.new_layer.key_secret = j.opts.opts[i].value;
         if (r == 0 && j.keep_target && j.opts.n)
                 r = err_note(-EINVAL, "convert: -n makes no new image, so -o has nothing to say");
         if (r == 0 && j.target_is_zero && !j.keep_target)

@@ -73,7 +73,8 @@ static int look_at_backing(const struct job *j, uint64_t *size)
         r = chain_backing_path(j->path, j->backing, &path);
         if (r < 0 || j->unchecked)
                 return r < 0 ? r : refuse_own_backing(j, path);
-        r = chain_open(path, &(struct fmt_open_opts){ .format = j->backing_format, .flags = FMT_RDONLY | FMT_GUESS }, &img);
+        r = chain_open(path, &(struct fmt_open_opts){ .format = j->backing_format, .flags = FMT_RDONLY | FMT_GUESS | FMT_NO_KEY },
+                       &img);
         if (r == 0)
                 r = tool_refuse_part_of(j->path, img, "backing chain");
         if (r < 0)

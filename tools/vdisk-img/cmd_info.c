@@ -81,6 +81,8 @@ static json_t *facts_json(const struct facts *f)
 
         if (!o)
                 return NULL;
+        if (img->encrypted)
+                json_object_set_new(o, "encrypted", json_true());
         if (img->cluster_size > 1)
                 json_object_set_new(o, "cluster-size", json_integer(img->cluster_size));
         if (img->backing_name)
@@ -146,6 +148,8 @@ static void print_facts(const struct facts *f)
         printf("image: %s\nfile format: %s\nvirtual size: %s (%llu bytes)\ndisk size: %s\n", img->file->path,
                img->drv->name, size_format(tool_disk_size(img), virt, sizeof(virt)),
                (unsigned long long)tool_disk_size(img), size_format(f->allocated, disk, sizeof(disk)));
+        if (img->encrypted)
+                printf("encrypted: yes\n");
         if (img->cluster_size > 1)
                 printf("cluster_size: %u\n", img->cluster_size);
         if (img->dirty)

@@ -19,7 +19,7 @@ struct entry {
 
 static void entry_from(const struct extent *ext, struct entry *e)
 {
-        bool plain = ext->kind == EXT_DATA || (ext->kind == EXT_ZERO && ext->allocated);
+        bool plain = (ext->kind == EXT_DATA && !ext->img->encrypted) || (ext->kind == EXT_ZERO && ext->allocated);
         /* A raw file with a hole has no data there; a format that gave the bytes a place has, if only zeros. */
         bool raw_hole = ext->hole && ext->img->cluster_size == 1;
 
@@ -43,7 +43,7 @@ static int print_text(const struct entry *e)
         if (!e->data || e->zero)
                 return 0;
         if (!e->has_offset)
-                return err_note(-ENOTSUP, "the range at %llu is compressed, which only --output=json can show",
+                return err_note(-ENOTSUP, "the range at %llu is compressed or encrypted, which only --output=json can show",
                                 (unsigned long long)e->start);
         printf("%#-16llx%#-16llx%#-16llx%s\n", (unsigned long long)e->start, (unsigned long long)e->len,
                (unsigned long long)e->offset, e->img->file->path);
@@ -115,7 +115,7 @@ static int run(int argc, char **argv)
         AUTO(tool_closep) struct fmt_image *img = NULL;
         uint64_t start = 0, len = UINT64_MAX, size;
         const char *format = NULL;
-        unsigned flags = FMT_RDONLY;
+        unsigned flags = FMT_RDONLY | FMT_NO_KEY;
         bool json = false;
         int c, r = 0;
 

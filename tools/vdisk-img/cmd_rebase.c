@@ -131,13 +131,13 @@ static int change_header(const struct job *j)
 {
         struct fmt_option opts[] = { { "backing_file", j->name }, { "backing_fmt", *j->name ? j->name_format : "" } };
         AUTO(tool_closep) struct fmt_image *img = NULL;
-        int r = tool_open(&j->image, FMT_NO_BACKING, &img);
+        int r = tool_open(&j->image, FMT_NO_BACKING | FMT_NO_KEY, &img);
 
         if (r < 0)
                 return r;
         if (!img->drv->amend || !(img->drv->caps & FMT_HAS_BACKING))
                 return err_note(-ENOTSUP, "'%s': %s images cannot have a backing file", j->path, img->drv->name);
-        r = img->drv->amend(img, opts, ARRAY_SIZE(opts));
+        r = img->drv->amend(img, opts, ARRAY_SIZE(opts), false);
         return r < 0 ? err_prefix(err_note(r, "%s", strerror(-r)), "'%s': cannot change the header: ", j->path) : 0;
 }
 

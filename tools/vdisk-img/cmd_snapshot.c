@@ -39,7 +39,7 @@ static int snapshot(const struct tool_image *image, unsigned flags, int action, 
 {
         const char *path = image->path;
         AUTO(tool_closep) struct fmt_image *img = NULL;
-        int r = tool_open(image, flags | FMT_NO_BACKING | (action == 'l' ? FMT_RDONLY : 0), &img);
+        int r = tool_open(image, flags | FMT_NO_BACKING | FMT_NO_KEY | (action == 'l' ? FMT_RDONLY : 0), &img);
 
         if (r < 0)
                 return r;
