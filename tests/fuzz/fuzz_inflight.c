@@ -3,7 +3,8 @@
  * An in-flight record that somebody wrote to. Input: ring size, the guest's indices, the length of the record, its bytes.
  *
  * It is refused, or what comes again are different heads of the ring, first and as many as it says. After they were answered
- * the record is one of ours: it is accepted, and nothing is left to be done again.
+ * the record is one of ours: it is accepted, and nothing is left to be done again. A record of a packed ring brings its own
+ * descriptors: they may break the queue, and the record is accepted all the same.
  */
 #include <errno.h>
 
@@ -61,15 +62,58 @@ static void serve(struct virtqueue *vq)
         vq_publish(vq);
 }
 
+static unsigned serve_packed(struct virtqueue *vq)
+{
+        static struct chain c[NUM_MAX];
+        unsigned n = 0, ndescs = 0;
+
+        for (; inflight_packed_left(vq->packed.record) && vq_pop(vq, mt, &c[n]) == 1; n++)
+                ndescs += c[n].ndescs;
+        if (n > vq->num || ndescs > vq->num || vq->in_flight != n)
+                fuzz_fail("%u chains of %u descriptors came in a ring of %u", n, ndescs, vq->num);
+        for (unsigned i = 0; i < n; i++)
+                vq_push(vq, &c[i], 0);
+        vq_publish(vq);
+        return inflight_packed_left(vq->packed.record) + (vq->broken != NULL);
+}
+
+static void test_packed(struct fuzz_input *in, unsigned num, uint32_t base)
+{
+        struct vq_layout at = { .num = num, .desc = GUEST_USER + DESC, .driver = GUEST_USER + AVAIL,
+                                .device = GUEST_USER + USED, .packed = true };
+        struct virtqueue vq = { .indirect = true };
+
+        at.record.len = 32 * (1 + fuzz_u8(in) % (NUM_MAX + 4));
+        at.record.at = malloc(at.record.len);
+        if (!at.record.at)
+                return;
+        fuzz_bytes(in, at.record.at, at.record.len);
+        fuzz_bytes(in, guest_at(mt, DESC), num * sizeof(struct vring_packed_desc));
+        if (vq_start(&vq, mt, &at, base) == 0) {
+                unsigned left = serve_packed(&vq);
+
+                if (vq_start(&vq, mt, &at, base) < 0 || !inflight_packed_left(vq.packed.record) != !left)
+                        fuzz_fail("our own record is not accepted, or not empty: %s", err_text(-EBADMSG));
+        }
+        vq_finish(&vq);
+        free(at.record.at);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         struct fuzz_input in = { data, size };
         struct virtqueue vq = { 0 };
-        unsigned num = 1u << fuzz_u8(&in) % 7;
+        uint8_t shift = fuzz_u8(&in);
+        unsigned num = 1u << shift % 7;
         bool sane;
         uint16_t used = fuzz_u16(&in), avail = fuzz_u16(&in);
         struct vq_layout at = { num, GUEST_USER + DESC, GUEST_USER + AVAIL, GUEST_USER + USED };
 
+        if (shift & 0x80) {
+                test_packed(&in, 1 + shift % NUM_MAX, used | (uint32_t)avail << 16);
+                err_clear();
+                return 0;
+        }
         at.record.len = HEAD_LEN * (2 + fuzz_u8(&in) % (NUM_MAX + 4));
         at.record.at = malloc(at.record.len);
         if (!at.record.at)

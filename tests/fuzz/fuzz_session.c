@@ -13,12 +13,14 @@
 
 #include "common/err.h"
 #include "fuzz.h"
+#include "tests/unit/packed_driver.h"
 #include "tests/unit/session_fixture.h"
 
 #define STEPS 40u
 #define PAYLOAD_MAX 300u
 #define FDS_MAX 10u
 
+static bool packed; /* the device offers it, and the front end that we begin with takes it */
 static int channel[2]; /* for SET_BACKEND_REQ_FD: ours, and theirs */
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -41,7 +43,7 @@ static uint32_t usual(uint32_t request, uint8_t *to)
         struct vu_mem_reg reg = { .region = guest_layout[2] };
         struct vu_mem_table table = { .nregions = GUEST_REGIONS };
         struct vu_vring_state state = { 0, request == VU_SET_VRING_NUM ? NUM : 0 };
-        uint64_t u64 = request == VU_SET_FEATURES ? FEATURES : request == VU_SET_PROTOCOL_FEATURES ? ALL_PF : 0;
+        uint64_t u64 = request == VU_SET_FEATURES ? (packed ? PACKED_FEATURES : FEATURES) : request == VU_SET_PROTOCOL_FEATURES ? ALL_PF : 0;
 
         switch (request) {
         case VU_SET_VRING_ADDR:
@@ -149,7 +151,10 @@ static void one_step(struct fuzz_input *in)
 {
         switch (fuzz_u8(in) % 8) {
         case 0:
-                offer(fuzz_u8(in) % (NUM + 1));
+                if (packed)
+                        pd_offer(&packed_driver, fuzz_u8(in) % (NUM + 1), 1);
+                else
+                        offer(fuzz_u8(in) % (NUM + 1));
                 kick_it();
                 break;
         case 1:
@@ -184,11 +189,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         setup(NULL);
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) < 0)
                 abort();
+        packed = far & 16;
+        if (packed)
+                device_offers(PACKED_FEATURES);
         if (far % 4 == 0) {
                 connect_session();
         } else if (far % 4 == 1) {
                 connect_session();
-                handshake(FEATURES);
+                handshake(packed ? PACKED_FEATURES : FEATURES);
+        } else if (packed) {
+                running_packed_session(NUM);
         } else {
                 running_session();
         }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A guest's memory and its rings. Input: queue size, flags, how much the guest changes while we look, then its memory:
- * descriptor table, avail ring, and whatever indirect tables there are.
+ * descriptor table (or packed ring), avail ring (or driver area), and whatever indirect tables there are.
  *
  * What comes out of a pop is inside guest memory and adds up. A guest that stands still has each of its bytes fetched
  * once (unless it made tables that overlap); one that does not may say anything, at any fetch.
@@ -81,30 +81,36 @@ static void check_chain(const struct chain *c, unsigned num)
 }
 
 /* Has some descriptor an indirect table that lies over the descriptor table? Then bytes may rightly be fetched twice. */
-static bool tables_overlap(unsigned num)
+static bool tables_overlap(unsigned num, bool packed)
 {
         const struct vring_desc *d = (const void *)guest_at(mt, DESC);
+        const struct vring_packed_desc *p = (const void *)d;
 
         for (unsigned i = 0; i < num; i++)
-                if (d[i].flags & VRING_DESC_F_INDIRECT && d[i].addr < DESC + num * sizeof(*d) &&
+                if ((packed ? p[i].flags : d[i].flags) & VRING_DESC_F_INDIRECT && d[i].addr < DESC + num * sizeof(*d) &&
                     (d[i].addr >= DESC || d[i].len > DESC - d[i].addr))
                         return true;
         return false;
 }
 
-static void give_back(struct virtqueue *vq, uint16_t head, uint32_t written)
+struct held {
+        uint16_t head, ndescs;
+};
+
+static void give_back(struct virtqueue *vq, struct held h, uint32_t written)
 {
         static struct chain c;
 
-        c.head = head;
+        c.head = h.head;
+        c.ndescs = h.ndescs;
         vq_push(vq, &c, written);
 }
 
-static void serve(struct virtqueue *vq, uint8_t order, bool still)
+static void serve(struct virtqueue *vq, uint8_t order, bool still, bool packed)
 {
         static struct chain c;
-        uint16_t held[VQ_MAX_SIZE];
-        unsigned nheld = 0;
+        struct held held[VQ_MAX_SIZE];
+        unsigned nheld = 0, ndescs = 0;
 
         for (unsigned pops = 0; pops < POPS; pops++) {
                 int n = vq_waiting(vq), r;
@@ -119,13 +125,16 @@ static void serve(struct virtqueue *vq, uint8_t order, bool still)
                 if (r <= 0)
                         break;
                 check_chain(&c, vq->num);
-                if (still && twice && !tables_overlap(vq->num))
+                if (still && twice && !tables_overlap(vq->num, packed))
                         fuzz_fail("bytes fetched twice");
-                held[nheld++] = c.head;
-                if (nheld > vq->num || vq->in_flight != nheld)
+                held[nheld++] = (struct held){ c.head, c.ndescs };
+                ndescs += c.ndescs;
+                if (nheld > vq->num || ndescs > vq->num || vq->in_flight != nheld)
                         fuzz_fail("%u in flight, should be %u", vq->in_flight, nheld);
-                if (order >> pops % 8 & 1)
+                if (order >> pops % 8 & 1) {
+                        ndescs -= held[nheld - 1].ndescs;
                         give_back(vq, held[--nheld], (uint32_t)c.write_len);
+                }
                 vq_want_kicks(vq, pops & 1);
                 vq_publish(vq);
         }
@@ -142,27 +151,32 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct virtqueue vq = { 0 };
         uint8_t shift = fuzz_u8(&in), flags = fuzz_u8(&in), order = fuzz_u8(&in), changing = fuzz_u8(&in);
         struct vq_layout at = { 1u << shift % 6, GUEST_USER + DESC, GUEST_USER + AVAIL, GUEST_USER + USED };
-        uint16_t start = fuzz_u16(&in);
+        uint32_t start = fuzz_u16(&in);
 
+        if (flags & 8) {
+                at.packed = true;
+                at.num = 1 + shift % 32;
+                start |= (uint32_t)fuzz_u16(&in) << 16;
+        }
         for (unsigned i = 0; i < mt->n; i++)
                 memset(mt->region[i].host, 0, mt->region[i].size);
         if (flags & 4) { /* anywhere: mostly refused */
                 at.desc += fuzz_u32(&in) % 0x5000;
                 at.driver += fuzz_u32(&in) % 0x5000;
                 at.device += fuzz_u32(&in) % 0x5000;
-                at.num = 1u << shift % 11;
+                at.num = at.packed ? 1 + 4u * shift : 1u << shift % 11;
         }
         changes = (struct fuzz_input){ in.p, changing < in.left ? changing : in.left };
         in.p += changes.left;
         in.left -= changes.left;
         fuzz_bytes(&in, guest_at(mt, DESC), at.num < 32 ? at.num * sizeof(struct vring_desc) : 0x200);
-        fuzz_bytes(&in, guest_at(mt, AVAIL), 0x100);
+        fuzz_bytes(&in, guest_at(mt, AVAIL), at.packed ? sizeof(struct vring_packed_desc_event) : 0x100);
         fuzz_bytes(&in, guest_at(mt, TABLES), 0x1000);
         if (vq_start(&vq, mt, &at, start) == 0) {
                 vq.indirect = flags & 1;
                 vq.event_idx = flags & 2;
                 gm_fetch_hook = changes.left ? on_fetch_change : on_fetch;
-                serve(&vq, order, !changes.left && !(flags & 4));
+                serve(&vq, order, !changes.left && !(flags & 4), at.packed);
                 gm_fetch_hook = NULL;
         }
         err_clear();

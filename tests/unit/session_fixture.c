@@ -11,6 +11,7 @@
 #include <sys/un.h>
 
 #include "common/log.h"
+#include "tests/unit/packed_driver.h"
 #include "tests/unit/session_fixture.h"
 
 struct loop *loop;
@@ -317,6 +318,31 @@ void running_session(void)
         assert_int_equal(set_memory(), 0);
         start_ring(0);
         assert_int_equal(starts, 0);
+        assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0);
+        assert_int_equal(starts, 1);
+}
+
+struct packed_driver packed_driver;
+
+void packed_session(unsigned num)
+{
+        struct vu_vring_addr a = { .desc = GUEST_USER + PD_RING, .avail = GUEST_USER + PD_DRIVER,
+                                   .used = GUEST_USER + PD_DEVICE };
+
+        device_offers(PACKED_FEATURES);
+        connect_session();
+        handshake(PACKED_FEATURES);
+        assert_int_equal(set_memory(), 0);
+        assert_int_equal(say_state(VU_SET_VRING_NUM, 0, num), 0);
+        assert_int_equal(say(VU_SET_VRING_ADDR, &a, sizeof(a), -1), 0);
+        assert_int_equal(say_u64(VU_SET_VRING_CALL, 0, call), 0);
+        pd_init(&packed_driver, at(PD_RING), num);
+}
+
+void running_packed_session(unsigned num)
+{
+        packed_session(num);
+        assert_int_equal(say_u64(VU_SET_VRING_KICK, 0, kick), 0);
         assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0);
         assert_int_equal(starts, 1);
 }

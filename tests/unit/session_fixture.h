@@ -27,6 +27,8 @@
 #define FEATURES (1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VU_F_PROTOCOL_FEATURES)
 #define ALL_PF (1ull << 0 | 1ull << 3 | 1ull << 5 | 1ull << 9 | 1ull << 12 | 1ull << 13 | 1ull << 15 | 1ull << 16)
 
+#define PACKED_FEATURES (FEATURES | 1ull << VIRTIO_F_RING_PACKED)
+
 extern struct loop *loop;
 extern struct qthread *thread;
 extern struct session *session;
@@ -36,6 +38,7 @@ extern uint8_t config[256];
 extern struct ring_req *held[16];
 extern unsigned nheld, starts, stops;
 extern bool hold, refuse_start;
+extern struct packed_driver packed_driver; /* of packed_session() */
 extern unsigned fds_before;
 
 struct packet {
@@ -79,6 +82,10 @@ int set_addr(uint32_t q);
 void clear_ring(void);
 void start_ring(uint32_t q);
 void running_session(void);
+
+/* The same with packed ring 0 of @num descriptors, not yet started: no kick, not enabled; and running. */
+void packed_session(unsigned num);
+void running_packed_session(unsigned num);
 
 /* The guest's side of ring 0. */
 void offer(uint16_t head);

@@ -217,30 +217,6 @@ static void test_disconnect_while_stopping(void **state)
 
 /* --- packed rings ------------------------------------------------------------------------------------------------ */
 
-#define PACKED (FEATURES | 1ull << VIRTIO_F_RING_PACKED)
-static struct packed_driver driver;
-
-static void say_packed_addr(void)
-{
-        struct vu_vring_addr a = { .desc = GUEST_USER + PD_RING, .avail = GUEST_USER + PD_DRIVER,
-                                   .used = GUEST_USER + PD_DEVICE };
-
-        assert_int_equal(say(VU_SET_VRING_ADDR, &a, sizeof(a), -1), 0);
-}
-
-static void packed_session(void)
-{
-        device_offers(PACKED);
-        connect_session();
-        handshake(PACKED);
-        assert_int_equal(set_memory(), 0);
-        assert_int_equal(say_state(VU_SET_VRING_NUM, 0, 6), 0); /* no power of two */
-        say_packed_addr();
-        assert_int_equal(say_u64(VU_SET_VRING_CALL, call, call), 1);
-        assert_int_equal(say_u64(VU_SET_VRING_CALL, 0, call), 0);
-        pd_init(&driver, at(PD_RING), 6);
-}
-
 static uint32_t ask_base(void)
 {
         struct packet k;
@@ -254,23 +230,23 @@ static void test_packed_ring(void **state)
 {
         uint32_t len;
 
-        packed_session();
+        packed_session(6); /* no power of two */
         assert_int_equal(ask_base(), 0x80008000); /* nobody has said another one */
         assert_int_equal(say_u64(VU_SET_VRING_CALL, 0, call), 0);
         assert_int_equal(say_u64(VU_SET_VRING_KICK, 0, kick), 0);
         assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0);
         for (uint16_t n = 0; n < 7; n++) {
-                pd_offer(&driver, n % 6, 1);
+                pd_offer(&packed_driver, n % 6, 1);
                 kick_it();
-                assert_int_equal(pd_reap(&driver, &len), n % 6);
+                assert_int_equal(pd_reap(&packed_driver, &len), n % 6);
                 assert_true(drain(call) > 0);
         }
         assert_int_equal(ask_base(), 0x00010001);
-        pd_offer(&driver, 2, 3);
+        pd_offer(&packed_driver, 2, 3);
         assert_int_equal(say_state(VU_SET_VRING_BASE, 0, 0x00010001), 0);
         assert_int_equal(say_u64(VU_SET_VRING_KICK, 0, kick), 0);
         turn();
-        assert_int_equal(pd_reap(&driver, &len), 2);
+        assert_int_equal(pd_reap(&packed_driver, &len), 2);
         assert_int_equal(ask_base(), 0x00040004);
         assert_int_equal(say_state(VU_SET_VRING_BASE, 0, 0x00060006), 0);
         assert_int_equal(say_u64(VU_SET_VRING_KICK, 0, kick), 1); /* no place in this ring */
@@ -280,7 +256,7 @@ static void test_packed_ring(void **state)
 /* After a reset of the device a split ring may follow: nothing of the packed one is left. */
 static void test_packed_then_split(void **state)
 {
-        packed_session();
+        packed_session(6);
         assert_int_equal(say_state(VU_SET_VRING_BASE, 0, 0x80018001), 0);
         assert_int_equal(say_u64(VU_SET_VRING_KICK, 0, kick), 0);
         assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0);
