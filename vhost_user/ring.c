@@ -193,6 +193,13 @@ void ring_break(struct ring_req *q, const char *why)
         at_round_end(r);
 }
 
+/* No memory for a request. A completion looks again; when none is to come, time does. */
+static void look_again(struct ring *r)
+{
+        if (!r->vq.in_flight)
+                qthread_timer_set(r->thread, &r->poll_timer, POLL_PERIOD_NS);
+}
+
 /* Up to @n requests go to the device. Returns how many did. */
 static unsigned take_batch(struct ring *r, unsigned n)
 {
@@ -200,11 +207,13 @@ static unsigned take_batch(struct ring *r, unsigned n)
         unsigned taken = 0;
         int got;
 
-        while (taken < n && r->popping) {
+        while (taken < n && !r->told) {
                 struct ring_req *q = ops->get(r);
 
-                if (!q)
-                        break; /* it pops again when something completes */
+                if (!q) {
+                        look_again(r);
+                        break;
+                }
                 got = vq_pop(&r->vq, r->view->mt, &q->chain);
                 if (got <= 0) {
                         ops->put(r, q);
@@ -221,11 +230,31 @@ static unsigned take_batch(struct ring *r, unsigned n)
         return taken;
 }
 
+/*
+ * What was in flight when the process before us died is done before a stop is answered: whoever goes on with the ring may
+ * not have the record.
+ */
+static bool must_redo(const struct ring *r)
+{
+        return r->started && !r->told && vq_again(&r->vq);
+}
+
+static bool redo(struct ring *r)
+{
+        unsigned n = take_batch(r, vq_again(&r->vq));
+
+        check_memory(r);
+        at_round_end(r); /* settle() */
+        return n;
+}
+
 static bool ring_poll(struct qpoller *p)
 {
         struct ring *r = container_of(p, struct ring, poller);
         int n;
 
+        if (r->stopping && must_redo(r))
+                return redo(r);
         if (!r->popping)
                 return false;
         n = vq_waiting(&r->vq);
@@ -255,7 +284,8 @@ static void on_poll_timer(struct qtimer *t)
 {
         struct ring *r = container_of(t, struct ring, poll_timer);
 
-        qthread_timer_set(r->thread, t, POLL_PERIOD_NS);
+        if (r->kick_fd < 0)
+                qthread_timer_set(r->thread, t, POLL_PERIOD_NS);
 }
 
 /* --- orders ------------------------------------------------------------------------------------------------------ */
@@ -299,6 +329,7 @@ static void stop_now(struct ring *r)
                 r->started = false;
                 r->dev->ops->ring_stop(r->dev, r);
                 qthread_del_poller(r->thread, &r->poller);
+                qthread_timer_cancel(r->thread, &r->poll_timer);
                 r->base = vq_base(&r->vq);
                 vq_finish(&r->vq);
                 view_send_home(TAKE(r->view, NULL));
@@ -318,6 +349,11 @@ static void change_bell_now(struct ring *r, struct ring_bell *b)
         answer(r, 0);
 }
 
+static bool drained(const struct ring *r)
+{
+        return !r->started || (!r->vq.in_flight && !must_redo(r));
+}
+
 /* Something ended: is it what an order waits for? */
 static void settle(struct ring *r)
 {
@@ -326,8 +362,7 @@ static void settle(struct ring *r)
                 at_round_end(r);
         if (r->bell_waits && !r->bell_waits->busy)
                 change_bell_now(r, TAKE(r->bell_waits, NULL));
-        if (r->stopping && !(r->started && r->vq.in_flight) && !r->watching && !r->hook_set && !r->call.busy &&
-            !r->err.busy)
+        if (r->stopping && drained(r) && !r->watching && !r->hook_set && !r->call.busy && !r->err.busy)
                 stop_now(r);
 }
 

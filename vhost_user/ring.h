@@ -27,7 +27,7 @@ void mem_view_free(struct mem_view *v);                              /* control;
 
 enum ring_order_kind {
         RING_START,  /* not running yet; with a view. Answered when it runs, or failed */
-        RING_STOP,   /* answered when nothing is in flight and no fd in use; base is valid then. Running or not */
+        RING_STOP,   /* answered when nothing is in flight or recorded to be, and no fd in use; base is valid then. Running or not */
         RING_ENABLE, /* running: take requests, or leave them in the ring */
         RING_MEMORY, /* running: change over to another view. Failure breaks the queue */
         RING_CALL,   /* another call eventfd; it is written once, since front ends count on that. Running or not */
@@ -77,7 +77,7 @@ struct ring {
         struct engine_watch kick;
         struct qpoller poller;
         struct qhook round_end;
-        struct qtimer poll_timer; /* without a kick fd */
+        struct qtimer poll_timer; /* without a kick fd, or when memory was short */
         bool started;             /* START succeeded, not yet stopped */
         bool popping;             /* enabled */
         bool watching;            /* the engine has our kick fd */

@@ -62,6 +62,11 @@ int vq_waiting(struct virtqueue *vq)
         return vq->ops->waiting(vq);
 }
 
+unsigned vq_again(const struct virtqueue *vq)
+{
+        return vq->ops->again(vq);
+}
+
 int vq_take(struct virtqueue *vq, const struct chain *c)
 {
         if (bitmap_test(vq->taken, c->head))

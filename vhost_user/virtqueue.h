@@ -87,6 +87,9 @@ int vq_remap(struct virtqueue *vq, const struct mem_table *mt, const struct vq_l
  */
 int vq_waiting(struct virtqueue *vq);
 
+/* How many of these are to be done again: they were in flight when the process before us died. */
+unsigned vq_again(const struct virtqueue *vq);
+
 /* Take the next chain: 1; 0: there is none (any more). -EINVAL: the queue is broken now, nothing was taken. */
 int vq_pop(struct virtqueue *vq, const struct mem_table *mt, struct chain *c);
 

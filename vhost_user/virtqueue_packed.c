@@ -152,10 +152,15 @@ static unsigned room(const struct virtqueue *vq)
         return vq->num - distance(vq, vq->packed.published, vq->packed.avail);
 }
 
+static unsigned packed_again(const struct virtqueue *vq)
+{
+        return vq->packed.record ? inflight_packed_left(vq->packed.record) : 0;
+}
+
 static int packed_waiting(struct virtqueue *vq)
 {
         struct vq_packed *p = &vq->packed;
-        unsigned again = p->record ? inflight_packed_left(p->record) : 0;
+        unsigned again = packed_again(vq);
 
         if (!is_offered(vq, p->avail, gm_load16(&desc_at(vq, p->avail)->flags)))
                 return (int)again;
@@ -213,7 +218,7 @@ static int read_again(struct virtqueue *vq, const struct mem_table *mt, struct c
 static int packed_pop(struct virtqueue *vq, const struct mem_table *mt, struct chain *c)
 {
         struct vq_packed *p = &vq->packed;
-        bool again = p->record && inflight_packed_left(p->record);
+        bool again = packed_again(vq);
         /* [C] The first descriptor's flags before the rest of the chain: pairs with the guest's write barrier, which shows
          * these flags last. */
         uint16_t flags = gm_load16_acquire(&desc_at(vq, p->avail)->flags);
@@ -306,6 +311,7 @@ const struct vq_ops vq_packed_ops = {
         .finish = packed_finish,
         .base = packed_base,
         .waiting = packed_waiting,
+        .again = packed_again,
         .pop = packed_pop,
         .push = packed_push,
         .publish = packed_publish,

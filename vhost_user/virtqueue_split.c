@@ -86,6 +86,13 @@ static uint32_t split_base(const struct virtqueue *vq)
         return vq->split.last_avail;
 }
 
+static unsigned split_again(const struct virtqueue *vq)
+{
+        const struct inflight_split *f = vq->split.record;
+
+        return f ? f->nresubmit - f->resubmitted : 0;
+}
+
 static int split_waiting(struct virtqueue *vq)
 {
         struct vq_split *s = &vq->split;
@@ -94,7 +101,7 @@ static int split_waiting(struct virtqueue *vq)
         /* The acquire pairs with the guest's barrier between filling the ring and moving the index. */
         if (waiting > vq->num)
                 return vq_break(vq, "the avail index jumped");
-        return s->record ? (int)(waiting + s->record->nresubmit - s->record->resubmitted) : waiting;
+        return (int)(waiting + split_again(vq));
 }
 
 static int split_pop(struct virtqueue *vq, const struct mem_table *mt, struct chain *c)
@@ -169,6 +176,7 @@ const struct vq_ops vq_split_ops = {
         .finish = split_finish,
         .base = split_base,
         .waiting = split_waiting,
+        .again = split_again,
         .pop = split_pop,
         .push = split_push,
         .publish = split_publish,

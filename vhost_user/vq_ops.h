@@ -10,6 +10,7 @@ struct vq_ops {
         void (*finish)(struct virtqueue *vq);
         uint32_t (*base)(const struct virtqueue *vq);
         int (*waiting)(struct virtqueue *vq);
+        unsigned (*again)(const struct virtqueue *vq);
         int (*pop)(struct virtqueue *vq, const struct mem_table *mt, struct chain *c);
         void (*push)(struct virtqueue *vq, const struct chain *c, uint32_t written);
         bool (*publish)(struct virtqueue *vq);

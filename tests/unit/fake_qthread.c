@@ -19,7 +19,7 @@ struct fake_task {
 };
 struct qthread {
         struct loop *loop;
-        struct list pollers, hooks;
+        struct list pollers, hooks, timers;
         unsigned notifies;
 };
 
@@ -30,6 +30,7 @@ struct qthread *fake_qthread_new(struct loop *l)
         t->loop = l;
         list_init(&t->pollers);
         list_init(&t->hooks);
+        list_init(&t->timers);
         return t;
 }
 
@@ -116,10 +117,26 @@ void qthread_at_round_end(struct qthread *t, struct qhook *h)
 
 void qthread_timer_set(struct qthread *t, struct qtimer *tm, uint64_t in_ns)
 {
+        list_del(&tm->link);
+        list_add_tail(&t->timers, &tm->link);
 }
 
 void qthread_timer_cancel(struct qthread *t, struct qtimer *tm)
 {
+        list_del(&tm->link);
+}
+
+unsigned fake_expire(struct qthread *t)
+{
+        struct list now, *n;
+        unsigned fired = 0;
+
+        list_init(&now);
+        list_splice_tail(&now, &t->timers);
+        for (; (n = list_pop(&now)); fired++)
+                list_entry(n, struct qtimer, link)->fire(list_entry(n, struct qtimer, link));
+        fake_poll(t);
+        return fired;
 }
 
 void engine_submit(struct engine *e, struct io *io)

@@ -37,7 +37,7 @@ unsigned open_fds(void)
 
 struct ring_req *held[16];
 unsigned nheld, starts, stops;
-bool hold, refuse_start;
+bool hold, refuse_start, no_memory;
 
 static int dev_get_config(struct vu_device *dev, uint32_t off, void *buf, uint32_t len)
 {
@@ -66,7 +66,7 @@ static void dev_ring_stop(struct vu_device *dev, struct ring *r)
 
 static struct ring_req *dev_get(struct ring *r)
 {
-        return calloc(1, sizeof(struct ring_req));
+        return no_memory ? NULL : calloc(1, sizeof(struct ring_req));
 }
 
 static void dev_put(struct ring *r, struct ring_req *q)
@@ -384,7 +384,7 @@ int setup(void **state)
         kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         nheld = starts = stops = 0;
-        hold = refuse_start = false;
+        hold = refuse_start = no_memory = false;
         device_offers(FEATURES);
         clear_ring();
         return 0;

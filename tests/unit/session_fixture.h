@@ -37,7 +37,7 @@ extern unsigned ended;
 extern uint8_t config[256];
 extern struct ring_req *held[16];
 extern unsigned nheld, starts, stops;
-extern bool hold, refuse_start;
+extern bool hold, refuse_start, no_memory;
 extern struct packed_driver packed_driver; /* of packed_session() */
 extern unsigned fds_before;
 

@@ -215,6 +215,25 @@ static void test_disconnect_while_stopping(void **state)
         assert_int_equal(ended, 1);
 }
 
+/* --- memory is short ---------------------------------------------------------------------------------------------- */
+
+/* With nothing in flight nothing will complete, and the guest has no reason to kick again: time must do it. */
+static void test_no_memory_for_the_first_request(void **state)
+{
+        running_session();
+        no_memory = true;
+        offer(0);
+        kick_it();
+        assert_int_equal(used_idx(), 0);
+        assert_int_equal(fake_expire(thread), 1);
+        assert_int_equal(used_idx(), 0);
+        no_memory = false;
+        assert_int_equal(fake_expire(thread), 1);
+        assert_int_equal(used_idx(), 1);
+        assert_int_equal(fake_expire(thread), 0); /* and then it is quiet again */
+        disconnect();
+}
+
 /* --- packed rings ------------------------------------------------------------------------------------------------ */
 
 static uint32_t ask_base(void)
@@ -434,6 +453,74 @@ static void test_record_survives_the_session(void **state)
         close(fd);
 }
 
+/* Two requests that a process which died had in flight. */
+static int record_of_two(struct vu_inflight *i)
+{
+        struct { uint64_t features; uint16_t version, num, last, used; struct { uint64_t flag, counter; } e[NUM]; } rec = {
+                .version = 1, .num = NUM, .e = { [1] = { 1, 5 }, [6] = { 1, 4 } },
+        };
+        struct packet k;
+        int fd;
+
+        connect_session();
+        handshake(FEATURES);
+        fd = ask_inflight(1, 24, &k);
+        assert_int_equal(pwrite(fd, &rec, sizeof(rec), 0), sizeof(rec));
+        *i = k.p.inflight;
+        disconnect();
+        offer(6);
+        offer(1);
+        return fd;
+}
+
+/* A ring that stops before it came to do again what it must: it does so now. The next one may be on another machine. */
+static void test_stop_does_what_is_recorded(void **state)
+{
+        struct vu_inflight i;
+        struct packet k;
+        int fd = record_of_two(&i);
+
+        offer(3); /* was never taken, and is not now */
+        no_memory = true;
+        session_with_record(fd, &i);
+        assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0);
+        assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 0), 0);
+        send_raw(VU_GET_VRING_BASE, VU_VERSION, &(struct vu_vring_state){ 0, 0 }, 8, NULL, 0);
+        assert_false(answered(VU_GET_VRING_BASE, &k));
+        no_memory = false;
+        hold = true;
+        fake_expire(thread);
+        assert_int_equal(nheld, 2);
+        assert_int_equal(held[0]->chain.head, 6);
+        assert_false(answered(VU_GET_VRING_BASE, &k));
+        release_all();
+        assert_true(answered(VU_GET_VRING_BASE, &k));
+        assert_int_equal(k.p.state.num, 2);
+        assert_int_equal(used_idx(), 2);
+        disconnect();
+        close(fd);
+}
+
+/* It cannot: a chain of the record is nonsense by now. That must not keep the ring from stopping. */
+static void test_stop_with_a_record_that_breaks_the_ring(void **state)
+{
+        struct vu_inflight i;
+        struct packet k;
+        int fd = record_of_two(&i);
+
+        no_memory = true;
+        session_with_record(fd, &i);
+        assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0);
+        ((struct vring_desc *)at(DESC))[6].len = 0;
+        send_raw(VU_GET_VRING_BASE, VU_VERSION, &(struct vu_vring_state){ 0, 0 }, 8, NULL, 0);
+        assert_false(answered(VU_GET_VRING_BASE, &k));
+        no_memory = false;
+        fake_expire(thread);
+        assert_true(answered(VU_GET_VRING_BASE, &k));
+        disconnect();
+        close(fd);
+}
+
 static void test_damaged_record_is_refused(void **state)
 {
         struct packet k;
@@ -491,6 +578,7 @@ int main(void)
                 TEST(test_polling_without_kick_fd),
                 TEST(test_call_is_changed),
                 TEST(test_get_vring_base_drains),
+                TEST(test_no_memory_for_the_first_request),
                 TEST(test_packed_ring),
                 TEST(test_packed_then_split),
                 TEST(test_disconnect_with_requests_in_flight),
@@ -501,6 +589,8 @@ int main(void)
                 TEST(test_status),
                 TEST(test_reset),
                 TEST(test_record_survives_the_session),
+                TEST(test_stop_does_what_is_recorded),
+                TEST(test_stop_with_a_record_that_breaks_the_ring),
                 TEST(test_damaged_record_is_refused),
                 TEST(test_truncated_record_ends_the_session),
         };
