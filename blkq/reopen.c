@@ -154,6 +154,8 @@ static void on_back(struct qtask *task)
                 vol_fail(v, c->res, "the image could not be opened again");
         if (c->run == run_wake && c->res == 0)
                 v->awake = 1;
+        if (c->res == 0 && c->run != run_resize)
+                log_info("%s: the image is %s", v->path, v->asleep ? "whole and free" : "ours now");
         finish(c, c->res);
 }
 

@@ -195,6 +195,11 @@ void vol_image_put(struct vol *v)
         pthread_mutex_unlock(&v->lock);
 }
 
+bool vol_is_awake(struct vol *v)
+{
+        return !v->asleep;
+}
+
 const char *vol_format(const struct vol *v)
 {
         return v->format;

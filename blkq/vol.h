@@ -114,6 +114,7 @@ struct fmt_image *vol_image(struct vol *v);     /* home thread, or nothing in fl
  * could not be opened again after a resize (vol_image_put() all the same). Any thread. */
 struct fmt_image *vol_image_get(struct vol *v);
 void vol_image_put(struct vol *v);
+bool vol_is_awake(struct vol *v);               /* not asleep. Between vol_image_get() and put */
 const char *vol_format(const struct vol *v);    /* its driver's name */
 const char *vol_path(const struct vol *v);
 

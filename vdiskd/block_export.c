@@ -80,6 +80,7 @@ static int start(struct block_export *x, const struct block_export_opts *o)
                 .block_size = o->block_size,
                 .read_only = o->read_only,
                 .wce_mark = wce_mark,
+                .takes_turns = n->migratable,
                 .threads = d->threads,
                 .nthreads = d->nthreads,
                 .start_thread = n->home,

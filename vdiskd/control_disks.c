@@ -60,6 +60,7 @@ static const struct qmp_arg image_args[] = {
         { "read-only", QMP_BOOL, .optional = true },
         { "cache", QMP_OBJECT, .optional = true, .members = cache_args },
         { "discard", QMP_STR, .optional = true, .values = discards },
+        { "migratable", QMP_BOOL, .optional = true }, /* not in QEMU */
         { "file", QMP_OBJECT, .members = file_args },
         { NULL },
 };
@@ -110,6 +111,7 @@ static int add_node(struct disks *d, json_t *args)
                 .format = null ? "null" : text_of(args, "driver"),
                 .read_only = flag_of(args, "read-only", false),
                 .writeback = !wants_direct(args),
+                .migratable = flag_of(args, "migratable", false),
                 .null_size = null ? (uint64_t)number_of(args, "size", 1 << 30) : 0, /* QEMU's default */
         };
         struct node *n;

@@ -69,6 +69,7 @@ static json_t *describe_node(struct node *n)
                               "cache", "writeback", true, "direct", img && img->file && img->file->direct, "no-flush", false,
                               "image", describe_image(n, img));
 
+        json_object_set_new(o, "active", json_boolean(vol_is_awake(n->vol)));
         if (img && img->backing_name)
                 json_object_set_new(o, "backing_file", text(img->backing_name));
         vol_image_put(n->vol);

@@ -35,6 +35,8 @@ static int key_fd(struct disk_opts *d, const char *v) { return set_fd("fd", v, &
 static int key_fdname(struct disk_opts *d, const char *v) { return set_text("fdname", v, &d->fdname); }
 static int key_read_only(struct disk_opts *d, const char *v) { return set_bool("read-only", v, &d->read_only); }
 
+static int key_migratable(struct disk_opts *d, const char *v) { return set_bool("migratable", v, &d->migratable); }
+
 static int key_serial(struct disk_opts *d, const char *v)
 {
         if (strlen(v) > SERIAL_BYTES)
@@ -93,6 +95,8 @@ static const struct disk_key {
         { "fdname", "NAME", "listen on the socket that systemd passes under this name", key_fdname },
         { "serial", "TEXT", "serial number for the guest, up to 20 bytes", key_serial },
         { "read-only", "on|off", "refuse writes (default off)", key_read_only },
+        { "migratable", "on|off", "lock the image only while a guest runs on it, for live migration (default off)",
+          key_migratable },
         { "cache", "none|writeback", "direct I/O, or through the page cache (default none)", key_cache },
         { "num-queues", "N", "most queues a front end may use, 1 to 256 (default 64)", key_num_queues },
         { "block-size", "512|4096", "logical block size for the guest (default 512)", key_block_size },

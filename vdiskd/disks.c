@@ -70,6 +70,7 @@ static int open_disk(struct disks *d, const struct disk_opts *o)
                 .format = o->format,
                 .read_only = o->read_only,
                 .writeback = o->writeback,
+                .migratable = o->migratable,
                 .block_size = o->block_size,
                 .null_size = o->size,
                 .patience_ns = LOCK_PATIENCE_NS,

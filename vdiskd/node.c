@@ -95,6 +95,7 @@ int node_open(struct disks *d, const struct node_opts *o, struct node **ret)
                 .format = o->format,
                 .read_only = o->read_only,
                 .writeback = o->writeback,
+                .asleep = o->migratable,
                 .null_size = o->null_size,
                 .block_size = o->block_size,
                 .cache_bytes = d->cache_bytes,
@@ -108,6 +109,7 @@ int node_open(struct disks *d, const struct node_opts *o, struct node **ret)
         n->name = strdup(o->name);
         n->path = o->path ? strdup(o->path) : NULL;
         n->writeback = o->writeback;
+        n->migratable = o->migratable;
         n->home = choose_home(d);
         if (n->name && (n->path || !o->path))
                 r = open_volume(node_label(n), &vo, o->patience_ns, d->threads[n->home], &n->vol);

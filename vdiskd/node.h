@@ -15,6 +15,7 @@ struct node_opts {
         const char *path;     /* NULL for format=null */
         const char *format;   /* NULL: find out, but never take it for raw */
         bool read_only, writeback;
+        bool migratable;      /* lock and read the image only while rings run */
         uint32_t block_size;  /* smallest request that will come; 0: 512 */
         uint64_t null_size;   /* format=null only, bytes */
         uint64_t patience_ns; /* how long to wait, on this thread, for a lock that a killed daemon's kernel half holds */
@@ -27,7 +28,7 @@ struct node {
         char *name, *path;  /* path NULL: null */
         struct vol *vol;    /* NULL when closing */
         unsigned home;      /* index of the thread that changes its tables */
-        bool writeback;
+        bool writeback, migratable;
         unsigned nexports;  /* that are not gone yet */
         bool closing;
 

@@ -26,6 +26,7 @@ struct disk_opts {
         char *serial;
         int fd; /* listening socket; -1: none */
         bool read_only, writeback;
+        bool migratable; /* the image is ours only while a guest runs on it */
         unsigned num_queues; /* 0: the default */
         uint32_t block_size; /* 0: 512 */
         uint64_t size;       /* format=null only, bytes */

@@ -27,6 +27,14 @@ struct vu_device_ops {
         int (*get_config)(struct vu_device *dev, uint32_t off, void *buf, uint32_t len);
         int (*set_config)(struct vu_device *dev, uint32_t off, const void *buf, uint32_t len); /* 1: it is another one now */
 
+        /*
+         * Control thread. Both NULL, or both there: before the first ring of a session starts, and after its last one has
+         * stopped. @done comes later, from the loop, not from inside: @res -errno, @why its sentence. No rings start then; or
+         * the front end, if it waits for an answer, is hung up on.
+         */
+        void (*wake)(struct vu_device *dev, void (*done)(void *opaque, int res, const char *why), void *opaque);
+        void (*rest)(struct vu_device *dev, void (*done)(void *opaque, int res, const char *why), void *opaque);
+
         /* On the ring's queue thread: before the first take() and after the last complete(). May set ring_priv(). */
         int (*ring_start)(struct vu_device *dev, struct ring *r);
         void (*ring_stop)(struct vu_device *dev, struct ring *r);

@@ -68,7 +68,7 @@ static int check_file(int fd, const struct vu_region *r)
         return 0;
 }
 
-static size_t page_size_of(int fd)
+size_t mem_page_size(int fd)
 {
         struct statfs fs;
 
@@ -79,7 +79,7 @@ static size_t page_size_of(int fd)
 
 static int map_region(const struct vu_region *want, int fd, struct mem_region *ret)
 {
-        size_t page = page_size_of(fd);
+        size_t page = mem_page_size(fd);
         uint64_t start = round_down(want->mmap_offset, page);
         uint64_t skip = want->mmap_offset - start, len = round_up(skip + want->size, page);
         AUTO(freep) struct mem_map *m = calloc(1, sizeof(*m));

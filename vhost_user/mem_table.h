@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "vhost_user/messages.h"
@@ -38,6 +39,9 @@ int mem_table_remove(const struct mem_table *old, const struct vu_region *region
 
 struct mem_table *mem_table_get(struct mem_table *mt);
 void mem_table_put(struct mem_table *mt); /* the last one unmaps what no other table shows. NULL is fine */
+
+/* What the kernel maps a file like @fd in: large for huge pages. */
+size_t mem_page_size(int fd);
 
 /* Has the front end pulled memory away from under us (mem_guard.h)? Any thread that has the table. */
 bool mem_broken(const struct mem_table *mt);

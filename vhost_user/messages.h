@@ -14,6 +14,8 @@ enum vu_request {
         VU_SET_OWNER = 3,
         VU_RESET_OWNER = 4,
         VU_SET_MEM_TABLE = 5,
+        VU_SET_LOG_BASE = 6,
+        VU_SET_LOG_FD = 7,
         VU_SET_VRING_NUM = 8,
         VU_SET_VRING_ADDR = 9,
         VU_SET_VRING_BASE = 10,
@@ -46,6 +48,7 @@ enum vu_back_request {
 
 enum vu_protocol_feature {
         VU_PF_MQ = 0,
+        VU_PF_LOG_SHMFD = 1,
         VU_PF_REPLY_ACK = 3,
         VU_PF_BACKEND_REQ = 5,
         VU_PF_CONFIG = 9,
@@ -56,6 +59,7 @@ enum vu_protocol_feature {
 };
 
 #define VU_F_PROTOCOL_FEATURES 30 /* the virtio feature bit that stands for "protocol features exist" */
+#define VU_F_LOG_ALL 26           /* likewise: "mark what you write in the dirty log" */
 
 /* header.flags */
 #define VU_VERSION 1u
@@ -92,6 +96,10 @@ struct vu_vring_addr {
         uint32_t index, flags;
         uint64_t desc, used, avail, log; /* addresses of the front end's process */
 };
+#define VU_VRING_F_LOG 1u /* vu_vring_addr.flags: mark writes to the used ring, too, which lies at guest address log */
+struct vu_log {
+        uint64_t mmap_size, mmap_offset;
+};
 struct vu_config {
         uint32_t offset, size, flags;
         uint8_t region[VU_CONFIG_MAX];
@@ -110,6 +118,7 @@ union vu_payload {
         struct vu_mem_reg mem_reg;
         struct vu_vring_state state;
         struct vu_vring_addr addr;
+        struct vu_log log;
         struct vu_config config;
         struct vu_inflight inflight;
 };

@@ -105,6 +105,19 @@ static void err_done(struct io *io, int res)
         bell_done(r, &r->err);
 }
 
+static void marked_done(struct io *io, int res)
+{
+        struct ring *r = container_of(io, struct ring, marked.io);
+
+        (void)res;
+        bell_done(r, &r->marked);
+}
+
+static bool bells_busy(const struct ring *r)
+{
+        return r->call.busy || r->err.busy || r->marked.busy;
+}
+
 /* --- trouble ----------------------------------------------------------------------------------------------------- */
 
 static void trouble_arrived(struct loop_task *t)
@@ -116,20 +129,27 @@ static void trouble_arrived(struct loop_task *t)
 
 static bool memory_gone(const struct ring *r)
 {
-        return mem_broken(r->view->mt) || inflight_broken(r->inflight);
+        return mem_broken(r->view->mt) || inflight_broken(r->inflight) || dirty_log_broken(r->log.to);
 }
 
-static void report(struct ring *r, const char *why)
+static void tell(struct ring *r, const char *why, bool fatal)
 {
         r->popping = false;
         if (r->told)
                 return;
         r->told = true;
-        /* Bytes that make no sense may be the zeros that stand where memory was pulled away: then that is the news. */
-        r->trouble_memory = memory_gone(r);
-        r->trouble_why = r->trouble_memory ? "the front end truncated its guest's memory" : why;
+        r->trouble_memory = fatal;
+        r->trouble_why = why;
         bell_ring(r, &r->err);
         loop_post(r->loop, &r->trouble_task);
+}
+
+/* Bytes that make no sense may be the zeros that stand where memory was pulled away: then that is the news. */
+static void report(struct ring *r, const char *why)
+{
+        bool gone = memory_gone(r);
+
+        tell(r, gone ? "the front end truncated its guest's memory" : why, gone);
 }
 
 /* One load while nothing is wrong. */
@@ -142,6 +162,49 @@ static void check_memory(struct ring *r)
         r->guard_seen = hits;
         if (memory_gone(r))
                 report(r, NULL);
+}
+
+/* --- the dirty log ----------------------------------------------------------------------------------------------- */
+
+static void mark(struct ring *r, const struct mem_view *v, const void *host, size_t len)
+{
+        dirty_log_mark_host(r->log.to, v->mt, host, len);
+        r->has_marked = true;
+}
+
+void ring_wrote(struct ring_req *q, const void *host, size_t len)
+{
+        if (q->ring->log.to)
+                mark(q->ring, q->view, host, len);
+}
+
+static void mark_data(struct ring *r, const struct ring_req *q)
+{
+        const struct chain *c = &q->chain;
+
+        for (unsigned i = c->nread; i < c->nread + c->nwrite; i++)
+                mark(r, q->view, c->iov[i].iov_base, c->iov[i].iov_len);
+}
+
+/* All of what we write of the ring: two or three pages. */
+static void mark_ring(struct ring *r)
+{
+        struct iovec part[VQ_WRITTEN_MAX];
+        unsigned n = r->log.own ? vq_written(&r->vq, part) : 0;
+
+        for (unsigned i = 0; i < n; i++)
+                mark(r, r->view, part[i].iov_base, part[i].iov_len);
+        if (n == 1) /* a used ring, where the front end says that it is */
+                dirty_log_mark(r->log.to, r->log.at, part[0].iov_len);
+}
+
+/* Pages that the front end believes clean and are not would be lost on the way: better no guest than a wrong one. */
+static void end_marking(struct ring *r)
+{
+        if (dirty_log_missed(r->log.to))
+                tell(r, "the dirty log has no place for a page that was written", true);
+        if (TAKE(r->has_marked, false))
+                bell_ring(r, &r->marked);
 }
 
 /* --- the common road --------------------------------------------------------------------------------------------- */
@@ -161,6 +224,10 @@ static void on_round_end(struct qhook *h)
         if (r->started) { /* not so when it is only a bell that somebody waits for */
                 if (vq_publish(&r->vq))
                         bell_ring(r, &r->call);
+                if (r->log.to) {
+                        mark_ring(r);
+                        end_marking(r);
+                }
                 check_memory(r);
         }
         settle(r);
@@ -176,6 +243,8 @@ void ring_complete(struct ring_req *q, uint32_t written)
 {
         struct ring *r = q->ring;
 
+        if (r->log.to)
+                mark_data(r, q);
         vq_push(&r->vq, &q->chain, written);
         view_unuse(r, q->view);
         at_round_end(r);
@@ -271,6 +340,8 @@ static void ring_quiet(struct qpoller *p, bool quiet)
         struct ring *r = container_of(p, struct ring, poller);
 
         vq_want_kicks(&r->vq, !quiet);
+        if (r->log.to)
+                mark_ring(r);
 }
 
 /* The thread is awake, so it polls this round: there is nothing else to do. The eventfd is never read, its counter does
@@ -330,12 +401,15 @@ static void stop_now(struct ring *r)
                 r->dev->ops->ring_stop(r->dev, r);
                 qthread_del_poller(r->thread, &r->poller);
                 qthread_timer_cancel(r->thread, &r->poll_timer);
-                r->base = vq_base(&r->vq);
+                r->base = r->stopped_at = vq_base(&r->vq);
+                r->has_stopped = true;
+                r->log = (struct ring_log){ 0 };
                 vq_finish(&r->vq);
                 view_send_home(TAKE(r->view, NULL));
         }
         bell_close(&r->call);
         bell_close(&r->err);
+        bell_close(&r->marked);
         answer(r, 0);
 }
 
@@ -358,11 +432,11 @@ static bool drained(const struct ring *r)
 static void settle(struct ring *r)
 {
         /* The end of a notification wakes nobody (engine.h), so nobody may sleep while an order waits for it. */
-        if ((r->stopping || r->bell_waits) && (r->call.busy || r->err.busy))
+        if ((r->stopping || r->bell_waits) && bells_busy(r))
                 at_round_end(r);
         if (r->bell_waits && !r->bell_waits->busy)
                 change_bell_now(r, TAKE(r->bell_waits, NULL));
-        if (r->stopping && drained(r) && !r->watching && !r->hook_set && !r->call.busy && !r->err.busy)
+        if (r->stopping && drained(r) && !r->watching && !r->hook_set && !bells_busy(r))
                 stop_now(r);
 }
 
@@ -380,11 +454,16 @@ static int start(struct ring *r)
         if (res < 0) {
                 vq_finish(&r->vq);
                 view_send_home(TAKE(r->view, NULL));
+                closep(&r->order.fd);
                 return res;
         }
         r->started = r->popping = true;
         r->told = false;
+        r->log = r->order.log;
+        r->marked.fd = r->order.fd;
         vq_want_kicks(&r->vq, true);
+        if (r->log.to)
+                mark_ring(r);
         qthread_add_poller(r->thread, &r->poller);
         if (r->kick_fd >= 0) {
                 r->kick.fd = r->kick_fd;
@@ -440,6 +519,11 @@ static void carry_out(struct qtask *t)
         case RING_MEMORY:
                 answer(r, change_memory(r));
                 break;
+        case RING_LOG:
+                r->log = r->order.log;
+                r->bell_waits = &r->marked;
+                settle(r);
+                break;
         case RING_CALL:
         case RING_ERR:
                 r->bell_waits = r->order.kind == RING_CALL ? &r->call : &r->err;
@@ -471,9 +555,10 @@ void ring_init(struct ring *r, struct vu_device *dev, struct loop *l, unsigned i
         r->loop = l;
         r->index = index;
         r->thread = dev->threads[(dev->first_thread + index) % dev->nthreads];
-        r->kick_fd = r->call.fd = r->err.fd = -1;
+        r->kick_fd = r->call.fd = r->err.fd = r->marked.fd = -1;
         r->call.io.done = call_done;
         r->err.io.done = err_done;
+        r->marked.io.done = marked_done;
         r->kick.ready = on_kick;
         r->kick.gone = on_kick_gone;
         list_init(&r->kick.link);

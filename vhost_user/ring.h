@@ -13,6 +13,7 @@
 #include "blkq/qthread.h"
 #include "common/loop.h"
 #include "vhost_user/device.h"
+#include "vhost_user/dirty_log.h"
 #include "vhost_user/virtqueue.h"
 
 /* A memory table as one ring uses it. Made and unmade by control; in between the ring's thread counts its users. */
@@ -32,11 +33,19 @@ enum ring_order_kind {
         RING_MEMORY, /* running: change over to another view. Failure breaks the queue */
         RING_CALL,   /* another call eventfd; it is written once, since front ends count on that. Running or not */
         RING_ERR,    /* another err eventfd, written when the queue breaks. Running or not */
+        RING_LOG,    /* running: another dirty log, or none */
+};
+/* What a ring marks, and where. */
+struct ring_log {
+        struct dirty_log *to; /* NULL: nothing */
+        bool own;             /* also what it writes to its own memory, the used ring of which lies at guest address @at */
+        uint64_t at;
 };
 struct ring_order {
         enum ring_order_kind kind;
         bool enable;
-        int fd;                /* CALL, ERR: becomes the ring's; -1: none */
+        int fd;                /* CALL, ERR; START, LOG: written when pages were marked. Becomes the ring's; -1: none */
+        struct ring_log log;   /* START, LOG */
         struct mem_view *view; /* START, MEMORY: becomes the ring's, also on failure */
         int result;            /* 0 or -errno */
         char why[160];         /* the sentence for a failure */
@@ -58,13 +67,18 @@ struct ring {
         uint64_t features;        /* negotiated */
         struct vq_layout layout;
         bool has_addr, has_base, has_kick;
+        bool log_own;             /* as SET_VRING_ADDR said: see struct ring_log */
+        uint64_t log_at;
         const struct inflight_map *inflight; /* layout.record is in it; NULL: none */
         int kick_fd;              /* -1: the front end asks us to poll */
-        uint32_t base;            /* where to start; where it stopped: the number of SET_VRING_BASE */
+        uint32_t base;            /* where to start, as SET_VRING_BASE says */
+        uint32_t stopped_at;      /* if has_stopped: where it did, for GET_VRING_BASE, whatever was reset since */
+        bool has_stopped;         /* since SET_VRING_BASE */
         bool enabled;             /* as the front end said */
         bool running;             /* START was answered with 0, STOP was not yet */
         bool has_bell;            /* a CALL or ERR order was given since the last STOP */
         bool ordered;             /* an order is out */
+        bool waits;               /* it starts when the device is awake */
         void (*done)(struct ring *r, struct ring_order *o);                /* control: the order is carried out */
         void (*trouble)(struct ring *r, const char *why, bool memory_gone); /* control: it takes no more requests */
         void *owner;
@@ -73,7 +87,9 @@ struct ring {
         struct virtqueue vq;
         struct mem_view *view;
         void *priv;               /* the device's */
-        struct ring_bell call, err;
+        struct ring_bell call, err, marked;
+        struct ring_log log;
+        bool has_marked;          /* since the last round end */
         struct engine_watch kick;
         struct qpoller poller;
         struct qhook round_end;
@@ -107,6 +123,10 @@ bool ring_ready(const struct ring *r);
 /* Queue thread: @q is done; @written bytes went to the guest, from the first writable byte on. @q is the device's
  * again. */
 void ring_complete(struct ring_req *q, uint32_t written);
+
+/* Queue thread: the device has written these bytes, which @q's chain names, by itself: not the pieces that are still in the
+ * chain at ring_complete(), which are taken to be written. */
+void ring_wrote(struct ring_req *q, const void *host, size_t len);
 
 /* Queue thread: the guest's request was beyond answering. The request goes to put(); nothing more is taken. */
 void ring_break(struct ring_req *q, const char *why);

@@ -24,7 +24,7 @@
 #include "vhost_user/session_impl.h"
 
 #define PROTOCOL_FEATURES                                                                        \
-        (1ull << VU_PF_MQ | 1ull << VU_PF_REPLY_ACK | 1ull << VU_PF_BACKEND_REQ | 1ull << VU_PF_CONFIG | \
+        (1ull << VU_PF_MQ | 1ull << VU_PF_LOG_SHMFD | 1ull << VU_PF_REPLY_ACK | 1ull << VU_PF_BACKEND_REQ | 1ull << VU_PF_CONFIG | \
          1ull << VU_PF_INFLIGHT_SHMFD | 1ull << VU_PF_RESET_DEVICE | 1ull << VU_PF_CONFIGURE_MEM_SLOTS | \
          1ull << VU_PF_STATUS)
 
@@ -39,17 +39,20 @@ int session_answer_u64(struct session *s, uint64_t v)
 
 static int get_features(struct session *s, struct wire_msg *m)
 {
-        return session_answer_u64(s, s->dev->features | 1ull << VU_F_PROTOCOL_FEATURES);
+        return session_answer_u64(s, s->dev->features | 1ull << VU_F_PROTOCOL_FEATURES | 1ull << VU_F_LOG_ALL);
 }
 
 /* Bits we did not offer may come back set (front ends pass some of their own): they are no reason to refuse. */
 static int set_features(struct session *s, struct wire_msg *m)
 {
+        bool logging = session_is_logging(s);
         int r = 0;
 
         s->features = m->p.u64;
+        if (session_is_logging(s) != logging) /* this bit changes while rings run */
+                r = session_log_change_all(s);
         if (s->features >> VU_F_PROTOCOL_FEATURES & 1)
-                return 0;
+                return r;
         for (unsigned i = 0; i < s->dev->num_queues && r == 0; i++) /* nobody will say SET_VRING_ENABLE */
                 r = session_set_enabled(s, &s->ring[i], true);
         return r;
@@ -185,6 +188,9 @@ static const struct handler {
         [VU_RESET_OWNER] = { "RESET_OWNER", reset_owner, 0, 0, 0, 0, ANY, NO_PF },
         [VU_SET_MEM_TABLE] = { "SET_MEM_TABLE", set_mem_table, offsetof(struct vu_mem_table, region),
                                sizeof(struct vu_mem_table), 0, VU_TABLE_REGIONS, OWNED, NO_PF },
+        [VU_SET_LOG_BASE] = { "SET_LOG_BASE", session_set_log_base, sizeof(struct vu_log), sizeof(struct vu_log), 1, 1, OWNED,
+                              VU_PF_LOG_SHMFD },
+        [VU_SET_LOG_FD] = { "SET_LOG_FD", session_set_log_fd, 0, sizeof(uint64_t), 1, 1, OWNED, NO_PF },
         [VU_SET_VRING_NUM] = { "SET_VRING_NUM", session_set_vring_num, STATE, 0, 0, OWNED, NO_PF },
         [VU_SET_VRING_ADDR] = { "SET_VRING_ADDR", session_set_vring_addr, sizeof(struct vu_vring_addr),
                                 sizeof(struct vu_vring_addr), 0, 0, OWNED, NO_PF },
@@ -311,6 +317,7 @@ static void on_end(struct loop_task *t)
                 ring_finish(&s->ring[i]);
         mem_table_put(s->mem);
         inflight_map_free(s->inflight);
+        session_log_finish(s);
         free(s);
         ended(opaque);
 }
@@ -350,7 +357,12 @@ static void order_done(struct ring *r, struct ring_order *o)
                 s->result = err_note(o->result, "queue %u: %s", r->index, o->why);
         if (s->request == VU_GET_VRING_BASE)
                 session_answer_vring_base(s, r);
-        if (--s->pending)
+        session_order_done(s);
+}
+
+void session_order_done(struct session *s)
+{
+        if (--s->pending || session_rest(s))
                 return;
         if (s->closing)
                 close_rings(s);
@@ -382,6 +394,7 @@ int session_new(struct loop *l, struct vu_device *dev, int fd, void (*ended)(voi
         s->ended = ended;
         s->opaque = opaque;
         s->end_task.run = on_end;
+        s->log_fd = -1;
         session_back_init(s);
         for (unsigned i = 0; i < dev->num_queues; i++) {
                 ring_init(&s->ring[i], dev, l, i);

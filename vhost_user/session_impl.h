@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * session_impl.h - what the files of a session share: session.c (life, table of messages), session_rings.c (rings),
- * session_back.c (what we say unasked).
+ * session_wake.c (devices that sleep), session_log.c (the dirty log), session_back.c (what we say unasked).
  */
 #pragma once
 
@@ -19,9 +19,12 @@ struct session {
         uint64_t features, protocol_features; /* negotiated */
         bool owned;                           /* SET_OWNER came */
         bool closing, stops_sent;
+        bool waking, awake; /* session_wake.c */
         uint8_t status; /* of the virtio device, as the guest wrote it (virtio 1.2, 2.1); we only keep it */
         struct mem_table *mem;
         struct inflight_map *inflight; /* not changed while a ring runs; NULL: no record is kept */
+        struct dirty_log *log, *old_log; /* NULL: none; an old one goes when no ring marks it any more */
+        int log_fd;                      /* -1: none */
         unsigned pending;
         struct back_channel back;
         bool config_changed; /* the front end is to be told */
@@ -52,6 +55,22 @@ int session_set_enabled(struct session *s, struct ring *r, bool on);
 int session_answer_u64(struct session *s, uint64_t v);
 void session_answer_vring_base(struct session *s, const struct ring *r);
 
+/* session_log.c. change: a running ring, or all of them, are to mark as the session says now. */
+bool session_is_logging(const struct session *s);
+int session_log_order(const struct session *s, const struct ring *r, struct ring_order *o);
+int session_log_change(struct session *s, struct ring *r);
+int session_log_change_all(struct session *s);
+void session_log_finish(struct session *s);
+bool session_is_eventfd(int fd);
+
+/* One order, or what counts as one, is done. */
+void session_order_done(struct session *s);
+
+/* session_wake.c. wake: is the device awake, so that @r may start now? If not, it starts by itself. rest: behind the last
+ * ring; false: there is nothing to wait for. */
+bool session_wake(struct session *s, struct ring *r);
+bool session_rest(struct session *s);
+
 /* session_back.c: at the start, at the end, and when there may be something to say. */
 void session_back_init(struct session *s);
 void session_back_close(struct session *s);
@@ -72,3 +91,5 @@ int session_reset_device(struct session *s, struct wire_msg *m);
 int session_get_status(struct session *s, struct wire_msg *m);
 int session_set_status(struct session *s, struct wire_msg *m);
 int session_set_backend_req_fd(struct session *s, struct wire_msg *m);
+int session_set_log_base(struct session *s, struct wire_msg *m);
+int session_set_log_fd(struct session *s, struct wire_msg *m);

@@ -28,11 +28,17 @@ void session_order(struct session *s, struct ring *r, const struct ring_order *o
 
 int session_order_view(struct session *s, struct ring *r, enum ring_order_kind kind)
 {
-        struct mem_view *v = mem_view_new(s->loop, s->mem);
+        struct ring_order o = { .kind = kind, .fd = -1 };
+        int res = kind == RING_START ? session_log_order(s, r, &o) : 0;
 
-        if (!v)
+        if (res < 0)
+                return res;
+        o.view = mem_view_new(s->loop, s->mem);
+        if (!o.view) {
+                closep(&o.fd);
                 return -ENOMEM;
-        session_order(s, r, &(struct ring_order){ .kind = kind, .view = v });
+        }
+        session_order(s, r, &o);
         return 0;
 }
 
@@ -65,7 +71,7 @@ int session_start_if_ready(struct session *s, struct ring *r)
         r->layout.record = inflight_part(s->inflight, r->index);
         if (s->inflight && !r->layout.record.at)
                 return err_note(-EINVAL, "queue %u has no place in the in-flight record", r->index);
-        return session_order_view(s, r, RING_START);
+        return session_wake(s, r) ? session_order_view(s, r, RING_START) : 0;
 }
 
 int session_set_enabled(struct session *s, struct ring *r, bool on)
@@ -117,15 +123,24 @@ int session_set_vring_num(struct session *s, struct wire_msg *m)
 int session_set_vring_addr(struct session *s, struct wire_msg *m)
 {
         const struct vu_vring_addr *a = &m->p.addr;
-        struct ring *r = idle_ring_of(s, a->index);
+        struct ring *r = ring_of(s, a->index);
+        const struct vq_layout *l = r ? &r->layout : NULL;
 
+        if (!r)
+                return -EINVAL;
+        if (a->flags & ~VU_VRING_F_LOG)
+                return err_note(-EINVAL, "queue %u: address flags 0x%x; only 0x%x is one", r->index, a->flags, VU_VRING_F_LOG);
+        if (l->desc != a->desc || l->driver != a->avail || l->device != a->used)
+                r = idle_ring_of(s, a->index);
         if (!r)
                 return -EINVAL;
         r->layout.desc = a->desc;
         r->layout.driver = a->avail;
         r->layout.device = a->used;
+        r->log_own = a->flags & VU_VRING_F_LOG;
+        r->log_at = a->log;
         r->has_addr = true;
-        return 0;
+        return session_is_logging(s) ? session_log_change(s, r) : 0;
 }
 
 int session_set_vring_base(struct session *s, struct wire_msg *m)
@@ -138,12 +153,13 @@ int session_set_vring_base(struct session *s, struct wire_msg *m)
                 return err_note(-EINVAL, "queue %u: base %u is no 16-bit index", r->index, m->p.state.num);
         r->base = m->p.state.num;
         r->has_base = true;
+        r->has_stopped = false;
         return 0;
 }
 
 void session_answer_vring_base(struct session *s, const struct ring *r)
 {
-        s->answer.state = (struct vu_vring_state){ r->index, base_of(s, r) };
+        s->answer.state = (struct vu_vring_state){ r->index, r->has_stopped ? r->stopped_at : base_of(s, r) };
         s->answer_len = sizeof(s->answer.state);
 }
 
@@ -160,7 +176,7 @@ int session_get_vring_base(struct session *s, struct wire_msg *m)
 }
 
 /* Writing to whatever a stranger sends could block or worse: only an eventfd will do. */
-static bool is_eventfd(int fd)
+bool session_is_eventfd(int fd)
 {
         char path[32], link[sizeof(EVENTFD_LINK)];
         struct stat st;
@@ -185,7 +201,7 @@ static struct ring *ring_with_fd(struct session *s, struct wire_msg *m, int *fd)
                 err_note(-EINVAL, "queue %u: 0x%" PRIx64 " with %u fds does not add up", r->index, m->p.u64, m->nfds);
                 return NULL;
         }
-        if (!none && !is_eventfd(m->fd[0])) {
+        if (!none && !session_is_eventfd(m->fd[0])) {
                 err_note(-EINVAL, "queue %u: its fd is no eventfd", r->index);
                 return NULL;
         }
@@ -284,7 +300,11 @@ int session_set_inflight_fd(struct session *s, struct wire_msg *m)
 
 /* --- handlers: reset ------------------------------------------------------------------------------------------------ */
 
-/* No ring runs. What the front end tells only once stays: memory (it would not send it again), protocol features, owner. */
+/*
+ * No ring runs. What the front end tells only once stays: memory (it would not send it again), protocol features, owner. So
+ * does where each ring stopped: QEMU 7.2 resets by SET_STATUS when it stops a device, to migrate it too, and asks
+ * GET_VRING_BASE after that.
+ */
 static void forget_setup(struct session *s)
 {
         for (unsigned i = 0; i < s->dev->num_queues; i++) {
@@ -295,7 +315,7 @@ static void forget_setup(struct session *s)
                 r->layout = (struct vq_layout){ 0 };
                 r->inflight = NULL;
                 r->base = 0;
-                r->enabled = r->has_addr = r->has_base = r->has_kick = false;
+                r->enabled = r->has_addr = r->has_base = r->has_kick = r->log_own = false;
         }
         inflight_map_free(TAKE(s->inflight, NULL));
         s->features = 0;

@@ -104,6 +104,11 @@ void vq_want_kicks(struct virtqueue *vq, bool on)
         vq->ops->want_kicks(vq, on);
 }
 
+unsigned vq_written(const struct virtqueue *vq, struct iovec part[VQ_WRITTEN_MAX])
+{
+        return vq->ops->written(vq, part);
+}
+
 bool vq_event_passed(uint16_t event, uint16_t from, uint16_t to)
 {
         return (uint16_t)(to - event - 1) < (uint16_t)(to - from);

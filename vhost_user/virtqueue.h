@@ -102,5 +102,9 @@ void vq_drop(struct virtqueue *vq, const struct chain *c);
 /* Show the guest what was pushed. Returns whether it wants to be interrupted for it. */
 bool vq_publish(struct virtqueue *vq);
 
+/* What of the ring's memory we write to: how many of @part were filled. For the dirty log. */
+#define VQ_WRITTEN_MAX 2
+unsigned vq_written(const struct virtqueue *vq, struct iovec part[VQ_WRITTEN_MAX]);
+
 /* Tell the guest whether we need kicks. After turning them on look at vq_waiting() once more. */
 void vq_want_kicks(struct virtqueue *vq, bool on);

@@ -305,6 +305,13 @@ static void packed_want_kicks(struct virtqueue *vq, bool on)
                 gm_full_barrier(); /* our wish before our next look at the ring: pairs with the guest's [B] */
 }
 
+static unsigned packed_written(const struct virtqueue *vq, struct iovec part[VQ_WRITTEN_MAX])
+{
+        part[0] = (struct iovec){ vq->packed.desc, vq->num * sizeof(struct vring_packed_desc) };
+        part[1] = (struct iovec){ vq->packed.device, sizeof(struct vring_packed_desc_event) };
+        return 2;
+}
+
 const struct vq_ops vq_packed_ops = {
         .remap = packed_remap,
         .start = packed_start,
@@ -316,4 +323,5 @@ const struct vq_ops vq_packed_ops = {
         .push = packed_push,
         .publish = packed_publish,
         .want_kicks = packed_want_kicks,
+        .written = packed_written,
 };

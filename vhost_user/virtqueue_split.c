@@ -170,6 +170,12 @@ static void split_want_kicks(struct virtqueue *vq, bool on)
                 gm_full_barrier(); /* our wish before our next look at avail->idx: pairs with the guest's [B] */
 }
 
+static unsigned split_written(const struct virtqueue *vq, struct iovec part[VQ_WRITTEN_MAX])
+{
+        part[0] = (struct iovec){ vq->split.used, used_size(vq->num) };
+        return 1;
+}
+
 const struct vq_ops vq_split_ops = {
         .remap = split_remap,
         .start = split_start,
@@ -181,4 +187,5 @@ const struct vq_ops vq_split_ops = {
         .push = split_push,
         .publish = split_publish,
         .want_kicks = split_want_kicks,
+        .written = split_written,
 };

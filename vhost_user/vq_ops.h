@@ -15,6 +15,7 @@ struct vq_ops {
         void (*push)(struct virtqueue *vq, const struct chain *c, uint32_t written);
         bool (*publish)(struct virtqueue *vq);
         void (*want_kicks)(struct virtqueue *vq, bool on);
+        unsigned (*written)(const struct virtqueue *vq, struct iovec part[VQ_WRITTEN_MAX]);
 };
 extern const struct vq_ops vq_split_ops, vq_packed_ops;
 

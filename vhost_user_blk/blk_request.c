@@ -140,6 +140,7 @@ static void finish(struct blk_request *q, uint8_t status, uint64_t data_written)
         struct ring *r = q->rq.ring;
 
         gm_store(q->status, &status, sizeof(status));
+        ring_wrote(&q->rq, q->status, sizeof(status));
         ring_complete(&q->rq, (uint32_t)data_written + 1);
         blk_put(r, &q->rq);
 }
@@ -237,8 +238,12 @@ static void flush(struct blk_request *q)
 
 static void get_id(struct blk_request *q)
 {
-        size_t n = gm_copy_out(ring_of(q)->dev->serial, BLK_ID_LEN, &q->in, &q->nin);
+        struct iovec copy[BLK_ID_LEN], *in = copy; /* the chain keeps its pieces: what is in them counts as written */
+        unsigned nin = q->nin < BLK_ID_LEN ? q->nin : BLK_ID_LEN;
+        size_t n;
 
+        memcpy(copy, q->in, nin * sizeof(*copy));
+        n = gm_copy_out(ring_of(q)->dev->serial, BLK_ID_LEN, &in, &nin);
         finish(q, VIRTIO_BLK_S_OK, n);
 }
 

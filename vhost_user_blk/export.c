@@ -32,6 +32,14 @@ struct leave {
         struct loop_task back;  /* on control: it is done */
         unsigned thread;
 };
+/* A wake or a rest on its way; a session gives one at a time. */
+struct turn {
+        struct loop_task task;
+        void (*done)(void *opaque, int res, const char *why);
+        void *opaque;
+        int res;
+        char why[256];
+};
 struct export {
         struct loop *loop;
         int fd; /* listening; -1 when stopping, or we dial */
@@ -39,6 +47,7 @@ struct export {
         struct dialer dialer;    /* path NULL: we listen */
         struct loop_timer pause; /* out of file descriptors: accept again later */
         struct blk_device dev;
+        struct turn turn;
         struct session *session; /* NULL: nobody is connected */
         pid_t peer;              /* whose process it is */
         char *name, *connect;
@@ -48,15 +57,11 @@ struct export {
         void *opaque;
 };
 
-static const struct vu_device_ops blk_ops = {
-        .get_config = blk_get_config,
-        .set_config = blk_set_config,
-        .ring_start = blk_ring_start,
-        .ring_stop = blk_ring_stop,
-        .get = blk_get,
-        .put = blk_put,
-        .take = blk_take,
-};
+#define BLK_OPS                                                                                                 \
+        .get_config = blk_get_config, .set_config = blk_set_config, .ring_start = blk_ring_start,               \
+        .ring_stop = blk_ring_stop, .get = blk_get, .put = blk_put, .take = blk_take
+
+static const struct vu_device_ops blk_ops = { BLK_OPS };
 
 static void export_free(struct export *x)
 {
@@ -239,6 +244,63 @@ void export_resized(struct export *x)
                 session_config_changed(x->session);
 }
 
+/* --- images that are used in turn --------------------------------------------------------------------------------- */
+
+static void on_turned(struct loop_task *t)
+{
+        struct export *x = container_of(t, struct export, turn.task);
+        struct turn *turn = &x->turn;
+
+        export_resized(x); /* whoever had it may have made it larger */
+        if (turn->res == 0 && x->dev.wce_mark)
+                atomic_store(&x->dev.wce, !mark_is_set(x->dev.wce_mark));
+        turn->done(turn->opaque, turn->res, turn->why);
+}
+
+/* Home thread. */
+static void on_vol_turned(void *opaque, int res, const char *why)
+{
+        struct export *x = opaque;
+
+        x->turn.res = res;
+        snprintf(x->turn.why, sizeof(x->turn.why), "%s", why);
+        loop_post(x->loop, &x->turn.task);
+}
+
+static struct export *begin_turn(struct vu_device *vu, void (*done)(void *opaque, int res, const char *why), void *opaque)
+{
+        struct export *x = container_of(vu, struct export, dev.vu);
+
+        x->turn.task.run = on_turned;
+        x->turn.done = done;
+        x->turn.opaque = opaque;
+        return x;
+}
+
+static void blk_wake(struct vu_device *vu, void (*done)(void *opaque, int res, const char *why), void *opaque)
+{
+        struct export *x = begin_turn(vu, done, opaque);
+        int r = vol_wake(x->dev.vol, on_vol_turned, x);
+
+        if (r < 0)
+                on_vol_turned(x, r, strerror(-r));
+}
+
+static void blk_rest(struct vu_device *vu, void (*done)(void *opaque, int res, const char *why), void *opaque)
+{
+        struct export *x = begin_turn(vu, done, opaque);
+        int r = vol_rest(x->dev.vol, on_vol_turned, x);
+
+        if (r < 0)
+                on_vol_turned(x, r, strerror(-r));
+}
+
+static const struct vu_device_ops blk_turns_ops = {
+        BLK_OPS,
+        .wake = blk_wake,
+        .rest = blk_rest,
+};
+
 /* --- a new export ------------------------------------------------------------------------------------------------ */
 
 static int check_opts(const struct export_opts *o, struct vol *v)
@@ -266,7 +328,7 @@ static int fill_device(struct blk_device *d, struct vol *v, const struct export_
         d->wce_mark = o->wce_mark ? strdup(o->wce_mark) : NULL;
         atomic_init(&d->wce, !d->wce_mark || !mark_is_set(d->wce_mark));
         d->vu = (struct vu_device){
-                .ops = &blk_ops,
+                .ops = o->takes_turns ? &blk_turns_ops : &blk_ops,
                 .name = name,
                 .features = blk_features(d),
                 .num_queues = o->num_queues ? o->num_queues : DEFAULT_QUEUES,

@@ -22,6 +22,7 @@ struct export_opts {
         const char *connect;    /* path of a front end that listens; NULL: listen */
         const char *serial;     /* GET_ID, at most 20 bytes; NULL: "" */
         unsigned num_queues;    /* offered to the front end, 1..256; 0: 64 */
+        bool takes_turns;       /* the volume is asleep: wake it while rings run (vol.h) */
         bool read_only;         /* refuse writes also when the volume takes them */
         uint32_t block_size;    /* logical block size, 512 or 4096; 0: 512 */
         const char *wce_mark;   /* a file that is there while the guest has its write cache off (mark.h); NULL: not kept */

@@ -43,10 +43,15 @@ static uint32_t usual(uint32_t request, uint8_t *to)
         struct vu_mem_reg reg = { .region = guest_layout[2] };
         struct vu_mem_table table = { .nregions = GUEST_REGIONS };
         struct vu_vring_state state = { 0, request == VU_SET_VRING_NUM ? NUM : 0 };
-        uint64_t u64 = request == VU_SET_FEATURES ? (packed ? PACKED_FEATURES : FEATURES) : request == VU_SET_PROTOCOL_FEATURES ? ALL_PF : 0;
+        uint64_t features = (packed ? PACKED_FEATURES : FEATURES) | 1ull << VU_F_LOG_ALL;
+        uint64_t u64 = request == VU_SET_FEATURES ? features : request == VU_SET_PROTOCOL_FEATURES ? ALL_PF : 0;
 
         switch (request) {
+        case VU_SET_LOG_BASE: /* the guest's own memory for a log: why not */
+                memcpy(to, &(struct vu_log){ GUEST_FILE, 0 }, sizeof(struct vu_log));
+                return sizeof(struct vu_log);
         case VU_SET_VRING_ADDR:
+                addr.flags = VU_VRING_F_LOG;
                 memcpy(to, &addr, sizeof(addr));
                 return sizeof(addr);
         case VU_ADD_MEM_REG:
@@ -105,6 +110,8 @@ static void send_message(struct fuzz_input *in)
                 len = fuzz_u16(in) % PAYLOAD_MAX;
         if (how & 32)
                 nfds = pick_fds(fuzz_u8(in), fds);
+        else if (request == VU_SET_LOG_BASE || request == VU_SET_LOG_FD)
+                nfds = pick_fds(request == VU_SET_LOG_BASE ? 1 : 1 | 1 << 3, fds);
         else if (request == VU_SET_BACKEND_REQ_FD)
                 nfds = pick_fds(1 | 3 << 3, fds);
         else if (request == VU_SET_MEM_TABLE || request == VU_ADD_MEM_REG)

@@ -34,6 +34,7 @@ enum fe_backend_request { FE_BACKEND_CONFIG_CHANGE = 2 };
 
 /* Bits of GET/SET_PROTOCOL_FEATURES. */
 #define FE_PF_MQ (1ull << 0)
+#define FE_PF_LOG_SHMFD (1ull << 1)
 #define FE_PF_REPLY_ACK (1ull << 3)
 #define FE_PF_BACKEND_REQ (1ull << 5)
 #define FE_PF_CONFIG (1ull << 9)

@@ -27,8 +27,8 @@
                       1u << 13 | 1u << 14)
 #define WANTED (BLK_FEATURES | FE_F_INDIRECT_DESC | FE_F_EVENT_IDX | FE_F_PROTOCOL_FEATURES | FE_F_VERSION_1 | \
                 FE_F_RING_PACKED)
-#define WANTED_PROTOCOL (FE_PF_MQ | FE_PF_REPLY_ACK | FE_PF_BACKEND_REQ | FE_PF_CONFIG | FE_PF_INFLIGHT_SHMFD | \
-                         FE_PF_CONFIGURE_MEM_SLOTS)
+#define WANTED_PROTOCOL (FE_PF_MQ | FE_PF_LOG_SHMFD | FE_PF_REPLY_ACK | FE_PF_BACKEND_REQ | FE_PF_CONFIG | \
+                         FE_PF_INFLIGHT_SHMFD | FE_PF_CONFIGURE_MEM_SLOTS)
 
 struct front_end {
         struct fe_opts opts;

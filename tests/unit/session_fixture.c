@@ -91,7 +91,34 @@ static void dev_take(struct ring *r, struct ring_req *q)
                 complete(q);
 }
 
-static const struct vu_device_ops dev_ops = {
+unsigned wakes, rests;
+static void (*turned)(void *opaque, int res, const char *why);
+static void *turned_opaque;
+
+static void dev_wake(struct vu_device *dev, void (*done)(void *opaque, int res, const char *why), void *opaque)
+{
+        wakes++;
+        turned = done;
+        turned_opaque = opaque;
+}
+
+static void dev_rest(struct vu_device *dev, void (*done)(void *opaque, int res, const char *why), void *opaque)
+{
+        rests++;
+        turned = done;
+        turned_opaque = opaque;
+}
+
+void turn_over(int res)
+{
+        void (*done)(void *opaque, int res, const char *why) = TAKE(turned, NULL);
+
+        assert_non_null(done);
+        done(turned_opaque, res, "as the test wished");
+        turn();
+}
+
+static struct vu_device_ops dev_ops = {
         .get_config = dev_get_config, .set_config = dev_set_config, .ring_start = dev_ring_start,
         .ring_stop = dev_ring_stop, .get = dev_get, .put = dev_put, .take = dev_take,
 };
@@ -103,6 +130,12 @@ static struct vu_device dev = {
 void device_offers(uint64_t features)
 {
         dev.features = features & ~(1ull << VU_F_PROTOCOL_FEATURES);
+}
+
+void sleepy(bool on)
+{
+        dev_ops.wake = on ? dev_wake : NULL;
+        dev_ops.rest = on ? dev_rest : NULL;
 }
 
 void release_all(void)
@@ -260,7 +293,7 @@ void handshake(uint64_t features)
 {
         uint64_t pf = ALL_PF;
 
-        assert_int_equal(ask_u64(VU_GET_FEATURES), dev.features | 1ull << VU_F_PROTOCOL_FEATURES);
+        assert_int_equal(ask_u64(VU_GET_FEATURES), dev.features | 1ull << VU_F_PROTOCOL_FEATURES | 1ull << VU_F_LOG_ALL);
         assert_int_equal(ask_u64(VU_GET_PROTOCOL_FEATURES), ALL_PF);
         send_raw(VU_SET_PROTOCOL_FEATURES, VU_VERSION, &pf, sizeof(pf), NULL, 0);
         assert_int_equal(say(VU_SET_OWNER, NULL, 0, -1), 0);
@@ -386,6 +419,8 @@ int setup(void **state)
         nheld = starts = stops = 0;
         hold = refuse_start = no_memory = false;
         device_offers(FEATURES);
+        wakes = rests = 0;
+        sleepy(false);
         clear_ring();
         return 0;
 }

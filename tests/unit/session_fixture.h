@@ -25,7 +25,7 @@
 #define AVAIL 0x11000ull
 #define USED 0x12000ull
 #define FEATURES (1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VU_F_PROTOCOL_FEATURES)
-#define ALL_PF (1ull << 0 | 1ull << 3 | 1ull << 5 | 1ull << 9 | 1ull << 12 | 1ull << 13 | 1ull << 15 | 1ull << 16)
+#define ALL_PF (1ull << 0 | 1ull << 1 | 1ull << 3 | 1ull << 5 | 1ull << 9 | 1ull << 12 | 1ull << 13 | 1ull << 15 | 1ull << 16)
 
 #define PACKED_FEATURES (FEATURES | 1ull << VIRTIO_F_RING_PACKED)
 
@@ -92,6 +92,11 @@ void offer(uint16_t head);
 uint16_t used_idx(void);
 void kick_it(void);
 uint64_t drain(int fd);
+
+/* A device that sleeps: wakes and rests are counted and done when the test says so, one at a time. */
+extern unsigned wakes, rests;
+void sleepy(bool on); /* for sessions that come */
+void turn_over(int res);
 
 /* Complete what the device holds. */
 void release_all(void);

@@ -37,6 +37,9 @@ static struct {
         uint64_t off[64], len[64];
         unsigned flags[64];
         uint32_t written;
+        const void *wrote; /* ring_wrote(): the status byte */
+        size_t wrote_len;
+        struct iovec piece; /* the first writable one that is left in the chain at the end */
         const char *why;
 } seen;
 static int next_result;
@@ -65,7 +68,14 @@ void port_submit(struct vol_port *p, struct blk_req *req)
 void ring_complete(struct ring_req *q, uint32_t written)
 {
         seen.completes++;
+        seen.piece = q->chain.nwrite ? q->chain.iov[q->chain.nread] : (struct iovec){ 0 };
         seen.written = written;
+}
+
+void ring_wrote(struct ring_req *q, const void *host, size_t len)
+{
+        seen.wrote = host;
+        seen.wrote_len = len;
 }
 
 void ring_break(struct ring_req *q, const char *why)
@@ -387,6 +397,10 @@ static void test_get_id(void **state)
                 memset(guest_at(mt, DATA), UNTOUCHED, 64);
                 assert_int_equal(simple(VIRTIO_BLK_T_GET_ID, 0, len, true), OK);
                 assert_int_equal(seen.written, 1 + (len < 20 ? len : 20));
+                assert_ptr_equal(seen.wrote, guest_at(mt, STATUS));
+                assert_int_equal(seen.wrote_len, 1);
+                assert_int_equal(seen.piece.iov_len, len); /* the dirty log wants to know them all */
+                assert_ptr_equal(seen.piece.iov_base, guest_at(mt, len ? DATA : STATUS));
                 for (uint32_t i = 0; i < 64; i++)
                         assert_int_equal((uint8_t)guest_at(mt, DATA)[i],
                                          i < len && i < 20 ? "0123456789abcdefghij"[i] : UNTOUCHED);

@@ -58,6 +58,16 @@ void port_submit(struct vol_port *p, struct blk_req *req)
         req->done(req, 0);
 }
 
+int vol_wake(struct vol *v, void (*done)(void *opaque, int res, const char *why), void *opaque)
+{
+        return -ENOMEM;
+}
+
+int vol_rest(struct vol *v, void (*done)(void *opaque, int res, const char *why), void *opaque)
+{
+        return -ENOMEM;
+}
+
 static struct loop *loop;
 static struct qthread *threads[2];
 static struct export *export;

@@ -368,6 +368,7 @@ static void test_status(void **state)
 /* The answer waits for requests in flight; then everything is as at the beginning, but memory is still known. */
 static void test_reset(void **state)
 {
+        struct vu_vring_state q = { 0, 0 };
         struct packet k;
 
         running_session();
@@ -381,6 +382,9 @@ static void test_reset(void **state)
         assert_int_equal(k.p.u64, 0);
         assert_int_equal(stops, 1);
         assert_int_equal(used_idx(), 1);
+        send_raw(VU_GET_VRING_BASE, VU_VERSION, &q, sizeof(q), NULL, 0); /* QEMU asks then, and means where it stopped */
+        assert_true(answered(VU_GET_VRING_BASE, &k));
+        assert_int_equal(k.p.state.num, 1);
         assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0); /* nothing to run yet */
         assert_int_equal(starts, 1);
         assert_int_equal(say_u64(VU_SET_FEATURES, FEATURES, -1), 0);

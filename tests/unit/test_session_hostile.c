@@ -66,7 +66,7 @@ static void test_refusals(void **state)
         assert_int_equal(say_u64(VU_SET_VRING_CALL, 1, zero), 1);
         assert_int_equal(say_u64(VU_SET_VRING_KICK, 1, peer), 1);
         assert_int_equal(say_u64(VU_SET_VRING_KICK, 1ull << 32, kick), 1);
-        assert_int_equal(say_u64(VU_SET_PROTOCOL_FEATURES, 1ull << 1, -1), 1);
+        assert_int_equal(say_u64(VU_SET_PROTOCOL_FEATURES, 1ull << 2, -1), 1);
         offer(0); /* and after all that it still works */
         kick_it();
         assert_int_equal(used_idx(), 1);
@@ -175,6 +175,8 @@ static const struct {
         { VU_SET_MEM_TABLE, { 0 }, 8, 0 },
         { VU_ADD_MEM_REG, { 0, 0x10000, 0x4000, GUEST_USER + 0x10000, 0x3000 }, 40, 2 },
         { VU_REM_MEM_REG, { 0, 0x10000, 0x4000, GUEST_USER + 0x10000, 0x3000 }, 40, 0 },
+        { VU_SET_LOG_BASE, { 0x1000, 0 }, 16, 2 },
+        { VU_SET_FEATURES, { FEATURES | 1ull << VU_F_LOG_ALL }, 8, 0 },
         { VU_SET_VRING_NUM, { 8ull << 32 }, 8, 0 },
         { VU_SET_VRING_ADDR, { 0, GUEST_USER + DESC, GUEST_USER + USED, GUEST_USER + AVAIL, 0 }, 40, 0 },
         { VU_SET_VRING_BASE, { 0 }, 8, 0 },
@@ -206,6 +208,8 @@ static void test_all_sequences(void **state)
 
         for (unsigned ready = 0; ready < 2; ready++)
                 for (unsigned s = 0; s < n * n * n; s++) {
+                        if ((s % n + s / n % n + s / n / n) % 2) /* every pair, and half of what comes behind it */
+                                continue;
                         clear_ring();
                         if (ready)
                                 running_session();

@@ -16,7 +16,7 @@
 struct disk_words {
         const char *path, *format, *socket, *serial;
         long num_queues, block_size;
-        bool read_only, writeback;
+        bool read_only, writeback, migratable;
 };
 
 /* --- KEY=VALUE --------------------------------------------------------------------------------------------------- */
@@ -62,10 +62,13 @@ static int read_word(const char *word, struct disk_words *d)
                 return read_number(word, value, &d->block_size);
         if (IS("read-only"))
                 return read_choice(word, value, "on", "off", &d->read_only);
+        if (IS("migratable"))
+                return read_choice(word, value, "on", "off", &d->migratable);
         if (IS("cache"))
                 return read_choice(word, value, "writeback", "none", &d->writeback);
 #undef IS
-        return err_note(-EINVAL, "%s: the keys are path, format, socket, serial, num-queues, block-size, read-only and cache",
+        return err_note(-EINVAL, "%s: the keys are path, format, socket, serial, num-queues, block-size, read-only, migratable and "
+                        "cache",
                         word);
 }
 
@@ -92,8 +95,8 @@ static int add_node(struct ctl *c, const char *name, const struct disk_words *d)
 
         if (!path)
                 return -ENOMEM;
-        args = json_pack("{s:s,s:s,s:b,s:{s:b},s:{s:s,s:s}}", "driver", d->format, "node-name", name, "read-only",
-                         d->read_only, "cache", "direct", !d->writeback, "file", "driver", "file", "filename", path);
+        args = json_pack("{s:s,s:s,s:b,s:b,s:{s:b},s:{s:s,s:s}}", "driver", d->format, "node-name", name, "read-only",
+                         d->read_only, "migratable", d->migratable, "cache", "direct", !d->writeback, "file", "driver", "file", "filename", path);
         if (!args)
                 return err_note(-EINVAL, "a name or path is no UTF-8, which the control socket cannot carry");
         return qmp_client_call(c->client, "blockdev-add", args, NULL);
