@@ -348,9 +348,18 @@ struct fmt_image {
         char *backing_format;      /* likewise; NULL: not named */
 };
 
-/* One finding of a check; the driver calls it for each. @repaired: check -r fixed it. */
+/* One finding of a check; the driver calls it for each. @repaired: check -r fixed it. All but leaks are corruptions. */
+enum fmt_finding_kind {
+        FINDING_CORRUPTION, /* none of the following */
+        FINDING_LEAK,       /* counted more often than used */
+        FINDING_LOW,        /* counted less often than used */
+        FINDING_COPIED,     /* a mark of "used once only" that is wrong */
+        FINDING_ENTRY,      /* a table entry that cannot be right */
+        FINDING_BLIND,      /* something cannot be read or believed, so nothing can be repaired */
+        FINDING_KINDS,
+};
 struct fmt_finding {
-        enum { FINDING_CORRUPTION, FINDING_LEAK } kind;
+        enum fmt_finding_kind kind;
         bool repaired;
         const char *text; /* one sentence; valid during the call */
 };
@@ -439,6 +448,8 @@ struct fmt_driver {
         const struct fmt_option_doc *amend_options;
         int (*info)(struct fmt_image *img, json_t *into); /* qemu-img's "format-specific" object: {"type":..,"data":..} */
         int (*snapshot_list)(struct fmt_image *img, struct fmt_snapshot **ret, size_t *n);
+        /* What deleting each of the @n listed snapshots would free. Reads all tables. */
+        int (*snapshot_usage)(struct fmt_image *img, uint64_t *bytes, size_t n);
         int (*snapshot_create)(struct fmt_image *img, const char *name);
         int (*snapshot_apply)(struct fmt_image *img, const char *name_or_id);
         int (*snapshot_delete)(struct fmt_image *img, const char *name_or_id);

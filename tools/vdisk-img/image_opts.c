@@ -102,10 +102,15 @@ static int take_words(struct tool_image *t, const char *text)
         return 0;
 }
 
+const char *tool_plain_path(const char *word)
+{
+        return strncmp(word, "file:", 5) ? word : word + 5;
+}
+
 int tool_image_parse(struct tool_image *t, const char *word, const char *format, bool opts)
 {
         tool_image_finish(t);
-        t->path = word;
+        t->path = opts ? word : tool_plain_path(word);
         t->format = format;
         if (!opts)
                 return 0;
