@@ -255,3 +255,25 @@ int fmt_preallocate_sync(struct fmt_image *img, uint64_t off, uint64_t len, enum
         settled = fmt_settle_sync(img);
         return r < 0 ? r : settled;
 }
+
+/* --- the same bytes without a copy through us ------------------------------------------------------------------- */
+
+int fmt_share_sync(struct fmt_image *img, uint64_t off, const struct extent *from, bool offload, uint64_t *done)
+{
+        struct fmt_plan plan;
+        int r = plan_write(img, off, from->len, &plan);
+
+        *done = 0;
+        if (r < 0)
+                return r;
+        if (plan.head || (plan.tail && !plan.fresh) || plan.kind == PLAN_PACKED)
+                r = -EINVAL; /* part of a cluster whose other bytes come from elsewhere */
+        else if (offload)
+                r = file_offload(img->file, plan.host, from->img->file, from->host, plan.len);
+        else
+                r = file_share(img->file, plan.host, from->img->file, from->host, plan.len);
+        if (r == 0)
+                *done = plan.len;
+        settle_plan(img, &plan, r);
+        return r == -EINVAL ? 0 : r;
+}

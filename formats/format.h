@@ -310,6 +310,14 @@ int fmt_write_sync(struct fmt_image *img, const void *buf, size_t len, uint64_t 
 int fmt_settle_sync(struct fmt_image *img);
 
 /**
+ * fmt_share_sync - the guest's bytes at @off become those of @from, an extent of DATA in another image, without a copy
+ * through us: shared (reflink), or with @offload copied by the file system.
+ * *done: how many bytes from the start of @from were (0: not here, the pieces do not fit). 0, -EOPNOTSUPP or -EXDEV (these
+ * files cannot; nothing has changed), or -errno. Settle the image afterwards.
+ */
+int fmt_share_sync(struct fmt_image *img, uint64_t off, const struct extent *from, bool offload, uint64_t *done);
+
+/**
  * fmt_preallocate_sync - host space for [off, off + len) of an image at rest, where nothing was ever written.
  * @how: METADATA: table entries only, FALLOC: space that the file system keeps for it, FULL: zeros written. The range
  * must read as zeros, and does so afterwards. Settles the image. -ENOTSUP with a sentence for what the format cannot.
