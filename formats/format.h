@@ -300,7 +300,8 @@ int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fm
  * wholly in a hole of their file or not at all. @len > 0, inside the image.
  * extent_read_sync: the guest's bytes of a DATA extent.
  * chain_read_sync: the guest's bytes, whatever kind of extent they are in. Memory: a few clusters.
- * fmt_write_sync: the guest's bytes, into an image open for writing; durable when it is settled. Memory: a few clusters.
+ * fmt_write_sync: the guest's bytes, whole sectors, into an image open for writing; durable when it is settled. Memory: a
+ * few clusters.
  * fmt_settle_sync: fmt_wind_down, then flush and housekeep until clean. For tools and tests that wrote through plans.
  */
 int chain_map_sync(struct fmt_image *top, uint64_t off, uint64_t len, struct extent *ext);

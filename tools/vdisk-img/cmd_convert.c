@@ -129,7 +129,8 @@ static bool may_share(const struct job *j)
 static int share_one(struct job *j, int i, uint64_t off, const struct fmt_driver *drv)
 {
         AUTO(tool_closep) struct fmt_image *target = NULL;
-        int r = chain_open(j->to, &(struct fmt_open_opts){ .format = drv->name, .layer = j->target.layer }, &target);
+        struct fmt_open_opts how = { .format = drv->name, .flags = FMT_NO_KEY, .layer = j->target.layer };
+        int r = chain_open(j->to, &how, &target);
 
         shared_finish(&j->shared);
         if (r < 0 || tool_disk_size(target) < j->size)

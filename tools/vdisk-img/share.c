@@ -68,7 +68,7 @@ void shared_finish(struct shared *s)
 static bool worth_trying(const struct shared *s, const struct fmt_image *map, const struct fmt_image *target)
 {
         for (; map; map = map->backing)
-                if (map->file && (s->offload || file_can_share(target->file, map->file)))
+                if (map->file && !map->encrypted && !target->encrypted && (s->offload || file_can_share(target->file, map->file)))
                         return true;
         return false;
 }

@@ -23,7 +23,7 @@ static int count_disk(struct usage *u, struct fmt_image *looked, const struct fm
         int r;
 
         all.format = looked->drv->name;
-        all.flags &= ~(unsigned)FMT_INFO_ONLY;
+        all.flags = (how->flags & ~(unsigned)FMT_INFO_ONLY) | FMT_NO_KEY;
         r = chain_open(looked->file->path, &all, &img);
         if (r < 0 || tool_disk_size(img) == 0)
                 return r;
