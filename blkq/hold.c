@@ -90,6 +90,14 @@ static void on_settle_flushed(struct waiter *w, int err)
                 v->settle.err = err;
 }
 
+/* Its files stay open, and without tables there is nothing to give back or to write. */
+static bool goes_as_it_is(const struct vol *v)
+{
+        const struct fmt_driver *drv = v->top->drv;
+
+        return v->hold.now == &v->closing && v->shelf && !drv->wind_down && !drv->flush;
+}
+
 static void settle_step(struct qtask *task)
 {
         struct vol *v = container_of(task, struct vol, settle.task);
@@ -98,7 +106,7 @@ static void settle_step(struct qtask *task)
         s->posted = false;
         if (v->busy)
                 return; /* vol_unbusy() comes back */
-        if (v->read_only || v->asleep || !v->top || s->err) {
+        if (v->read_only || v->asleep || !v->top || s->err || goes_as_it_is(v)) {
                 settle_end(v);
                 return;
         }

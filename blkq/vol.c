@@ -51,6 +51,7 @@ int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qt
         v->size = round_up(top->size, VOL_SECTOR);
         v->cluster_size = top->cluster_size;
         v->asleep = opts->asleep;
+        v->awake = opts->awake;
         v->open_flags = opts->read_only ? FMT_RDONLY : 0;
         v->read_only = opts->read_only || (top->read_only && !opts->asleep);
         v->no_sync = opts->no_sync;
@@ -219,6 +220,18 @@ void vol_totals(struct vol *v, struct blk_totals *ret)
         pthread_mutex_unlock(&v->lock);
 }
 
+void vol_set_totals(struct vol *v, const struct blk_totals *t)
+{
+        pthread_mutex_lock(&v->lock);
+        v->past = *t;
+        pthread_mutex_unlock(&v->lock);
+}
+
+int vol_failed(const struct vol *v)
+{
+        return atomic_load_explicit(&v->failed, memory_order_relaxed);
+}
+
 void vol_on_fail(struct vol *v, void (*failed)(void *opaque, int err, const char *what), void *opaque)
 {
         v->on_fail = failed;
@@ -232,20 +245,70 @@ static void on_held_to_close(struct vol_hold *h, int res)
         struct vol *v = h->v;
         void (*closed)(void *opaque, int res) = v->closed;
         void *opaque = v->closed_opaque;
+        struct file_shelf *before;
 
         assert(list_empty(&v->ports) && list_empty(&v->ranges) && list_empty(&v->hold.queue) && !v->busy);
         mover_finish(&v->mover);
         bounce_free(v->copy_up);
         workers_release();
+        if (res == 0)
+                res = v->failed;
+        before = file_shelf_use(v->shelf);
         chain_close(v->top);
+        file_shelf_use(before);
         vol_free(v);
         closed(opaque, res);
 }
 
-void vol_close(struct vol *v, void (*closed)(void *opaque, int res), void *opaque)
+void vol_shelve(struct vol *v, struct file_shelf *shelf, void (*closed)(void *opaque, int res), void *opaque)
 {
+        v->shelf = shelf;
         v->closed = closed;
         v->closed_opaque = opaque;
         v->closing.held = on_held_to_close;
         vol_hold(v, &v->closing);
+}
+
+void vol_close(struct vol *v, void (*closed)(void *opaque, int res), void *opaque)
+{
+        vol_shelve(v, NULL, closed, opaque);
+}
+
+/* --- a flush from outside ----------------------------------------------------------------------------------------- */
+
+struct outer_flush {
+        struct vol *v;
+        struct qtask task;
+        struct waiter wait;
+        void (*done)(void *opaque, int res);
+        void *opaque;
+};
+
+static void on_outer_flushed(struct waiter *w, int err)
+{
+        struct outer_flush *f = container_of(w, struct outer_flush, wait);
+
+        f->done(f->opaque, err);
+        free(f);
+}
+
+static void outer_flush(struct qtask *task)
+{
+        struct outer_flush *f = container_of(task, struct outer_flush, task);
+
+        f->wait.wake = on_outer_flushed;
+        list_init(&f->wait.link);
+        flush_wait(f->v, &f->wait);
+}
+
+void vol_flush(struct vol *v, void (*done)(void *opaque, int res), void *opaque)
+{
+        struct outer_flush *f = calloc(1, sizeof(*f));
+
+        if (!f) {
+                done(opaque, -ENOMEM);
+                return;
+        }
+        *f = (struct outer_flush){ .v = v, .task.run = outer_flush, .done = done, .opaque = opaque };
+        qthread_post(v->home, &f->task);
 }

@@ -62,6 +62,7 @@ struct vol_opts {
         bool writeback;        /* cache=writeback: through the page cache instead of O_DIRECT */
         bool no_lock;
         bool asleep;           /* only look at the image, take no lock and read no tables: vol_wake() does */
+        unsigned awake;        /* not asleep, and so many vol_wake() were done before: in the process that had it */
         bool no_sync;          /* nothing is made durable, also not by FLUSH and close: for a file that its maker throws away
                                   when he does not get to the end */
         uint64_t null_size;
@@ -85,6 +86,18 @@ int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qt
  * All ports must be detached. @res is the first error on the way: data that could not be made durable.
  */
 void vol_close(struct vol *v, void (*closed)(void *opaque, int res), void *opaque);
+
+/*
+ * The same, but its open files go onto @shelf, locks and all, for whoever opens it next. A raw image is not flushed: nothing of
+ * it is in our memory only, and the files stay open. @shelf is home's until @closed.
+ */
+void vol_shelve(struct vol *v, struct file_shelf *shelf, void (*closed)(void *opaque, int res), void *opaque);
+
+/* As a guest's flush: what was completed before is durable when @done (home thread) gets 0. */
+void vol_flush(struct vol *v, void (*done)(void *opaque, int res), void *opaque);
+
+/* 0, or why nothing can be written any more until it is opened again. Any thread. */
+int vol_failed(const struct vol *v);
 
 /**
  * vol_resize - make the disk larger while it is in use. Requests wait meanwhile, at their ports.
@@ -120,6 +133,8 @@ const char *vol_path(const struct vol *v);
 
 /* What all ports counted since the volume was opened, also those that have left. Any thread, while @v is open. */
 void vol_totals(struct vol *v, struct blk_totals *ret);
+/* Go on counting from @t: the volume was open before, elsewhere. Before the first port is attached. */
+void vol_set_totals(struct vol *v, const struct blk_totals *t);
 
 /**
  * vol_on_fail - call @failed once, on the home thread, when nothing can be written any more because tables or durability

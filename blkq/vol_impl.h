@@ -114,6 +114,7 @@ struct vol {
         struct hold_state hold;
         struct settle_state settle;
         struct vol_hold closing;
+        struct file_shelf *shelf; /* closing: where its files go; NULL: they are closed */
         void (*closed)(void *opaque, int res);
         void *closed_opaque;
         bool uses_files;    /* home's engine knows them, until close */

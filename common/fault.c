@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +17,11 @@ struct point {
         char name[48];
         unsigned long nth; /* fails at this hit; 0: only counts */
         unsigned long hits;
-        int err; /* positive errno */
+        int err; /* positive errno; DIE: the process is killed there */
         bool forever;
 };
+
+#define DIE 10000
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct point points[MAX_POINTS];
@@ -31,6 +34,7 @@ static const struct {
 } errnos[] = {
         { "EIO", EIO },       { "ENOSPC", ENOSPC }, { "ENOMEM", ENOMEM },
         { "EAGAIN", EAGAIN }, { "EINTR", EINTR },   { "EINVAL", EINVAL },
+        { "KILL", DIE },
 };
 
 static struct point *find(const char *name)
@@ -54,6 +58,8 @@ int fault_hit(const char *name)
                         r = -p->err;
         }
         pthread_mutex_unlock(&lock);
+        if (r == -DIE)
+                raise(SIGKILL);
         return r;
 }
 

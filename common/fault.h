@@ -6,8 +6,9 @@
  *     if (r == 0) r = really_write(...);
  *
  * Armed by fault_arm() or the environment: VDISKD_FAULT="file.write=3:EIO,engine.sync=1:ENOSPC:forever" fails the third
- * write once and every sync; nth 0 only counts. Unarmed, a point costs one predictable branch. Counting is process-wide
- * and thread safe; fault_count() lets a test prove that it hit a point.
+ * write once and every sync; nth 0 only counts; KILL in place of an errno kills the process there. Unarmed, a point
+ * costs one predictable branch. Counting is process-wide and thread safe; fault_count() lets a test prove that it hit a
+ * point.
  */
 #pragma once
 

@@ -15,6 +15,7 @@
 #include "cleanup.h"
 #include "err.h"
 #include "fault.h"
+#include "file_shelf.h"
 #include "image_lock.h"
 #include "range.h"
 
@@ -81,6 +82,8 @@ static int posix_next_data(struct file *f, uint64_t off, uint64_t *data, uint64_
 
 static void posix_close(struct file *f)
 {
+        if (f->fd >= 0 && file_shelf_keep(f))
+                return;
         if (f->fd >= 0)
                 image_unlock(f->fd);
         closep(&f->fd);
@@ -162,9 +165,23 @@ static int open_fd(struct file *f, unsigned flags)
         return f->fd < 0 ? err_note(-errno, "'%s': cannot open: %s", f->path, strerror(errno)) : 0;
 }
 
+/* What O_DIRECT is there was settled when it was opened first. */
+static bool take_from_shelf(struct file *f, unsigned flags)
+{
+        int how;
+
+        if (flags & (FILE_CREATE | FILE_OVERWRITE))
+                return false;
+        f->fd = file_shelf_take(f->path, flags & FILE_RDONLY);
+        how = f->fd < 0 ? -1 : fcntl(f->fd, F_GETFL);
+        f->direct = how >= 0 && how & O_DIRECT;
+        return f->fd >= 0;
+}
+
 int file_open(const char *path, unsigned flags, struct file **ret)
 {
         struct file *f = calloc(1, sizeof(*f));
+        bool ours = false; /* locked already */
         int r;
 
         if (!f)
@@ -173,10 +190,11 @@ int file_open(const char *path, unsigned flags, struct file **ret)
         f->fd = -1;
         f->read_only = flags & FILE_RDONLY;
         f->path = strdup(path);
-        r = f->path ? open_fd(f, flags) : -ENOMEM;
+        ours = f->path && take_from_shelf(f, flags);
+        r = !f->path ? -ENOMEM : ours ? 0 : open_fd(f, flags);
         if (r == 0)
                 r = look_at(f);
-        if (r == 0 && !(flags & FILE_NO_LOCK))
+        if (r == 0 && !ours && !(flags & FILE_NO_LOCK))
                 r = image_lock(f->fd, f->path, !f->read_only);
         if (r == 0 && flags & FILE_OVERWRITE && !f->is_blkdev)
                 r = file_truncate(f, 0);
@@ -195,9 +213,10 @@ int file_open(const char *path, unsigned flags, struct file **ret)
 
 int file_identify(const char *path, dev_t *dev, ino_t *ino)
 {
+        int fd = file_shelf_look(path);
         struct stat st;
 
-        if (stat(path, &st) < 0)
+        if ((fd < 0 ? stat(path, &st) : fstat(fd, &st)) < 0)
                 return err_note(-errno, "'%s': cannot open: %s", path, strerror(errno));
         *dev = st.st_dev;
         *ino = st.st_ino;

@@ -77,6 +77,28 @@ enum file_flags {
  */
 int file_open(const char *path, unsigned flags, struct file **ret);
 
+/*
+ * A shelf: open files between two owners of an image, with their locks. While a thread uses one, file_close() puts the file on
+ * it, as it is, and file_open() takes it from there (the same path, for the same use) instead of opening the path, which may
+ * mean another file by now. So an image can be closed and opened again, here or in another process that was given the
+ * descriptors, without a moment in which somebody else could lock it. Files on a shelf have no tap. Zero-initialise.
+ */
+struct shelved {
+        char *path;
+        int fd;
+        bool read_only;
+};
+struct file_shelf {
+        struct shelved *file;
+        unsigned n;
+        int err; /* a file could not be put on it for want of memory, and was closed */
+};
+struct file_shelf *file_shelf_use(struct file_shelf *s); /* of this thread; NULL: none. Returns what was in use before */
+/* @fd is the shelf's, also on failure (-ENOMEM). */
+int file_shelf_put(struct file_shelf *s, const char *path, int fd, bool read_only);
+void file_shelf_finish(struct file_shelf *s);  /* closes what is left, locks and all */
+void file_shelf_forget(struct file_shelf *s);  /* the same, but the locks stay: another process has the files, too */
+
 /* Which file is at @path, without opening it (a lock of ours is never in the way): 0 or -errno with a sentence. */
 int file_identify(const char *path, dev_t *dev, ino_t *ino);
 

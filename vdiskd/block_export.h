@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "common/list.h"
+#include "common/parcel.h"
 #include "vdiskd/disks.h"
 #include "vdiskd/socket.h"
 
@@ -28,6 +29,10 @@ struct block_export {
         char *id;
         struct node *node;
         struct listener listener;
+        char *connect, *serial;
+        unsigned num_queues;
+        uint32_t block_size;
+        bool read_only;
         struct export *export;  /* NULL when stopping */
 };
 
@@ -38,3 +43,7 @@ bool block_export_in_use(const struct block_export *x); /* is a front end connec
 
 /* Turn front ends away, finish what is in flight; then the export is gone from the list and disks->export_gone told. */
 void block_export_stop(struct block_export *x);
+
+/* A parked export (export.h) for another process. NULL: no memory. unpack: parked, its node is there and open. */
+json_t *block_export_pack(const struct block_export *x, struct parcel *p);
+int block_export_unpack(struct disks *d, struct parcel *p, const json_t *o);

@@ -15,7 +15,17 @@ static void cmd_quit(struct qmp_call *call, json_t *args, void *opaque)
 
         (void)args;
         qmp_return(call, NULL);
-        c->quit(c->opaque);
+        c->hooks.quit(c->hooks.opaque);
+}
+
+static const struct qmp_arg upgrade_args[] = { { "binary", QMP_STR, .optional = true }, { NULL } };
+
+/* Answered when the new process serves, or it came to nothing. */
+static void cmd_upgrade(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct control *c = opaque;
+
+        c->hooks.upgrade(c->hooks.opaque, json_string_value(json_object_get(args, "binary")), call);
 }
 
 static void cmd_query_version(struct qmp_call *call, json_t *args, void *opaque)
@@ -30,6 +40,7 @@ static const struct qmp_arg none[] = { { NULL } };
 static const struct qmp_command commands[] = {
         { "query-version", none, cmd_query_version },
         { "quit", none, cmd_quit },
+        { "upgrade", upgrade_args, cmd_upgrade },
         { "blockdev-add", NULL, cmd_blockdev_add },
         { "blockdev-del", blockdev_del_args, cmd_blockdev_del },
         { "block-export-add", block_export_add_args, cmd_block_export_add },
@@ -63,8 +74,7 @@ static void on_node_failed(void *opaque, const char *node, int err, const char *
 
 /* --- life -------------------------------------------------------------------------------------------------------- */
 
-int control_new(struct loop *l, int listen_fd, struct disks *d, void (*quit)(void *opaque), void *opaque,
-                struct control **ret)
+int control_new(struct loop *l, int listen_fd, struct disks *d, const struct control_hooks *hooks, struct control **ret)
 {
         struct control *c = calloc(1, sizeof(*c));
         int r;
@@ -74,8 +84,7 @@ int control_new(struct loop *l, int listen_fd, struct disks *d, void (*quit)(voi
                 return -ENOMEM;
         }
         c->disks = d;
-        c->quit = quit;
-        c->opaque = opaque;
+        c->hooks = *hooks;
         r = qmp_new(l, listen_fd, commands, c, &c->server);
         if (r < 0) {
                 free(c);
@@ -96,4 +105,9 @@ void control_free(struct control *c)
         c->disks->node_failed = NULL;
         qmp_free(c->server);
         free(c);
+}
+
+struct qmp_server *control_server(struct control *c)
+{
+        return c ? c->server : NULL;
 }

@@ -6,11 +6,20 @@
 #include "vdiskd/disks.h"
 
 struct control;
+struct qmp_call;
+struct qmp_server;
+
+/* Commands about the whole process. They may not free the control. */
+struct control_hooks {
+        void (*quit)(void *opaque);
+        void (*upgrade)(void *opaque, const char *binary, struct qmp_call *call); /* binary NULL: ours. Answers @call */
+        void *opaque;
+};
 
 /**
  * control_new - take commands on @listen_fd (taken, also on failure) about @d, whose events it reports from now on.
- * @quit: called for the command of that name; it may not free the control. 0 or -errno with a sentence.
+ * 0 or -errno with a sentence.
  */
-int control_new(struct loop *l, int listen_fd, struct disks *d, void (*quit)(void *opaque), void *opaque,
-                struct control **ret);
+int control_new(struct loop *l, int listen_fd, struct disks *d, const struct control_hooks *hooks, struct control **ret);
+struct qmp_server *control_server(struct control *c); /* NULL for NULL */
 void control_free(struct control *c); /* NULL is fine */

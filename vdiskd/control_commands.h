@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "vdiskd/control.h"
 #include "vdiskd/disks.h"
 #include "vdiskd/qmp.h"
 #include "vdiskd/qmp_args.h"
@@ -12,8 +13,7 @@
 struct control {
         struct qmp_server *server;
         struct disks *disks;
-        void (*quit)(void *opaque);
-        void *opaque;
+        struct control_hooks hooks;
 };
 
 /* control_disks.c: disks come and go. @opaque: struct control. */

@@ -7,7 +7,7 @@
 #include "config.h"
 #include "vdiskd/run.h"
 
-static int act(const struct options *o)
+static int act(const struct options *o, char **argv)
 {
         switch (o->action) {
         case OPTIONS_HELP:
@@ -23,7 +23,7 @@ static int act(const struct options *o)
                 break;
         }
         log_init("vdiskd", o->log_level);
-        return daemon_run(o);
+        return daemon_run(o, argv);
 }
 
 int main(int argc, char **argv)
@@ -41,7 +41,7 @@ int main(int argc, char **argv)
                 o = (struct options){ 0 };
         if (r < 0)
                 log_err("%s", err_text(r));
-        status = r < 0 ? 1 : act(&o);
+        status = r < 0 ? 1 : act(&o, argv);
         options_finish(&o);
         return status;
 }

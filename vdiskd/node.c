@@ -16,6 +16,7 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/log.h"
+#include "formats/format.h"
 #include "common/size.h"
 
 #define LOCK_PAUSE_US 10000
@@ -88,36 +89,62 @@ static unsigned choose_home(const struct disks *d)
         return best;
 }
 
-int node_open(struct disks *d, const struct node_opts *o, struct node **ret)
+int node_start(struct node *n, uint64_t patience_ns)
 {
-        struct node *n = calloc(1, sizeof(*n));
+        struct disks *d = n->disks;
         struct vol_opts vo = {
-                .format = o->format,
-                .read_only = o->read_only,
-                .writeback = o->writeback,
-                .asleep = o->migratable,
-                .null_size = o->null_size,
-                .block_size = o->block_size,
+                .format = n->format,
+                .read_only = n->read_only,
+                .writeback = n->writeback,
+                .asleep = n->migratable && !n->awake,
+                .awake = n->awake,
+                .null_size = n->null_size,
+                .block_size = n->block_size,
                 .cache_bytes = d->cache_bytes,
                 .state_dir = d->state_dir,
         };
-        int r = -ENOMEM;
+        int r = open_volume(node_label(n), &vo, patience_ns, d->threads[n->home], &n->vol);
+
+        if (r < 0)
+                return r;
+        /* Never to be found out again: a guest may have written meanwhile. */
+        n->format = fmt_driver_find(vol_format(n->vol))->name;
+        vol_on_fail(n->vol, on_vol_failed, n);
+        return 0;
+}
+
+struct node *node_new(struct disks *d, const struct node_opts *o)
+{
+        struct node *n = calloc(1, sizeof(*n));
 
         if (!n)
-                return -ENOMEM;
+                return NULL;
         n->disks = d;
         n->name = strdup(o->name);
         n->path = o->path ? strdup(o->path) : NULL;
+        n->format = o->format;
+        n->read_only = o->read_only;
         n->writeback = o->writeback;
         n->migratable = o->migratable;
+        n->block_size = o->block_size;
+        n->null_size = o->null_size;
         n->home = choose_home(d);
         if (n->name && (n->path || !o->path))
-                r = open_volume(node_label(n), &vo, o->patience_ns, d->threads[n->home], &n->vol);
+                return n;
+        node_free(n);
+        return NULL;
+}
+
+int node_open(struct disks *d, const struct node_opts *o, struct node **ret)
+{
+        struct node *n = node_new(d, o);
+        int r = n ? node_start(n, o->patience_ns) : -ENOMEM;
+
         if (r < 0) {
-                node_free(n);
+                if (n)
+                        node_free(n);
                 return r;
         }
-        vol_on_fail(n->vol, on_vol_failed, n);
         list_add_tail(&d->nodes, &n->link);
         *ret = n;
         return 0;
@@ -174,6 +201,7 @@ static void on_resized(struct loop_task *task)
         struct resizing *z = container_of(task, struct resizing, task);
         char size[32];
 
+        z->n->resizing--;
         if (z->res == 0 && !z->n->closing) {
                 log_info("%s: has %s now", node_label(z->n), size_format(vol_size(z->n->vol), size, sizeof(size)));
                 disks_resized(z->n->disks, z->n);
@@ -206,5 +234,7 @@ int node_resize(struct node *n, uint64_t size, void (*done)(void *opaque, int re
         r = vol_resize(n->vol, size, on_vol_resized, z);
         if (r < 0)
                 free(z);
+        else
+                n->resizing++;
         return r;
 }

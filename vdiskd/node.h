@@ -8,6 +8,7 @@
 #include "blkq/vol.h"
 #include "common/list.h"
 #include "common/loop.h"
+#include "common/parcel.h"
 #include "vdiskd/disks.h"
 
 struct node_opts {
@@ -26,15 +27,23 @@ struct node {
         struct disks *disks;
         struct list link;   /* disks->nodes */
         char *name, *path;  /* path NULL: null */
-        struct vol *vol;    /* NULL when closing */
+        const char *format; /* the driver's name */
+        bool read_only;
+        uint32_t block_size;
+        uint64_t null_size;
+        struct vol *vol;    /* NULL when closing, or shelved */
+        unsigned awake;     /* exports that had woken it when it was shelved */
+        struct file_shelf shelf;  /* its open files while it is shelved, */
+        struct blk_totals totals; /* and what it had counted */
         unsigned home;      /* index of the thread that changes its tables */
         bool writeback, migratable;
         unsigned nexports;  /* that are not gone yet */
+        unsigned resizing;  /* changes of size that are not done */
         bool closing;
 
         void (*closed)(void *opaque, int res); /* may be NULL */
         void *opaque;
-        struct loop_task gone, failed; /* home -> control */
+        struct loop_task gone, failed, task; /* home -> control */
         int res, fail_err;
         const char *fail_what;
 };
@@ -55,3 +64,21 @@ int node_resize(struct node *n, uint64_t size, void (*done)(void *opaque, int re
  * node is off all lists; @res is 0 or the error that kept data from becoming durable.
  */
 void node_close(struct node *n, void (*closed)(void *opaque, int res), void *opaque);
+
+/* Make durable what was written so far; requests may go on meanwhile. @done is called from the loop, once. */
+void node_flush(struct node *n, void (*done)(void *opaque, int res), void *opaque);
+
+/*
+ * No port uses it: close the image, but keep its files open and locked on the node's shelf. @done is called from the loop;
+ * @res < 0: not all could be made durable. unshelve: open it again from there; 0 or -errno with a sentence.
+ */
+void node_shelve(struct node *n, void (*done)(void *opaque, int res), void *opaque);
+int node_unshelve(struct node *n);
+
+/* A shelved node for another process. NULL: no memory. unpack: shelved, too, and entered in @d. */
+json_t *node_pack(const struct node *n, struct parcel *p);
+int node_unpack(struct disks *d, struct parcel *p, const json_t *o, struct node **ret);
+
+/* For node_shelf.c. A node that is on no list yet, NULL: no memory; and its image opened. */
+struct node *node_new(struct disks *d, const struct node_opts *o);
+int node_start(struct node *n, uint64_t patience_ns);

@@ -32,6 +32,7 @@ struct qmp_server {
         struct list clients;
         unsigned nclients;
         struct log_limit limit;
+        bool held;
 };
 
 struct client {
@@ -88,7 +89,9 @@ static void client_flush(struct client *c)
         }
         if (c->out_len)
                 events |= EPOLLOUT;
-        if (events != c->watch.events)
+        if (c->server->held)
+                c->watch.events = events; /* qmp_go_on() asks for them */
+        else if (events != c->watch.events)
                 loop_rewatch(c->server->loop, &c->watch, events);
 }
 
@@ -321,7 +324,7 @@ static void client_run_one(struct client *c, size_t len)
 static void client_read_on(struct client *c)
 {
         c->reading = true;
-        while (!c->call && !c->dead) {
+        while (!c->call && !c->dead && !c->server->held) {
                 size_t n = json_frame_feed(&c->frame, c->in + c->in_seen, c->in_len - c->in_seen);
 
                 if (n == 0) {
@@ -445,4 +448,35 @@ void qmp_free(struct qmp_server *s)
         loop_unwatch(s->loop, &s->listener);
         close(s->listener.fd);
         free(s);
+}
+
+void qmp_hold(struct qmp_server *s)
+{
+        s->held = true;
+        loop_unwatch(s->loop, &s->listener);
+        list_for_each(n, &s->clients)
+                loop_unwatch(s->loop, &list_entry(n, struct client, link)->watch);
+}
+
+void qmp_go_on(struct qmp_server *s)
+{
+        s->held = false;
+        if (loop_watch(s->loop, &s->listener) < 0)
+                log_err("the control socket cannot be watched any more");
+        list_for_each_safe(n, &s->clients) {
+                struct client *c = list_entry(n, struct client, link);
+
+                if (loop_watch(s->loop, &c->watch) < 0) {
+                        client_free(c);
+                        continue;
+                }
+                client_read_on(c); /* what came before the hold */
+                client_flush(c);
+                client_bury(c);
+        }
+}
+
+int qmp_socket(const struct qmp_server *s)
+{
+        return s->listener.fd;
 }

@@ -55,3 +55,8 @@ json_t *qmp_version(void);
 
 /* To every client that has finished its greeting. @data: taken; NULL leaves the member out. */
 void qmp_event(struct qmp_server *s, const char *name, json_t *data);
+
+/* Between the two no command is read and nobody is let in; answers and events go out. */
+void qmp_hold(struct qmp_server *s);
+void qmp_go_on(struct qmp_server *s);
+int qmp_socket(const struct qmp_server *s); /* where it listens; stays its own */

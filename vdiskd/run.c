@@ -2,13 +2,16 @@
 /*
  *   starting -> serving -> stopping -> stopped
  *        \________________^   a start that fails takes the same way out
+ *   serving -> another process has taken over (upgrade.h)
  *
  * All disks are opened before the first socket is made, so a wrong option leaves nothing behind that a front end saw.
  */
 #include "run.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -22,10 +25,15 @@
 #include "config.h"
 #include "vdiskd/control.h"
 #include "vdiskd/disks.h"
+#include "vdiskd/qmp.h"
+#include "vdiskd/takeover.h"
+#include "vdiskd/upgrade.h"
 
 #if HAVE_SYSTEMD
 #include <systemd/sd-daemon.h>
 #endif
+
+#define MANAGER_PATIENCE_US 1000000u
 
 struct daemon {
         const struct options *opts;
@@ -38,6 +46,10 @@ struct daemon {
         struct listener control_at;
         struct control *control; /* NULL: none */
         struct loop_watch signals;
+        struct upgrade *upgrade;
+        struct qmp_call *upgrade_call; /* who asked for it; NULL: a signal */
+        bool stop_wanted;              /* while an upgrade is under way */
+        char **argv;
         int res; /* the first error */
 };
 
@@ -47,6 +59,14 @@ static void tell_manager(const char *state)
         sd_notify(0, state);
 #else
         (void)state;
+#endif
+}
+
+/* Until it has heard what we told: after the end of this process it would ask who that was. */
+static void wait_for_manager(void)
+{
+#if HAVE_SYSTEMD
+        sd_notify_barrier(0, MANAGER_PATIENCE_US);
 #endif
 }
 
@@ -74,15 +94,81 @@ static void stop_running(struct daemon *d)
                 loop_stop(d->loop);
 }
 
+/* Not in the middle of an upgrade: whoever serves then is told. */
+static void stop_asked(struct daemon *d, const char *by)
+{
+        if (upgrade_running(d->upgrade)) {
+                log_info("%s: an upgrade is under way, then stopping", by);
+                d->stop_wanted = true;
+                return;
+        }
+        log_info("%s: stopping", by);
+        stop_running(d);
+}
+
 /* The control socket's "quit". */
 static void on_quit(void *opaque)
 {
         struct daemon *d = opaque;
 
-        if (d->disks.stopping)
+        if (!d->disks.stopping)
+                stop_asked(d, "quit");
+}
+
+/* --- another process takes over ----------------------------------------------------------------------------------- */
+
+/* Not one write, not one unlink more: all that is left of this process is its memory. */
+static void hand_over(struct daemon *d, pid_t pid) __attribute__((noreturn));
+static void hand_over(struct daemon *d, pid_t pid)
+{
+        char state[32];
+
+        log_info("process %d serves from now on", (int)pid);
+        snprintf(state, sizeof(state), "MAINPID=%d", (int)pid);
+        tell_manager(state);
+        wait_for_manager();
+        if (d->upgrade_call)
+                qmp_return(d->upgrade_call, json_pack("{s:i}", "pid", (int)pid));
+        if (d->stop_wanted)
+                kill(pid, SIGTERM);
+        _exit(0);
+}
+
+static void on_upgraded(void *opaque, int res, pid_t pid)
+{
+        struct daemon *d = opaque;
+        struct qmp_call *call;
+
+        if (res == 0)
+                hand_over(d, pid);
+        log_warn("no upgrade: %s; this process goes on serving", err_text(res));
+        call = TAKE(d->upgrade_call, NULL);
+        if (call)
+                qmp_fail(call, NULL, "%s", err_text(res));
+        if (d->stop_wanted)
+                stop_running(d);
+}
+
+static void on_upgrade_asked(void *opaque, const char *binary, struct qmp_call *call)
+{
+        struct daemon *d = opaque;
+        int r = upgrade_start(d->upgrade, binary);
+
+        if (r == 0) {
+                d->upgrade_call = call;
                 return;
-        log_info("quit: stopping");
-        stop_running(d);
+        }
+        log_warn("no upgrade: %s", err_text(r));
+        if (call)
+                qmp_fail(call, NULL, "%s", err_text(r));
+        err_clear();
+}
+
+static struct qmp_server *qmp_of(void *opaque)
+{
+        struct daemon *d = opaque;
+
+        return control_server(d->control);
 }
 
 /* A second signal changes nothing: what is in flight has to end before the image can be closed well. */
@@ -94,12 +180,12 @@ static void on_signal(struct loop_watch *w, uint32_t events)
         (void)events;
         if (read(w->fd, &si, sizeof(si)) != (ssize_t)sizeof(si))
                 return;
-        if (d->disks.stopping) {
+        if (d->disks.stopping)
                 log_info("%s: still stopping, %zu disks are open", strsignal((int)si.ssi_signo), disks_open(&d->disks));
-                return;
-        }
-        log_info("%s: stopping", strsignal((int)si.ssi_signo));
-        stop_running(d);
+        else if (si.ssi_signo == SIGUSR2)
+                on_upgrade_asked(d, NULL, NULL);
+        else
+                stop_asked(d, strsignal((int)si.ssi_signo));
 }
 
 /* --- starting -------------------------------------------------------------------------------------------------- */
@@ -111,6 +197,7 @@ static int watch_signals(struct daemon *d)
         sigemptyset(&set);
         sigaddset(&set, SIGTERM);
         sigaddset(&set, SIGINT);
+        sigaddset(&set, SIGUSR2);
         signal(SIGPIPE, SIG_IGN);
         sigprocmask(SIG_BLOCK, &set, NULL); /* before the threads are born: they inherit it */
         d->signals = (struct loop_watch){ .ready = on_signal, .events = EPOLLIN };
@@ -210,17 +297,20 @@ static int listen_for_control(struct daemon *d)
         return err_prefix(listener_open(&d->control_at, &at, &d->passed), "control: ");
 }
 
-static int start_disks(struct daemon *d)
+static void describe_disks(struct daemon *d)
 {
-        int r;
-
         d->disks.loop = d->loop;
         d->disks.threads = d->threads;
         d->disks.nthreads = d->nthreads;
         d->disks.cache_bytes = d->opts->cache_bytes;
         d->disks.state_dir = d->state_dir;
         d->disks.passed = &d->passed;
-        r = disks_add_all(&d->disks, d->opts->disks, d->opts->ndisks);
+}
+
+static int start_disks(struct daemon *d)
+{
+        int r = disks_add_all(&d->disks, d->opts->disks, d->opts->ndisks);
+
         if (r < 0)
                 return r;
         if (passed_sockets_unused(&d->passed))
@@ -230,14 +320,28 @@ static int start_disks(struct daemon *d)
 
 static int start_control(struct daemon *d)
 {
+        struct control_hooks hooks = { .quit = on_quit, .upgrade = on_upgrade_asked, .opaque = d };
+
         if (d->control_at.fd < 0)
                 return 0;
         if (d->control_at.path)
                 log_info("taking commands on %s", d->control_at.path);
-        return control_new(d->loop, TAKE(d->control_at.fd, -1), &d->disks, on_quit, d, &d->control);
+        return control_new(d->loop, TAKE(d->control_at.fd, -1), &d->disks, &hooks, &d->control);
 }
 
-static int daemon_start(struct daemon *d)
+static int prepare_upgrade(struct daemon *d)
+{
+        struct upgrade_env env = {
+                .loop = d->loop, .disks = &d->disks, .argv = d->argv, .control = &d->control_at, .qmp = qmp_of,
+                .finished = on_upgraded, .opaque = d,
+        };
+
+        d->upgrade = upgrade_new(&env);
+        return d->upgrade ? 0 : -ENOMEM;
+}
+
+/* What any start needs, before there are disks. */
+static int start_machinery(struct daemon *d)
 {
         int r = loop_new(&d->loop);
 
@@ -245,32 +349,44 @@ static int daemon_start(struct daemon *d)
                 return r;
         raise_file_limit();
         r = watch_signals(d);
+        if (r == 0)
+                r = passed_sockets_get(&d->passed);
+        if (r == 0)
+                r = start_threads(d);
+        if (r == 0)
+                r = choose_state_dir(d); /* the control socket may be meant to lie there */
+        if (r == 0)
+                r = prepare_upgrade(d);
+        describe_disks(d);
+        return r;
+}
+
+static int daemon_start(struct daemon *d)
+{
+        int sock = takeover_socket(), r = start_machinery(d);
+
         if (r < 0)
                 return r;
-        r = passed_sockets_get(&d->passed);
+        if (sock >= 0) {
+                takeover(sock, &d->disks, &d->control_at);
+        } else {
+                r = listen_for_control(d);
+                if (r == 0)
+                        r = start_disks(d);
+        }
+        if (r == 0)
+                r = start_control(d);
         if (r < 0)
                 return r;
-        r = start_threads(d);
-        if (r < 0)
-                return r;
-        r = choose_state_dir(d); /* the control socket may be meant to lie there */
-        if (r < 0)
-                return r;
-        r = listen_for_control(d);
-        if (r < 0)
-                return r;
-        r = start_disks(d);
-        if (r < 0)
-                return r;
-        r = start_control(d);
-        if (r < 0)
-                return r;
+        if (sock >= 0)
+                takeover_go(&d->disks);
         tell_manager("READY=1");
         return 0;
 }
 
 static void daemon_finish(struct daemon *d)
 {
+        upgrade_free(d->upgrade);
         control_free(d->control);
         listener_close(&d->control_at);
         for (unsigned i = 0; i < d->nthreads; i++)
@@ -284,9 +400,9 @@ static void daemon_finish(struct daemon *d)
         loop_free(d->loop);
 }
 
-int daemon_run(const struct options *o)
+int daemon_run(const struct options *o, char **argv)
 {
-        struct daemon d = { .opts = o, .signals.fd = -1, .control_at.fd = -1 };
+        struct daemon d = { .opts = o, .argv = argv, .signals.fd = -1, .control_at.fd = -1 };
         bool wait = true;
         int r;
 

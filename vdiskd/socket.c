@@ -263,3 +263,26 @@ void listener_close(struct listener *l)
         closep(&l->fd);
         l->fd = -1;
 }
+
+json_t *listener_pack(const struct listener *l)
+{
+        return json_pack("{s:o,s:o,s:o}", "path", parcel_bytes(l->path ?: "", strlen(l->path ?: "")), "dev",
+                         parcel_u64(l->dev), "ino", parcel_u64(l->ino));
+}
+
+int listener_unpack(struct listener *l, const json_t *o)
+{
+        char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+        uint64_t dev, ino;
+        size_t len;
+        int r = parcel_get_bytes(o, "path", path, sizeof(path) - 1, &len);
+
+        if (r == 0)
+                r = parcel_get_u64(o, "dev", UINT64_MAX, &dev);
+        if (r == 0)
+                r = parcel_get_u64(o, "ino", UINT64_MAX, &ino);
+        if (r < 0)
+                return r;
+        *l = (struct listener){ .fd = -1, .path = len ? strndup(path, len) : NULL, .dev = dev, .ino = ino };
+        return len && !l->path ? -ENOMEM : 0;
+}

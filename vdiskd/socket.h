@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "common/parcel.h"
+
 /* Sockets that the service manager passed (LISTEN_FDS, LISTEN_FDNAMES; sd_listen_fds(3)). */
 struct passed_sockets {
         int n;
@@ -43,3 +45,7 @@ int listener_open(struct listener *l, const struct listen_at *at, struct passed_
 
 /* Closes the fd (unless taken: -1) and removes the file if it is still the one we made. */
 void listener_close(struct listener *l);
+
+/* The file that is to be removed in the end, for another process; the socket goes by itself. NULL: no memory. */
+json_t *listener_pack(const struct listener *l);
+int listener_unpack(struct listener *l, const json_t *o); /* fd: -1 */

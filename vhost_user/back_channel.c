@@ -35,7 +35,7 @@ static void fail(struct back_channel *c, int reason)
 
 static void listen_for(struct back_channel *c, uint32_t events)
 {
-        if (c->watch.events != events)
+        if (c->watch.on && c->watch.events != events)
                 loop_rewatch(c->loop, &c->watch, events);
 }
 
@@ -116,6 +116,25 @@ void back_channel_send(struct back_channel *c, uint32_t request, const void *pay
         c->ack = ack;
         c->sent = c->have = 0;
         listen_for(c, EPOLLIN | EPOLLOUT); /* the loop sends it: who calls us need not expect done() or gone() */
+}
+
+void back_channel_park(struct back_channel *c)
+{
+        if (c->fd >= 0)
+                loop_unwatch(c->loop, &c->watch);
+}
+
+int back_channel_unpark(struct back_channel *c)
+{
+        int r = 0;
+
+        if (c->fd < 0)
+                return 0;
+        c->watch.events = c->busy && c->sent < HEADER + c->out.hdr.size ? EPOLLIN | EPOLLOUT : EPOLLIN;
+        r = loop_watch(c->loop, &c->watch);
+        if (r < 0)
+                back_channel_close(c);
+        return r;
 }
 
 static int check_socket(int fd)

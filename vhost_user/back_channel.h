@@ -45,3 +45,7 @@ static inline bool back_channel_idle(const struct back_channel *c)
 
 /* Only when idle. done() comes later, never from here. @ack: ask for an answer, and wait for it (REPLY_ACK). */
 void back_channel_send(struct back_channel *c, uint32_t request, const void *payload, uint32_t len, bool ack);
+
+/* As with a wire (wire.h): between the two nothing is read or sent. unpark: 0, or -errno and it is closed. Fine when closed. */
+void back_channel_park(struct back_channel *c);
+int back_channel_unpark(struct back_channel *c);

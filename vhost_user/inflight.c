@@ -25,6 +25,8 @@ struct inflight_map {
         size_t len, stride;
         unsigned nqueues;
         int guard;
+        int fd;          /* for a successor of this process (pack) */
+        uint64_t offset;
 };
 
 int inflight_memfd(unsigned nqueues, uint64_t *len)
@@ -68,11 +70,12 @@ int inflight_map_new(int fd, uint64_t offset, uint64_t len, unsigned nqueues, st
         m = calloc(1, sizeof(*m));
         if (!m)
                 return -ENOMEM;
-        *m = (struct inflight_map){ .len = len, .stride = len / nqueues, .nqueues = nqueues, .guard = -1 };
+        *m = (struct inflight_map){ .len = len, .stride = len / nqueues, .nqueues = nqueues, .guard = -1, .offset = offset };
+        m->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
         m->host = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
-        if (m->host == MAP_FAILED) {
+        if (m->host == MAP_FAILED || m->fd < 0) {
                 r = err_note(-errno, "cannot map the in-flight record: %m");
-                m->host = NULL;
+                m->host = m->host == MAP_FAILED ? NULL : m->host;
         } else {
                 r = m->guard = guard_add(m->host, len, (size_t)sysconf(_SC_PAGESIZE));
         }
@@ -91,7 +94,30 @@ void inflight_map_free(struct inflight_map *m)
         guard_del(m->guard);
         if (m->host)
                 munmap(m->host, m->len);
+        closep(&m->fd);
         free(m);
+}
+
+json_t *inflight_map_pack(const struct inflight_map *m, struct parcel *p)
+{
+        return json_pack("{s:i,s:o,s:o,s:o}", "fd", parcel_put_fd(p, m->fd), "offset", parcel_u64(m->offset), "len",
+                         parcel_u64(m->len), "queues", parcel_u64(m->nqueues));
+}
+
+int inflight_map_unpack(struct parcel *p, const json_t *o, struct inflight_map **ret)
+{
+        AUTO(closep) int fd = -1;
+        uint64_t offset, len;
+        unsigned nqueues;
+        int r = parcel_take_fd(p, o, "fd", false, &fd);
+
+        if (r == 0)
+                r = parcel_get_u64(o, "offset", UINT64_MAX, &offset);
+        if (r == 0)
+                r = parcel_get_u64(o, "len", UINT64_MAX, &len);
+        if (r == 0)
+                r = parcel_get_unsigned(o, "queues", UINT16_MAX, &nqueues);
+        return r < 0 ? r : inflight_map_new(fd, offset, len, nqueues, ret);
 }
 
 struct inflight_part inflight_part(const struct inflight_map *m, unsigned index)

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/parcel.h"
+
 /* --- the memory: a session's, control thread --------------------------------------------------------------------- */
 
 struct inflight_map;
@@ -33,6 +35,9 @@ int inflight_memfd(unsigned nqueues, uint64_t *len);
  * Returns 0; -EINVAL or -EFBIG with a sentence when that cannot be; -ENOMEM, -ENOSPC.
  */
 int inflight_map_new(int fd, uint64_t offset, uint64_t len, unsigned nqueues, struct inflight_map **ret);
+/* For another process. NULL: no memory. unpack: as inflight_map_new(), or -EBADMSG. */
+json_t *inflight_map_pack(const struct inflight_map *m, struct parcel *p);
+int inflight_map_unpack(struct parcel *p, const json_t *o, struct inflight_map **ret);
 void inflight_map_free(struct inflight_map *m); /* no ring uses it any more. NULL is fine */
 
 /* The part of ring @index; at is NULL when there is no map, or none for this ring. */

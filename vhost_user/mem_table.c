@@ -25,6 +25,8 @@
 struct mem_map {
         unsigned refs;
         int guard;
+        int fd;          /* for a successor of this process (pack) */
+        uint64_t offset; /* of the region in the file */
         void *addr;
         size_t len;
 };
@@ -35,6 +37,7 @@ static void map_put(struct mem_map *m)
                 return;
         guard_del(m->guard);
         munmap(m->addr, m->len);
+        closep(&m->fd);
         free(m);
 }
 
@@ -97,10 +100,14 @@ static int map_region(const struct vu_region *want, int fd, struct mem_region *r
                                 (unsigned long long)want->guest_addr, (unsigned long long)want->size);
         m->len = len;
         m->refs = 1;
+        m->offset = want->mmap_offset;
+        m->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
         madvise(m->addr, m->len, MADV_DONTDUMP); /* a tenant's secrets stay out of our core files */
-        m->guard = guard_add(m->addr, m->len, page);
+        m->guard = m->fd < 0 ? err_note(-errno, "cannot keep the file of a memory region: %m")
+                             : guard_add(m->addr, m->len, page);
         if (m->guard < 0) {
                 munmap(m->addr, m->len);
+                closep(&m->fd);
                 return m->guard;
         }
         *ret = (struct mem_region){
@@ -245,4 +252,52 @@ bool mem_broken(const struct mem_table *mt)
                 if (guard_was_hit(mt->region[i].map->guard))
                         return true;
         return false;
+}
+
+/* --- for another process ------------------------------------------------------------------------------------------- */
+
+json_t *mem_table_pack(const struct mem_table *mt, struct parcel *p)
+{
+        json_t *all = json_array();
+
+        for (unsigned i = 0; all && i < mt->n; i++) {
+                const struct mem_region *r = &mt->region[i];
+
+                parcel_append(p, all, json_pack("{s:o,s:o,s:o,s:o,s:i}", "guest", parcel_u64(r->guest_addr), "size",
+                                                     parcel_u64(r->size), "user", parcel_u64(r->user_addr), "offset",
+                                                     parcel_u64(r->map->offset), "fd", parcel_put_fd(p, r->map->fd)));
+        }
+        return all;
+}
+
+static int unpack_region(struct parcel *p, const json_t *o, struct vu_region *r, int *fd)
+{
+        int res = parcel_get_u64(o, "guest", UINT64_MAX, &r->guest_addr);
+
+        if (res == 0)
+                res = parcel_get_u64(o, "size", UINT64_MAX, &r->size);
+        if (res == 0)
+                res = parcel_get_u64(o, "user", UINT64_MAX, &r->user_addr);
+        if (res == 0)
+                res = parcel_get_u64(o, "offset", UINT64_MAX, &r->mmap_offset);
+        if (res == 0)
+                res = parcel_take_fd(p, o, "fd", false, fd);
+        return res;
+}
+
+int mem_table_unpack(struct parcel *p, const json_t *regions, struct mem_table **ret)
+{
+        struct vu_region region[MEM_MAX_REGIONS];
+        int fd[MEM_MAX_REGIONS], r = 0;
+        unsigned n = 0;
+
+        if (json_array_size(regions) > MEM_MAX_REGIONS)
+                return err_note(-EBADMSG, "%zu memory regions; at most %d", json_array_size(regions), MEM_MAX_REGIONS);
+        for (; r == 0 && n < json_array_size(regions); n++)
+                r = unpack_region(p, json_array_get(regions, n), &region[n], &fd[n]);
+        if (r == 0)
+                r = mem_table_new(region, fd, n, ret);
+        while (n)
+                closep(&fd[--n]);
+        return r;
 }

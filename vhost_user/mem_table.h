@@ -9,11 +9,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/parcel.h"
 #include "vhost_user/messages.h"
 
 #define MEM_MAX_REGIONS 509 /* as other back ends offer; QEMU stops at 512 */
 
-struct mem_map; /* one mmap(), counted by the tables that show it */
+struct mem_map; /* one mmap() and its file, counted by the tables that show it */
 struct mem_region {
         uint64_t guest_addr, size; /* bytes; neither end wraps */
         uint64_t user_addr;        /* where the front end has it: ring addresses are given so */
@@ -27,7 +28,7 @@ struct mem_table {
 };
 
 /**
- * mem_table_new - map @n regions, fds[i] holds region i (borrowed: mmap keeps what it needs).
+ * mem_table_new - map @n regions, fds[i] holds region i (borrowed).
  * Returns 0 and *ret with one reference; or -errno with a sentence: -EINVAL (a region makes no sense), -EFBIG (its file
  * is too short), -ENOMEM, -ENOSPC, or what mmap() said.
  */
@@ -42,6 +43,10 @@ void mem_table_put(struct mem_table *mt); /* the last one unmaps what no other t
 
 /* What the kernel maps a file like @fd in: large for huge pages. */
 size_t mem_page_size(int fd);
+
+/* A table for another process: its regions and their files. NULL: no memory. unpack: as mem_table_new(), or -EBADMSG. */
+json_t *mem_table_pack(const struct mem_table *mt, struct parcel *p);
+int mem_table_unpack(struct parcel *p, const json_t *regions, struct mem_table **ret);
 
 /* Has the front end pulled memory away from under us (mem_guard.h)? Any thread that has the table. */
 bool mem_broken(const struct mem_table *mt);

@@ -368,8 +368,13 @@ static void answer_arrived(struct loop_task *t)
         r->ordered = false;
         if (r->order.kind == RING_START)
                 r->running = r->order.result == 0;
+        if (r->order.kind == RING_PARK) {
+                r->parked = r->running;
+                r->broken = r->parked && r->told;
+                r->running = false;
+        }
         if (r->order.kind == RING_STOP) {
-                r->running = r->has_kick = r->has_bell = false;
+                r->running = r->parked = r->has_kick = r->has_bell = false;
                 closep(&r->kick_fd);
                 r->kick_fd = -1;
         }
@@ -407,8 +412,10 @@ static void stop_now(struct ring *r)
                 vq_finish(&r->vq);
                 view_send_home(TAKE(r->view, NULL));
         }
-        bell_close(&r->call);
-        bell_close(&r->err);
+        if (r->order.kind == RING_STOP) {
+                bell_close(&r->call);
+                bell_close(&r->err);
+        }
         bell_close(&r->marked);
         answer(r, 0);
 }
@@ -457,8 +464,9 @@ static int start(struct ring *r)
                 closep(&r->order.fd);
                 return res;
         }
-        r->started = r->popping = true;
-        r->told = false;
+        r->started = true;
+        r->popping = r->order.enable && !r->order.broken;
+        r->told = r->order.broken;
         r->log = r->order.log;
         r->marked.fd = r->order.fd;
         vq_want_kicks(&r->vq, true);
@@ -510,6 +518,7 @@ static void carry_out(struct qtask *t)
                 answer(r, start(r));
                 break;
         case RING_STOP:
+        case RING_PARK:
                 stop(r);
                 break;
         case RING_ENABLE:

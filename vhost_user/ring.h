@@ -29,6 +29,7 @@ void mem_view_free(struct mem_view *v);                              /* control;
 enum ring_order_kind {
         RING_START,  /* not running yet; with a view. Answered when it runs, or failed */
         RING_STOP,   /* answered when nothing is in flight or recorded to be, and no fd in use; base is valid then. Running or not */
+        RING_PARK,   /* as STOP, but kick, call and err stay: the ring goes on later, here or in another process */
         RING_ENABLE, /* running: take requests, or leave them in the ring */
         RING_MEMORY, /* running: change over to another view. Failure breaks the queue */
         RING_CALL,   /* another call eventfd; it is written once, since front ends count on that. Running or not */
@@ -43,7 +44,8 @@ struct ring_log {
 };
 struct ring_order {
         enum ring_order_kind kind;
-        bool enable;
+        bool enable;           /* START, ENABLE: take requests */
+        bool broken;           /* START: it was broken before, in another process or before a PARK, and stays so */
         int fd;                /* CALL, ERR; START, LOG: written when pages were marked. Becomes the ring's; -1: none */
         struct ring_log log;   /* START, LOG */
         struct mem_view *view; /* START, MEMORY: becomes the ring's, also on failure */
@@ -76,6 +78,7 @@ struct ring {
         bool has_stopped;         /* since SET_VRING_BASE */
         bool enabled;             /* as the front end said */
         bool running;             /* START was answered with 0, STOP was not yet */
+        bool parked, broken;      /* it ran when it was parked, but took nothing any more */
         bool has_bell;            /* a CALL or ERR order was given since the last STOP */
         bool ordered;             /* an order is out */
         bool waits;               /* it starts when the device is awake */

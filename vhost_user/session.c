@@ -28,6 +28,8 @@
          1ull << VU_PF_INFLIGHT_SHMFD | 1ull << VU_PF_RESET_DEVICE | 1ull << VU_PF_CONFIGURE_MEM_SLOTS | \
          1ull << VU_PF_STATUS)
 
+const uint64_t session_protocol_features = PROTOCOL_FEATURES;
+
 /* --- handlers: features ------------------------------------------------------------------------------------------ */
 
 int session_answer_u64(struct session *s, uint64_t v)
@@ -242,7 +244,7 @@ static const struct handler *handler_of(const struct session *s, const struct wi
 
 /* --- one message ------------------------------------------------------------------------------------------------- */
 
-static void close_because(struct session *s, int r)
+void session_close_because(struct session *s, int r)
 {
         log_limited(&s->dev->limit, LOG_LVL_WARN, "%s: front end closed: %s", s->dev->name, err_text(r));
         err_clear();
@@ -258,7 +260,7 @@ static void finish_message(struct session *s)
         if (then)
                 then(s);
         if (s->result < 0 && (s->answer_len || !ack)) { /* there is no way to say no: hang up, so that it is noticed */
-                close_because(s, s->result);
+                session_close_because(s, s->result);
                 return;
         }
         if (s->result < 0)
@@ -271,6 +273,8 @@ static void finish_message(struct session *s)
                 wire_reply(&s->wire, s->request, &(uint64_t){ s->result < 0 }, sizeof(uint64_t));
         wire_resume(&s->wire);
         session_back_say(s);
+        if (s->park_done)
+                session_park_now(s);
 }
 
 static void on_message(struct wire *w, struct wire_msg *m)
@@ -279,13 +283,14 @@ static void on_message(struct wire *w, struct wire_msg *m)
         const struct handler *h = handler_of(s, m);
 
         if (!h) {
-                close_because(s, -EPROTO);
+                session_close_because(s, -EPROTO);
                 return;
         }
         s->request = m->hdr.request;
         s->need_reply = m->hdr.flags & VU_NEED_REPLY;
         s->answer_len = 0;
         s->answer_fd = -1;
+        s->orders_done = finish_message;
         s->result = h->handle(s, m);
         if (s->pending)
                 wire_hold(w);
@@ -298,7 +303,7 @@ static void on_gone(struct wire *w, int reason)
         struct session *s = container_of(w, struct session, wire);
 
         if (reason < 0) {
-                close_because(s, reason);
+                session_close_because(s, reason);
                 return;
         }
         log_limited(&s->dev->limit, LOG_LVL_INFO, "%s: front end disconnected", s->dev->name);
@@ -355,7 +360,7 @@ static void order_done(struct ring *r, struct ring_order *o)
 
         if (o->result < 0 && s->result == 0)
                 s->result = err_note(o->result, "queue %u: %s", r->index, o->why);
-        if (s->request == VU_GET_VRING_BASE)
+        if (s->request == VU_GET_VRING_BASE && o->kind == RING_STOP)
                 session_answer_vring_base(s, r);
         session_order_done(s);
 }
@@ -367,7 +372,7 @@ void session_order_done(struct session *s)
         if (s->closing)
                 close_rings(s);
         else
-                finish_message(s);
+                s->orders_done(s);
 }
 
 static void ring_trouble(struct ring *r, const char *why, bool memory_gone)
@@ -379,22 +384,19 @@ static void ring_trouble(struct ring *r, const char *why, bool memory_gone)
                 session_close(s);
 }
 
-int session_new(struct loop *l, struct vu_device *dev, int fd, void (*ended)(void *opaque), void *opaque,
-                struct session **ret)
+struct session *session_alloc(struct loop *l, struct vu_device *dev, void (*ended)(void *opaque), void *opaque)
 {
-        AUTO(freep) struct session *s = calloc(1, sizeof(*s) + dev->num_queues * sizeof(s->ring[0]));
-        int r = guard_install();
+        struct session *s = guard_install() < 0 ? NULL : calloc(1, sizeof(*s) + dev->num_queues * sizeof(s->ring[0]));
 
-        if (!s || r < 0) {
-                close(fd);
-                return r < 0 ? r : -ENOMEM;
-        }
+        if (!s)
+                return NULL;
         s->loop = l;
         s->dev = dev;
         s->ended = ended;
         s->opaque = opaque;
         s->end_task.run = on_end;
         s->log_fd = -1;
+        s->answer_fd = -1;
         session_back_init(s);
         for (unsigned i = 0; i < dev->num_queues; i++) {
                 ring_init(&s->ring[i], dev, l, i);
@@ -404,6 +406,19 @@ int session_new(struct loop *l, struct vu_device *dev, int fd, void (*ended)(voi
         }
         s->wire.message = on_message;
         s->wire.gone = on_gone;
+        return s;
+}
+
+int session_new(struct loop *l, struct vu_device *dev, int fd, void (*ended)(void *opaque), void *opaque,
+                struct session **ret)
+{
+        AUTO(freep) struct session *s = session_alloc(l, dev, ended, opaque);
+        int r;
+
+        if (!s) {
+                close(fd);
+                return -ENOMEM;
+        }
         r = wire_open(&s->wire, l, fd);
         if (r < 0)
                 return r;

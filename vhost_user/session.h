@@ -29,3 +29,14 @@ bool session_is_over(const struct session *s);
  * as a ring runs; it then reads the config again. Changes that come close together are told once.
  */
 void session_config_changed(struct session *s);
+
+/*
+ * Stand still: the message in hand is answered, what the rings have taken completes, and then nothing of the session moves
+ * until session_resume(): no message is read, no request taken. @parked is called once, from the loop or from here; it is not
+ * when the session ends first. A parked session may be closed, or packed to go on in another process (session_pack.h).
+ */
+void session_park(struct session *s, void (*parked)(void *opaque), void *opaque);
+void session_resume(struct session *s);
+
+bool session_is_awake(const struct session *s);   /* has it woken a device that sleeps while nobody needs it? */
+bool session_is_logging(const struct session *s); /* is its guest being moved to another host? */

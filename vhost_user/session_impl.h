@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * session_impl.h - what the files of a session share: session.c (life, table of messages), session_rings.c (rings),
- * session_wake.c (devices that sleep), session_log.c (the dirty log), session_back.c (what we say unasked).
+ * session_wake.c (devices that sleep), session_log.c (the dirty log), session_back.c (what we say unasked),
+ * session_park.c (stand still, and go on), session_pack.c (into another process).
  */
 #pragma once
 
@@ -38,6 +39,11 @@ struct session {
         uint32_t answer_len; /* 0: the message has no answer of its own */
         int answer_fd;       /* goes with it; -1: none */
 
+        void (*orders_done)(struct session *s); /* the last order came back, and we are not closing */
+        void (*park_done)(void *opaque);        /* session_park() was asked and is not done; NULL: not so */
+        void *park_opaque;
+        bool parked;
+
         void (*ended)(void *opaque);
         void *opaque;
         struct loop_task end_task;
@@ -48,15 +54,27 @@ struct session {
 void session_order(struct session *s, struct ring *r, const struct ring_order *o);
 int session_order_view(struct session *s, struct ring *r, enum ring_order_kind kind);
 
+/* A session without a socket. NULL: no memory (or no guard), with a sentence. */
+struct session *session_alloc(struct loop *l, struct vu_device *dev, void (*ended)(void *opaque), void *opaque);
+void session_close_because(struct session *s, int r);
+
+/* session_park.c: no order is out, and no message is being answered. */
+void session_park_now(struct session *s);
+
+/* Starts a ring that has all it needs. */
+int session_start(struct session *s, struct ring *r);
+
 /* Starts a ring whose last piece has come. */
 int session_start_if_ready(struct session *s, struct ring *r);
 int session_set_enabled(struct session *s, struct ring *r, bool on);
+
+/* What we may offer: a session from another process must not have more. */
+extern const uint64_t session_protocol_features;
 
 int session_answer_u64(struct session *s, uint64_t v);
 void session_answer_vring_base(struct session *s, const struct ring *r);
 
 /* session_log.c. change: a running ring, or all of them, are to mark as the session says now. */
-bool session_is_logging(const struct session *s);
 int session_log_order(const struct session *s, const struct ring *r, struct ring_order *o);
 int session_log_change(struct session *s, struct ring *r);
 int session_log_change_all(struct session *s);

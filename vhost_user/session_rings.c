@@ -28,7 +28,7 @@ void session_order(struct session *s, struct ring *r, const struct ring_order *o
 
 int session_order_view(struct session *s, struct ring *r, enum ring_order_kind kind)
 {
-        struct ring_order o = { .kind = kind, .fd = -1 };
+        struct ring_order o = { .kind = kind, .fd = -1, .enable = r->enabled, .broken = r->broken };
         int res = kind == RING_START ? session_log_order(s, r, &o) : 0;
 
         if (res < 0)
@@ -61,6 +61,12 @@ int session_start_if_ready(struct session *s, struct ring *r)
 {
         if (!s->mem || !ring_ready(r))
                 return 0;
+        r->broken = false;
+        return session_start(s, r);
+}
+
+int session_start(struct session *s, struct ring *r)
+{
         r->layout.packed = packed(s);
         if (r->layout.packed && !(s->dev->features >> VIRTIO_F_RING_PACKED & 1))
                 return err_note(-ENOTSUP, "queue %u: packed rings were never offered", r->index);

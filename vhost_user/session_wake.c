@@ -53,11 +53,16 @@ static void on_resting(void *opaque, int res, const char *why)
 bool session_rest(struct session *s)
 {
         for (unsigned i = 0; i < s->dev->num_queues; i++)
-                if (s->ring[i].running)
+                if (s->ring[i].running || s->ring[i].parked)
                         return false;
         if (!TAKE(s->awake, false))
                 return false;
         s->pending++;
         s->dev->ops->rest(s->dev, on_resting, s);
         return true;
+}
+
+bool session_is_awake(const struct session *s)
+{
+        return s->awake;
 }

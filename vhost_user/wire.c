@@ -4,7 +4,7 @@
  *   - msg.fd[0..nfds) are open and ours until wire_take_fd(); nobody else in this program calls recvmsg().
  *   - reply.fd[0..nfds) are ours until the first bytes of the reply are sent.
  *   - One direction at a time: while a reply is unsent, or the wire is held, nothing is received.
- *   - The patience timer runs exactly while half a message is here or half a reply is not sent.
+ *   - The patience timer runs exactly while half a message is here or half a reply is not sent, unless the wire is parked.
  */
 #include "wire.h"
 
@@ -66,7 +66,7 @@ static void wire_listen(struct wire *w)
 {
         uint32_t events = w->reply_len ? EPOLLOUT : w->held ? 0 : EPOLLIN;
 
-        if (w->fd >= 0 && w->watch.events != events)
+        if (w->fd >= 0 && !w->parked && w->watch.events != events)
                 loop_rewatch(w->loop, &w->watch, events);
 }
 
@@ -167,7 +167,7 @@ static void deliver(struct wire *w)
 
 static void receive(struct wire *w)
 {
-        for (int i = 0; i < MESSAGES_A_TURN && w->fd >= 0 && !w->held && !w->reply_len;) {
+        for (int i = 0; i < MESSAGES_A_TURN && w->fd >= 0 && !w->held && !w->parked && !w->reply_len;) {
                 bool fresh = !w->have;
                 int r = receive_piece(w);
 
@@ -294,13 +294,36 @@ void wire_resume(struct wire *w)
         wire_listen(w);
 }
 
+void wire_park(struct wire *w)
+{
+        w->parked = true;
+        loop_timer_cancel(w->loop, &w->patience);
+        loop_unwatch(w->loop, &w->watch);
+}
+
+int wire_unpark(struct wire *w)
+{
+        int r;
+
+        w->watch.events = w->reply_len ? EPOLLOUT : w->held ? 0 : EPOLLIN;
+        r = loop_watch(w->loop, &w->watch);
+        if (r < 0) {
+                wire_close(w);
+                return r;
+        }
+        w->parked = false;
+        if (w->have || w->reply_len)
+                loop_timer_set(w->loop, &w->patience, WIRE_PATIENCE_NS);
+        return 0;
+}
+
 int wire_open(struct wire *w, struct loop *l, int fd)
 {
         int r;
 
         w->loop = l;
         w->fd = fd;
-        w->held = false;
+        w->held = w->parked = false;
         w->have = w->reply_len = w->reply_sent = 0;
         memset(&w->msg, 0, sizeof(w->msg));
         list_init(&w->patience.link);

@@ -35,7 +35,7 @@ struct wire {
         struct loop_watch watch;
         struct loop_timer patience;
         int fd; /* -1: closed */
-        bool held;
+        bool held, parked;
         struct wire_msg msg; /* arriving */
         size_t have;         /* bytes of header and payload that are here */
         struct wire_msg reply;
@@ -63,3 +63,10 @@ void wire_resume(struct wire *w);
 
 /* Has the peer closed its end? There may still be messages to read. */
 bool wire_hung_up(const struct wire *w);
+
+/*
+ * Between park and unpark the wire touches nothing, half messages in both directions stay as they are, and that the peer went
+ * away is not noticed. unpark: 0 or -errno, then it is closed.
+ */
+void wire_park(struct wire *w);
+int wire_unpark(struct wire *w);

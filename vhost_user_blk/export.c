@@ -4,7 +4,7 @@
  *
  * A front end that comes while the last one is still draining waits in the socket's backlog.
  */
-#include "export.h"
+#include "vhost_user_blk/export_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,44 +18,10 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/mark.h"
-#include "vhost_user/session.h"
-#include "vhost_user_blk/blk_device.h"
-#include "vhost_user_blk/dialer.h"
 
 #define DEFAULT_QUEUES 64 /* QEMU asks for one a vCPU and gives up when there are fewer */
 #define MAX_QUEUES 256    /* the index in SET_VRING_KICK has eight bits */
 #define ACCEPT_PAUSE_NS NS_PER_SEC
-
-struct leave {
-        struct export *x;
-        struct qtask task;      /* on the thread: detach */
-        struct loop_task back;  /* on control: it is done */
-        unsigned thread;
-};
-/* A wake or a rest on its way; a session gives one at a time. */
-struct turn {
-        struct loop_task task;
-        void (*done)(void *opaque, int res, const char *why);
-        void *opaque;
-        int res;
-        char why[256];
-};
-struct export {
-        struct loop *loop;
-        int fd; /* listening; -1 when stopping, or we dial */
-        struct loop_watch watch;
-        struct dialer dialer;    /* path NULL: we listen */
-        struct loop_timer pause; /* out of file descriptors: accept again later */
-        struct blk_device dev;
-        struct turn turn;
-        struct session *session; /* NULL: nobody is connected */
-        pid_t peer;              /* whose process it is */
-        char *name, *connect;
-        struct leave *leave;     /* one a thread */
-        unsigned leaving;
-        void (*stopped)(void *opaque); /* NULL: not stopping */
-        void *opaque;
-};
 
 #define BLK_OPS                                                                                                 \
         .get_config = blk_get_config, .set_config = blk_set_config, .ring_start = blk_ring_start,               \
@@ -92,6 +58,11 @@ static void on_left(struct loop_task *t)
 
         if (--x->leaving)
                 return;
+        if (!stopped) {
+                x->parked = true;
+                TAKE(x->park_done, NULL)(opaque);
+                return;
+        }
         export_free(x);
         stopped(opaque);
 }
@@ -106,7 +77,7 @@ static void leave_thread(struct qtask *t)
         loop_post(l->x->loop, &l->back);
 }
 
-static void leave_all(struct export *x)
+void export_leave_threads(struct export *x)
 {
         x->leaving = x->dev.vu.nthreads;
         for (unsigned i = 0; i < x->dev.vu.nthreads; i++) {
@@ -129,7 +100,12 @@ void export_stop(struct export *x, void (*stopped)(void *opaque), void *opaque)
         if (x->session)
                 session_close(x->session);
         else
-                leave_all(x);
+                export_leave_threads(x);
+}
+
+unsigned export_num_queues(const struct export *x)
+{
+        return x->dev.vu.num_queues;
 }
 
 bool export_in_use(const struct export *x)
@@ -157,14 +133,14 @@ static void pause_over(struct loop_timer *t)
         listen_again(list_entry(t, struct export, pause));
 }
 
-static void on_ended(void *opaque)
+void export_on_ended(void *opaque)
 {
         struct export *x = opaque;
 
         x->session = NULL;
-        if (x->stopped)
-                leave_all(x);
-        else
+        if (x->stopped || (x->park_done && !x->leaving))
+                export_leave_threads(x);
+        else if (!x->park_done && !x->parked)
                 listen_again(x);
 }
 
@@ -182,7 +158,7 @@ static void welcome(struct export *x, int fd)
         int r;
 
         x->peer = peer_of(fd);
-        r = session_new(x->loop, &x->dev.vu, fd, on_ended, x, &x->session);
+        r = session_new(x->loop, &x->dev.vu, fd, export_on_ended, x, &x->session);
         if (r < 0)
                 log_limited(&x->dev.vu.limit, LOG_LVL_WARN, "%s: cannot serve a front end: %s", x->name, err_text(r));
         else
@@ -205,7 +181,7 @@ static void on_connect(struct loop_watch *w, uint32_t events)
         int fd;
 
         if (x->session && session_is_over(x->session)) {
-                loop_unwatch(x->loop, &x->watch); /* on_ended() listens again */
+                loop_unwatch(x->loop, &x->watch); /* export_on_ended() listens again */
                 session_close(x->session);
                 return;
         }
@@ -343,13 +319,13 @@ static int fill_device(struct blk_device *d, struct vol *v, const struct export_
         return 0;
 }
 
-/* Somebody may come from now on. */
-static int open_door(struct export *x)
+int export_open_door(struct export *x)
 {
         int r;
 
         if (x->connect) {
-                dialer_start(&x->dialer);
+                if (!x->session)
+                        dialer_start(&x->dialer);
                 return 0;
         }
         if (fcntl(x->fd, F_SETFL, fcntl(x->fd, F_GETFL) | O_NONBLOCK) < 0) /* others may accept from it, too */
@@ -382,8 +358,9 @@ int export_new(struct loop *l, struct vol *v, int listen_fd, const struct export
         list_init(&x->pause.link);
         x->pause.fire = pause_over;
         r = fill_device(&x->dev, v, o, x->name);
-        if (r == 0)
-                r = open_door(x);
+        x->parked = o->parked;
+        if (r == 0 && !x->parked)
+                r = export_open_door(x);
         if (r < 0)
                 return r;
         *ret = TAKE(x, NULL);

@@ -17,6 +17,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/err.h"
+#include "tools/vdiskctl/client.h"
 
 #define START_TIMEOUT_MS 20000
 #define ARGS_MAX 32
@@ -96,10 +97,36 @@ static int make_image(const struct be_disk *d)
         args_add(&a, "create");
         args_add(&a, "-f");
         args_add(&a, "%s", d->format);
+        if (d->chain) {
+                args_add(&a, "-b");
+                args_add(&a, "%s.base", d->path);
+                args_add(&a, "-F");
+                args_add(&a, "qcow2");
+        }
         args_add(&a, "%s", d->path);
         args_add(&a, "%llu", (unsigned long long)d->size);
         r = run(&a);
         return r ? err_note(-EIO, "qemu-img create %s failed with %d", d->path, r) : 0;
+}
+
+static int make_base(const struct be_disk *d)
+{
+        AUTO(args_finish) struct args io = { 0 };
+        struct be_disk base = { .format = "qcow2", .size = d->size };
+        int r;
+
+        snprintf(base.path, sizeof(base.path), "%.*s.base", (int)sizeof(base.path) - 6, d->path);
+        r = make_image(&base);
+        if (r < 0)
+                return r;
+        args_add(&io, "qemu-io");
+        args_add(&io, "-f");
+        args_add(&io, "qcow2");
+        args_add(&io, "-c");
+        args_add(&io, "write -z -u 0 %llu", (unsigned long long)d->size / 2); /* entries, and zeros as fresh disks have */
+        args_add(&io, "%s", base.path);
+        r = run(&io);
+        return r ? err_note(-EIO, "qemu-io %s failed with %d", base.path, r) : 0;
 }
 
 static void qsd_args(const struct back_end *b, struct args *a)
@@ -121,6 +148,7 @@ static void qsd_args(const struct back_end *b, struct args *a)
 
 static void vdiskd_args(const struct back_end *b, struct args *a)
 {
+        args_add(a, "--control=%s/control.sock", b->dir);
         for (unsigned i = 0; i < b->ndisks; i++) {
                 const struct be_disk *d = &b->disks[i];
 
@@ -199,7 +227,10 @@ int be_new(struct back_end *b, const struct be_disk *disks, unsigned n)
                 d->num_queues = d->num_queues ? d->num_queues : 4;
                 snprintf(d->path, sizeof(d->path), "%s/disk%u.img", dir, i);
                 snprintf(d->socket, sizeof(d->socket), "%s/disk%u.sock", dir, i);
-                r = make_image(d);
+                if (d->chain)
+                        r = make_base(d);
+                if (r == 0)
+                        r = make_image(d);
         }
         if (r == 0)
                 r = be_start(b);
@@ -239,6 +270,35 @@ int be_kill(struct back_end *b)
                 return 0;
         kill(b->pid, SIGKILL);
         return be_wait(b, &st);
+}
+
+int be_adopt_orphans(void)
+{
+        return prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 ? -errno : 0;
+}
+
+int be_upgrade(struct back_end *b, const char *binary)
+{
+        AUTO(freep) char *path = NULL;
+        struct qmp_client *c;
+        json_t *ret = NULL;
+        int st, r;
+
+        if (asprintf(&path, "%s/control.sock", b->dir) < 0)
+                return -ENOMEM;
+        r = qmp_client_open(path, &c);
+        if (r < 0)
+                return r;
+        r = qmp_client_call(c, "upgrade", binary ? json_pack("{s:s}", "binary", binary) : NULL, &ret);
+        qmp_client_close(c);
+        if (r < 0)
+                return r;
+        r = be_wait(b, &st);
+        b->pid = (pid_t)json_integer_value(json_object_get(ret, "pid"));
+        json_decref(ret);
+        if (r == 0 && !(WIFEXITED(st) && WEXITSTATUS(st) == 0))
+                r = err_note(-EPROTO, "the process before ended with wait status 0x%x, not exit 0", st);
+        return r;
 }
 
 bool be_running(struct back_end *b)
@@ -286,11 +346,19 @@ int be_count_fds(const struct back_end *b)
 
 void be_free(struct back_end *b)
 {
+        char path[96];
+
         be_kill(b);
         for (unsigned i = 0; i < b->ndisks; i++) {
+                char base[128];
+
+                snprintf(base, sizeof(base), "%s.base", b->disks[i].path);
+                unlink(base);
                 unlink(b->disks[i].path);
                 unlink(b->disks[i].socket);
         }
+        snprintf(path, sizeof(path), "%s/control.sock", b->dir);
+        unlink(path);
         rmdir(b->dir);
 }
 

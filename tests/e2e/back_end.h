@@ -19,6 +19,7 @@ struct be_disk {
         const char *format;  /* "raw" or "qcow2" */
         uint64_t size;       /* bytes */
         bool read_only;
+        bool chain;          /* qcow2: on top of an image with the first half of its clusters */
         unsigned num_queues; /* 0: 4 */
         char path[96], socket[96]; /* made by be_new() */
 };
@@ -43,6 +44,13 @@ int be_start(struct back_end *b);
 /* SIGTERM and wait; -EPROTO unless it exits with status 0. */
 int be_stop(struct back_end *b);
 int be_kill(struct back_end *b); /* SIGKILL and wait */
+
+/*
+ * vdiskd only: another process, started as @binary (NULL: the same), takes over. 0: it serves, the one before ended with status
+ * 0. -EREMOTEIO: it came to nothing, the sentence is the daemon's. Call be_adopt_orphans() before be_new().
+ */
+int be_upgrade(struct back_end *b, const char *binary);
+int be_adopt_orphans(void); /* processes that our children start become ours when those end */
 
 /* Is the process there? */
 bool be_running(struct back_end *b);

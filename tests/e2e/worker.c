@@ -131,8 +131,11 @@ static void *worker_main(void *opaque)
                 }
                 w->held = false;
                 worker_round(w);
-                if (w->answered != last)
+                if (w->answered != last) {
+                        if (clock_ns() - moved > w->longest_ns)
+                                w->longest_ns = clock_ns() - moved;
                         moved = clock_ns();
+                }
                 last = w->answered;
                 if (clock_ns() - moved > PATIENCE_NS)
                         w->result = err_note(-ETIMEDOUT, "%u requests were not answered within 60 s",

@@ -39,6 +39,7 @@ struct worker {
         struct rng rng;
         atomic_bool stop, hold, held;
         atomic_ulong answered;
+        atomic_ullong longest_ns; /* without an answer, since the caller set it to 0 */
         unsigned long wrong, failed; /* sectors; requests. Look after worker_stop() */
         int result;
         char why[256];

@@ -85,6 +85,14 @@ refuses 1 "no JSON object" query query-version '[1]'
 refuses 1 "no JSON object" query query-version '{'
 refuses 1 "Parameter 'x' is unexpected" query query-version '{"x":1}'
 
+# --- another process takes over (ours is its child, so it is waited for in another way)
+refuses 1 "cannot be started" upgrade /no/such/program
+works '^process [0-9]+ serves now$' upgrade
+wait "$pid"; [ $? = 0 ] && ok || bad "the exit status of the daemon before"
+works '"pid": [0-9]+' --json upgrade "$daemon"
+pid=$("$ctl" --control=c.sock --json upgrade | tr -cd 0-9)
+works '^b  ' list
+
 # --- an export that cannot be made leaves no open image behind
 "$img" create -f qcow2 c.qcow2 1M >/dev/null
 refuses 1 "a.sock is in use" add c path=c.qcow2 format=qcow2 socket=a.sock
@@ -105,7 +113,8 @@ for _ in $(seq 500); do
         "$ctl" --control=c.sock add b path=b.qcow2 format=qcow2 socket=b.sock
 done
 works '^\{\}$' query quit
-wait "$pid"; [ $? = 0 ] && ok || bad "the daemon's exit status"
+for _ in $(seq 500); do kill -0 "$pid" 2>/dev/null || break; sleep 0.02; done
+kill -0 "$pid" 2>/dev/null && bad "the daemon did not end" || ok
 pid=
 wait "$events"; [ $? = 1 ] && ok || bad "events: the exit status when the daemon ends"
 wait "$json"

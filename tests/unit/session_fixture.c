@@ -122,14 +122,14 @@ static struct vu_device_ops dev_ops = {
         .get_config = dev_get_config, .set_config = dev_set_config, .ring_start = dev_ring_start,
         .ring_stop = dev_ring_stop, .get = dev_get, .put = dev_put, .take = dev_take,
 };
-static struct vu_device dev = {
+struct vu_device device = {
         .ops = &dev_ops, .name = "test", .features = FEATURES & ~(1ull << VU_F_PROTOCOL_FEATURES), .num_queues = QUEUES,
         .threads = &thread, .nthreads = 1,
 };
 
 void device_offers(uint64_t features)
 {
-        dev.features = features & ~(1ull << VU_F_PROTOCOL_FEATURES);
+        device.features = features & ~(1ull << VU_F_PROTOCOL_FEATURES);
 }
 
 void sleepy(bool on)
@@ -162,7 +162,7 @@ void turn(void)
         }
 }
 
-static void on_ended(void *opaque)
+void on_ended(void *opaque)
 {
         ended++;
         session = NULL;
@@ -183,7 +183,7 @@ void connect_session(void)
         fd = accept4(listens, NULL, NULL, SOCK_CLOEXEC);
         close(listens);
         ended = 0;
-        assert_int_equal(session_new(loop, &dev, fd, on_ended, NULL, &session), 0);
+        assert_int_equal(session_new(loop, &device, fd, on_ended, NULL, &session), 0);
 }
 
 /* Hang up and wait for the end. */
@@ -293,7 +293,7 @@ void handshake(uint64_t features)
 {
         uint64_t pf = ALL_PF;
 
-        assert_int_equal(ask_u64(VU_GET_FEATURES), dev.features | 1ull << VU_F_PROTOCOL_FEATURES | 1ull << VU_F_LOG_ALL);
+        assert_int_equal(ask_u64(VU_GET_FEATURES), device.features | 1ull << VU_F_PROTOCOL_FEATURES | 1ull << VU_F_LOG_ALL);
         assert_int_equal(ask_u64(VU_GET_PROTOCOL_FEATURES), ALL_PF);
         send_raw(VU_SET_PROTOCOL_FEATURES, VU_VERSION, &pf, sizeof(pf), NULL, 0);
         assert_int_equal(say(VU_SET_OWNER, NULL, 0, -1), 0);

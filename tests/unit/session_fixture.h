@@ -32,6 +32,7 @@
 extern struct loop *loop;
 extern struct qthread *thread;
 extern struct session *session;
+extern struct vu_device device;
 extern int peer, memfd, kick, call;
 extern unsigned ended;
 extern uint8_t config[256];
@@ -58,6 +59,7 @@ unsigned open_fds(void);
 
 /* The connection. disconnect() hangs up and sees the session end. */
 void connect_session(void);
+void on_ended(void *opaque); /* what every session is given to call */
 void disconnect(void);
 
 /* Messages. say: with need_reply; 0 done, 1 refused, -1 the session hung up, -2 silence. */

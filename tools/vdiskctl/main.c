@@ -23,6 +23,8 @@ static const struct command {
         { "remove", "NAME", "stop serving a disk and close its image; --force: also when it is in use", 1, 1, cmd_remove },
         { "resize", "NAME SIZE", "make a disk larger; its guest sees it at once. SIZE: bytes, 20G, or +5G for more", 2, 2, cmd_resize },
         { "stats", "[NAME]", "what disks have done since they were added", 0, 1, cmd_stats },
+        { "upgrade", "[PROGRAM]", "replace the running daemon by PROGRAM (default: the file it was started from, which may be\n"
+          "        newer by now); guests see a short pause", 0, 1, cmd_upgrade },
         { "events", "", "print events as they come, until interrupted", 0, 0, cmd_events },
         { "query", "COMMAND [JSON]", "any command of the control socket, with its arguments", 1, 2, cmd_query },
 };

@@ -20,6 +20,7 @@ int cmd_list(struct ctl *c);   /* cmd_show.c */
 int cmd_stats(struct ctl *c);
 int cmd_events(struct ctl *c);
 int cmd_query(struct ctl *c);
+int cmd_upgrade(struct ctl *c); /* cmd_upgrade.c */
 int cmd_add(struct ctl *c);    /* cmd_disks.c */
 int cmd_remove(struct ctl *c);
 int cmd_resize(struct ctl *c);

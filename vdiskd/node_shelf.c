@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A node between two owners: this process before and after a hand-over that failed, or this one and its successor. Its
+ * image is closed, so whoever goes on reads it afresh; its files stay open, so nobody else can lock them meanwhile.
+ *
+ * Not packed, since it is made anew: disks link vol home nexports resizing closing closed opaque gone failed task res
+ * fail_err fail_what
+ */
+#include "node.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "formats/format.h"
+#include "vdiskd/block_export.h"
+#include "vhost_user_blk/export.h"
+
+/* --- home -> control ---------------------------------------------------------------------------------------------- */
+
+static void tell(struct loop_task *task)
+{
+        struct node *n = container_of(task, struct node, task);
+
+        n->closed(n->opaque, n->res);
+}
+
+/* Home thread. */
+static void on_done(void *opaque, int res)
+{
+        struct node *n = opaque;
+
+        n->res = res;
+        n->task.run = tell;
+        loop_post(n->disks->loop, &n->task);
+}
+
+void node_flush(struct node *n, void (*done)(void *opaque, int res), void *opaque)
+{
+        n->closed = done;
+        n->opaque = opaque;
+        vol_flush(n->vol, on_done, n);
+}
+
+/* --- the shelf ---------------------------------------------------------------------------------------------------- */
+
+static unsigned count_awake(const struct node *n)
+{
+        unsigned awake = 0;
+
+        list_for_each(l, &n->disks->exports) {
+                const struct block_export *x = list_entry(l, struct block_export, link);
+
+                awake += x->node == n && export_has_woken(x->export);
+        }
+        return awake;
+}
+
+void node_shelve(struct node *n, void (*done)(void *opaque, int res), void *opaque)
+{
+        n->closed = done;
+        n->opaque = opaque;
+        n->awake = count_awake(n);
+        vol_totals(n->vol, &n->totals);
+        vol_shelve(TAKE(n->vol, NULL), &n->shelf, on_done, n);
+}
+
+int node_unshelve(struct node *n)
+{
+        struct file_shelf *before = file_shelf_use(&n->shelf);
+        int r = n->shelf.err < 0 ? n->shelf.err : node_start(n, 0);
+
+        file_shelf_use(before);
+        if (r < 0)
+                return r;
+        vol_set_totals(n->vol, &n->totals);
+        file_shelf_finish(&n->shelf);
+        return 0;
+}
+
+/* --- for another process ------------------------------------------------------------------------------------------ */
+
+#define NCOUNTERS (sizeof(struct blk_totals) / sizeof(uint64_t))
+_Static_assert(sizeof(struct blk_totals) % sizeof(uint64_t) == 0, "counters and nothing else");
+
+json_t *node_pack(const struct node *n, struct parcel *p)
+{
+        json_t *files = json_array(), *counters = json_array();
+
+        for (unsigned i = 0; i < n->shelf.n; i++) {
+                const struct shelved *s = &n->shelf.file[i];
+
+                parcel_append(p, files, json_pack("{s:o,s:i,s:b}", "path", parcel_bytes(s->path, strlen(s->path)), "fd",
+                                                       parcel_put_fd(p, s->fd), "read-only", s->read_only));
+        }
+        for (size_t i = 0; i < NCOUNTERS; i++)
+                parcel_append(p, counters, parcel_u64(((const uint64_t *)&n->totals)[i]));
+        return json_pack("{s:s,s:o*,s:s,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name,
+                         "path", n->path ? parcel_bytes(n->path, strlen(n->path)) : NULL, "format", n->format,
+                         "read-only", n->read_only, "writeback", n->writeback, "migratable", n->migratable, "awake", parcel_u64(n->awake),
+                         "block-size", parcel_u64(n->block_size),
+                         "null-size", parcel_u64(n->null_size), "files", files, "totals", counters);
+}
+
+/* A path is bytes, JSON wants UTF-8. */
+static int get_path(const json_t *o, const char *key, char *path, size_t size)
+{
+        size_t len = 0;
+        int r = parcel_get_bytes(o, key, path, size - 1, &len);
+
+        path[len] = '\0';
+        return r;
+}
+
+static int unpack_files(struct node *n, struct parcel *p, const json_t *files)
+{
+        char path[4096];
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < json_array_size(files); i++) {
+                const json_t *o = json_array_get(files, i);
+                bool read_only;
+                int fd = -1;
+
+                r = get_path(o, "path", path, sizeof(path));
+                if (r == 0)
+                        r = parcel_get_bool(o, "read-only", &read_only);
+                if (r == 0)
+                        r = parcel_take_fd(p, o, "fd", false, &fd);
+                if (r == 0)
+                        r = file_shelf_put(&n->shelf, path, fd, read_only);
+        }
+        return r;
+}
+
+/* Counters of another version may be others: then they begin at 0. */
+static void unpack_totals(struct node *n, const json_t *o)
+{
+        const json_t *counters = json_object_get(o, "totals");
+
+        for (size_t i = 0; json_array_size(counters) == NCOUNTERS && i < NCOUNTERS; i++)
+                ((uint64_t *)&n->totals)[i] = (uint64_t)json_integer_value(json_array_get(counters, i));
+}
+
+static int unpack_opts(const json_t *o, struct node_opts *no, char *path, size_t size)
+{
+        const char *format;
+        int r = parcel_get_text(o, "name", false, &no->name);
+
+        if (r == 0 && json_object_get(o, "path")) {
+                r = get_path(o, "path", path, size);
+                no->path = path;
+        }
+        if (r == 0)
+                r = parcel_get_text(o, "format", false, &format);
+        if (r == 0)
+                r = parcel_get_bool(o, "read-only", &no->read_only);
+        if (r == 0)
+                r = parcel_get_bool(o, "writeback", &no->writeback);
+        if (r == 0)
+                r = parcel_get_bool(o, "migratable", &no->migratable);
+        if (r == 0)
+                r = parcel_get_unsigned(o, "block-size", 4096, &no->block_size);
+        if (r == 0)
+                r = parcel_get_u64(o, "null-size", INT64_MAX, &no->null_size);
+        if (r < 0)
+                return r;
+        if (!fmt_driver_find(format))
+                return err_note(-EPROTO, "this version does not know images of format '%s'", format);
+        no->format = fmt_driver_find(format)->name;
+        return 0;
+}
+
+int node_unpack(struct disks *d, struct parcel *p, const json_t *o, struct node **ret)
+{
+        struct node_opts no = { 0 };
+        const json_t *files;
+        char path[4096];
+        struct node *n;
+        int r = unpack_opts(o, &no, path, sizeof(path));
+
+        if (r == 0)
+                r = parcel_get_array(o, "files", &files);
+        if (r < 0)
+                return r;
+        n = node_new(d, &no);
+        if (!n)
+                return -ENOMEM;
+        list_add_tail(&d->nodes, &n->link);
+        unpack_totals(n, o);
+        *ret = n;
+        r = parcel_get_unsigned(o, "awake", UINT16_MAX, &n->awake);
+        return r < 0 ? r : unpack_files(n, p, files);
+}
