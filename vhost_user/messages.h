@@ -33,6 +33,7 @@ enum vu_request {
         VU_GET_INFLIGHT_FD = 31,
         VU_SET_INFLIGHT_FD = 32,
         VU_RESET_DEVICE = 34,
+        VU_VRING_KICK = 35,
         VU_GET_MAX_MEM_SLOTS = 36,
         VU_ADD_MEM_REG = 37,
         VU_REM_MEM_REG = 38,
@@ -44,6 +45,8 @@ enum vu_request {
 /* From us to the front end, on the back-end channel. */
 enum vu_back_request {
         VU_BACK_CONFIG_CHANGE = 2,
+        VU_BACK_VRING_CALL = 4,
+        VU_BACK_VRING_ERR = 5,
 };
 
 enum vu_protocol_feature {
@@ -54,6 +57,7 @@ enum vu_protocol_feature {
         VU_PF_CONFIG = 9,
         VU_PF_INFLIGHT_SHMFD = 12,
         VU_PF_RESET_DEVICE = 13,
+        VU_PF_INBAND_NOTIFICATIONS = 14,
         VU_PF_CONFIGURE_MEM_SLOTS = 15,
         VU_PF_STATUS = 16,
 };
@@ -124,4 +128,5 @@ union vu_payload {
 };
 union vu_back_payload {
         uint64_t u64;
+        struct vu_vring_state state;
 };

@@ -59,8 +59,11 @@ static void view_send_home(struct mem_view *v)
 
 static void bell_ring(struct ring *r, struct ring_bell *b)
 {
-        if (b->fd < 0)
+        if (b->fd < 0) {
+                if (r->inband && b->inband && !b->said && !atomic_exchange(&b->posted, true))
+                        loop_post(r->loop, &b->message);
                 return;
+        }
         if (b->busy) {
                 b->again = true;
                 return;
@@ -71,11 +74,29 @@ static void bell_ring(struct ring *r, struct ring_bell *b)
         engine_submit(qthread_engine(r->thread), &b->io);
 }
 
+static void message_arrived(struct loop_task *t)
+{
+        struct ring_bell *b = container_of(t, struct ring_bell, message);
+
+        atomic_store(&b->posted, false);
+        b->ring->rung(b->ring, b == &b->ring->err);
+}
+
 static void bell_close(struct ring_bell *b)
 {
         assert(!b->busy);
         closep(&b->fd);
         b->fd = -1;
+        b->said = false;
+}
+
+static void bell_init(struct ring *r, struct ring_bell *b, void (*done)(struct io *io, int res))
+{
+        b->fd = -1;
+        b->io.done = done;
+        b->ring = r;
+        b->message.run = message_arrived;
+        list_init(&b->message.link);
 }
 
 static void settle(struct ring *r);
@@ -355,7 +376,7 @@ static void on_poll_timer(struct qtimer *t)
 {
         struct ring *r = container_of(t, struct ring, poll_timer);
 
-        if (r->kick_fd < 0)
+        if (r->polled)
                 qthread_timer_set(r->thread, t, POLL_PERIOD_NS);
 }
 
@@ -374,7 +395,7 @@ static void answer_arrived(struct loop_task *t)
                 r->running = false;
         }
         if (r->order.kind == RING_STOP) {
-                r->running = r->parked = r->has_kick = r->has_bell = false;
+                r->running = r->parked = r->has_kick = r->polled = r->has_bell = false;
                 closep(&r->kick_fd);
                 r->kick_fd = -1;
         }
@@ -425,6 +446,7 @@ static void change_bell_now(struct ring *r, struct ring_bell *b)
 {
         bell_close(b);
         b->fd = r->order.fd;
+        b->said = true;
         if (b == &r->call)
                 bell_ring(r, b);
         answer(r, 0);
@@ -477,7 +499,7 @@ static int start(struct ring *r)
                 r->kick.fd = r->kick_fd;
                 r->watching = true;
                 engine_watch(e, &r->kick);
-        } else {
+        } else if (r->polled) {
                 qthread_timer_set(r->thread, &r->poll_timer, POLL_PERIOD_NS);
         }
         return 0;
@@ -533,6 +555,10 @@ static void carry_out(struct qtask *t)
                 r->bell_waits = &r->marked;
                 settle(r);
                 break;
+        case RING_KICK:
+                ring_poll(&r->poller);
+                answer(r, 0);
+                break;
         case RING_CALL:
         case RING_ERR:
                 r->bell_waits = r->order.kind == RING_CALL ? &r->call : &r->err;
@@ -564,10 +590,11 @@ void ring_init(struct ring *r, struct vu_device *dev, struct loop *l, unsigned i
         r->loop = l;
         r->index = index;
         r->thread = dev->threads[(dev->first_thread + index) % dev->nthreads];
-        r->kick_fd = r->call.fd = r->err.fd = r->marked.fd = -1;
-        r->call.io.done = call_done;
-        r->err.io.done = err_done;
-        r->marked.io.done = marked_done;
+        r->kick_fd = -1;
+        bell_init(r, &r->call, call_done);
+        bell_init(r, &r->err, err_done);
+        bell_init(r, &r->marked, marked_done);
+        r->call.inband = r->err.inband = true;
         r->kick.ready = on_kick;
         r->kick.gone = on_kick_gone;
         list_init(&r->kick.link);

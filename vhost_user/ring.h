@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -35,6 +36,7 @@ enum ring_order_kind {
         RING_CALL,   /* another call eventfd; it is written once, since front ends count on that. Running or not */
         RING_ERR,    /* another err eventfd, written when the queue breaks. Running or not */
         RING_LOG,    /* running: another dirty log, or none */
+        RING_KICK,   /* running: look at the ring; answered when its requests are taken */
 };
 /* What a ring marks, and where. */
 struct ring_log {
@@ -53,11 +55,19 @@ struct ring_order {
         char why[160];         /* the sentence for a failure */
 };
 
-/* An eventfd that is written through the engine: no system call of its own, never two writes at once. */
+/*
+ * An eventfd that is written through the engine: no system call of its own, never two writes at once. With in-band
+ * notifications, and when the front end said nothing of an eventfd, it is rung() on the control thread.
+ */
 struct ring_bell {
         struct io io;
         int fd;
         bool busy, again;
+        bool inband; /* one that has a message */
+        bool said; /* the front end said which eventfd, or none */
+        struct ring *ring;
+        struct loop_task message;
+        atomic_bool posted;
 };
 
 struct ring {
@@ -72,7 +82,9 @@ struct ring {
         bool log_own;             /* as SET_VRING_ADDR said: see struct ring_log */
         uint64_t log_at;
         const struct inflight_map *inflight; /* layout.record is in it; NULL: none */
-        int kick_fd;              /* -1: the front end asks us to poll */
+        int kick_fd;              /* -1: none */
+        bool polled;              /* the front end gave none, and asks us to poll */
+        bool inband;              /* kicks are messages (RING_KICK), and so are the bells that have no eventfd */
         uint32_t base;            /* where to start, as SET_VRING_BASE says */
         uint32_t stopped_at;      /* if has_stopped: where it did, for GET_VRING_BASE, whatever was reset since */
         bool has_stopped;         /* since SET_VRING_BASE */
@@ -84,6 +96,8 @@ struct ring {
         bool waits;               /* it starts when the device is awake */
         void (*done)(struct ring *r, struct ring_order *o);                /* control: the order is carried out */
         void (*trouble)(struct ring *r, const char *why, bool memory_gone); /* control: it takes no more requests */
+        void (*rung)(struct ring *r, bool err);                            /* control: tell the front end; or an error */
+        bool call_due, err_due;   /* the owner's: rung, and not yet told */
         void *owner;
 
         /* The queue thread's: */

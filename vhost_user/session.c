@@ -25,8 +25,10 @@
 
 #define PROTOCOL_FEATURES                                                                        \
         (1ull << VU_PF_MQ | 1ull << VU_PF_LOG_SHMFD | 1ull << VU_PF_REPLY_ACK | 1ull << VU_PF_BACKEND_REQ | 1ull << VU_PF_CONFIG | \
-         1ull << VU_PF_INFLIGHT_SHMFD | 1ull << VU_PF_RESET_DEVICE | 1ull << VU_PF_CONFIGURE_MEM_SLOTS | \
-         1ull << VU_PF_STATUS)
+         1ull << VU_PF_INFLIGHT_SHMFD | 1ull << VU_PF_RESET_DEVICE | 1ull << VU_PF_INBAND_NOTIFICATIONS | \
+         1ull << VU_PF_CONFIGURE_MEM_SLOTS | 1ull << VU_PF_STATUS)
+
+#define INBAND_NEEDS (1ull << VU_PF_BACKEND_REQ | 1ull << VU_PF_REPLY_ACK)
 
 const uint64_t session_protocol_features = PROTOCOL_FEATURES;
 
@@ -70,6 +72,10 @@ static int set_protocol_features(struct session *s, struct wire_msg *m)
         if (m->p.u64 & ~PROTOCOL_FEATURES)
                 return err_note(-EINVAL, "protocol features 0x%" PRIx64 " were not all offered (0x%llx were)", m->p.u64,
                                 PROTOCOL_FEATURES);
+        if (m->p.u64 >> VU_PF_INBAND_NOTIFICATIONS & 1 && (m->p.u64 & INBAND_NEEDS) != INBAND_NEEDS) {
+                s->need_reply = false; /* the specification wants the connection closed */
+                return err_note(-EPROTO, "in-band notifications without BACKEND_REQ and REPLY_ACK (0x%" PRIx64 ")", m->p.u64);
+        }
         s->protocol_features = m->p.u64;
         return 0;
 }
@@ -216,6 +222,7 @@ static const struct handler {
         [VU_RESET_DEVICE] = { "RESET_DEVICE", session_reset_device, 0, 0, 0, 0, OWNED, VU_PF_RESET_DEVICE },
         [VU_SET_STATUS] = { "SET_STATUS", session_set_status, U64, 0, 0, OWNED, VU_PF_STATUS },
         [VU_GET_STATUS] = { "GET_STATUS", session_get_status, 0, 0, 0, 0, OWNED, VU_PF_STATUS },
+        [VU_VRING_KICK] = { "VRING_KICK", session_vring_kick, STATE, 0, 0, OWNED, VU_PF_INBAND_NOTIFICATIONS },
         [VU_GET_MAX_MEM_SLOTS] = { "GET_MAX_MEM_SLOTS", get_max_mem_slots, 0, 0, 0, 0, ANY, VU_PF_CONFIGURE_MEM_SLOTS },
         [VU_ADD_MEM_REG] = { "ADD_MEM_REG", add_mem_reg, MEM_REG, 1, 1, OWNED, VU_PF_CONFIGURE_MEM_SLOTS },
         [VU_REM_MEM_REG] = { "REM_MEM_REG", rem_mem_reg, MEM_REG, 0, 1, OWNED, VU_PF_CONFIGURE_MEM_SLOTS },
@@ -402,6 +409,7 @@ struct session *session_alloc(struct loop *l, struct vu_device *dev, void (*ende
                 ring_init(&s->ring[i], dev, l, i);
                 s->ring[i].done = order_done;
                 s->ring[i].trouble = ring_trouble;
+                s->ring[i].rung = session_rung;
                 s->ring[i].owner = s;
         }
         s->wire.message = on_message;

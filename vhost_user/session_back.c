@@ -18,6 +18,23 @@ static bool is_suspended(const struct session *s)
         return true;
 }
 
+/* One ring's bell, in turn. In-band notifications go with REPLY_ACK only. */
+static void say_bell(struct session *s)
+{
+        for (unsigned i = 0; i < s->dev->num_queues; i++) {
+                struct ring *r = &s->ring[(s->next_bell + i) % s->dev->num_queues];
+                struct vu_vring_state state = { .index = r->index };
+                bool err = r->err_due;
+
+                if (!err && !r->call_due)
+                        continue;
+                *(err ? &r->err_due : &r->call_due) = false;
+                s->next_bell = r->index + 1;
+                back_channel_send(&s->back, err ? VU_BACK_VRING_ERR : VU_BACK_VRING_CALL, &state, sizeof(state), true);
+                return;
+        }
+}
+
 void session_back_say(struct session *s)
 {
         bool ack = s->protocol_features >> VU_PF_REPLY_ACK & 1;
@@ -26,6 +43,15 @@ void session_back_say(struct session *s)
                 return;
         if (TAKE(s->config_changed, false))
                 back_channel_send(&s->back, VU_BACK_CONFIG_CHANGE, NULL, 0, ack);
+        else
+                say_bell(s);
+}
+
+/* In-band notifications; what comes while one is due is the same one. */
+void session_rung(struct ring *r, bool err)
+{
+        *(err ? &r->err_due : &r->call_due) = true;
+        session_back_say(r->owner);
 }
 
 static void on_said(struct back_channel *c, int res)

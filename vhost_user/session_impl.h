@@ -29,6 +29,7 @@ struct session {
         unsigned pending;
         struct back_channel back;
         bool config_changed; /* the front end is to be told */
+        unsigned next_bell;  /* whose turn it is to be told of, of rings that were rung by message */
 
         /* The message in hand: */
         uint32_t request;
@@ -93,6 +94,7 @@ bool session_rest(struct session *s);
 void session_back_init(struct session *s);
 void session_back_close(struct session *s);
 void session_back_say(struct session *s);
+void session_rung(struct ring *r, bool err);
 
 /* Handlers of messages: 0 or -errno with a sentence; see the table in session.c. */
 int session_set_vring_num(struct session *s, struct wire_msg *m);
@@ -100,6 +102,7 @@ int session_set_vring_addr(struct session *s, struct wire_msg *m);
 int session_set_vring_base(struct session *s, struct wire_msg *m);
 int session_get_vring_base(struct session *s, struct wire_msg *m);
 int session_set_vring_kick(struct session *s, struct wire_msg *m);
+int session_vring_kick(struct session *s, struct wire_msg *m);
 int session_set_vring_call(struct session *s, struct wire_msg *m);
 int session_set_vring_err(struct session *s, struct wire_msg *m);
 int session_set_vring_enable(struct session *s, struct wire_msg *m);

@@ -3,10 +3,10 @@
  * Not packed, and why:
  *   of a session: loop dev ended opaque end_task ring: made anew; closing stops_sent pending request need_reply result
  *     then answer answer_len answer_fd orders_done park_done park_opaque parked waking old_log: a parked session is between
- *     two messages; log: while there is one, it does not go to another process
- *   of a ring: dev loop thread done owner trouble order order_task done_task trouble_task ordered waits: made anew;
+ *     two messages; next_bell: any turn is fair; log: while there is one, it does not go to another process
+ *   of a ring: dev loop thread done owner trouble rung order order_task done_task trouble_task ordered waits: made anew;
  *     vq view priv kick poller round_end poll_timer started popping watching hook_set stopping bell_waits guard_seen
- *     trouble_why trouble_memory features inflight running marked has_marked: of a ring that runs, set again by its START;
+ *     trouble_why trouble_memory features inflight inband running marked has_marked: of a ring that runs, set again by its START;
  *     told: it is "broken" once parked
  *   of a layout: record: found again by the ring's index; packed: by the features
  */
@@ -25,13 +25,15 @@ static json_t *ring_pack(const struct ring *r, struct parcel *p)
 {
         const struct vq_layout *at = &r->layout;
 
-        return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:b,s:b,s:b,s:b,s:b,s:b,s:b,s:b,s:b,s:i,s:i,s:i}",
+        return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:b,s:b,s:b,s:b,s:b,s:b,s:b,s:b,s:b,s:b,s:b,s:b,s:b,s:b,s:i,s:i,s:i}",
                          "index", parcel_u64(r->index), "num", parcel_u64(at->num), "desc", parcel_u64(at->desc),
                          "driver", parcel_u64(at->driver), "device", parcel_u64(at->device), "base", parcel_u64(r->base),
                          "stopped-at", parcel_u64(r->stopped_at), "log-at", parcel_u64(r->log_at),
                          "has-stopped", r->has_stopped, "log-own", r->log_own,
                          "has-addr", r->has_addr, "has-base", r->has_base, "has-kick", r->has_kick,
                          "has-bell", r->has_bell, "enabled", r->enabled,
+                         "polled", r->polled, "call-due", r->call_due, "err-due", r->err_due,
+                         "call-said", r->call.said, "err-said", r->err.said,
                          "parked", r->parked, "broken", r->broken, "kick", parcel_put_fd(p, r->kick_fd),
                          "call", parcel_put_fd(p, r->call.fd), "err", parcel_put_fd(p, r->err.fd));
 }
@@ -67,6 +69,8 @@ static int unpack_flags(struct ring *r, const json_t *o)
         struct { const char *key; bool *flag; } flags[] = {
                 { "has-addr", &r->has_addr }, { "has-base", &r->has_base }, { "has-kick", &r->has_kick },
                 { "has-bell", &r->has_bell }, { "has-stopped", &r->has_stopped }, { "log-own", &r->log_own },
+                { "polled", &r->polled }, { "call-due", &r->call_due }, { "err-due", &r->err_due },
+                { "call-said", &r->call.said }, { "err-said", &r->err.said },
                 { "enabled", &r->enabled }, { "parked", &r->parked }, { "broken", &r->broken },
         };
         int res = 0;

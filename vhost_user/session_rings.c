@@ -73,6 +73,7 @@ int session_start(struct session *s, struct ring *r)
         r->features = s->features;
         r->base = base_of(s, r);
         r->has_base = true;
+        r->inband = s->protocol_features >> VU_PF_INBAND_NOTIFICATIONS & 1;
         r->inflight = s->inflight;
         r->layout.record = inflight_part(s->inflight, r->index);
         if (s->inflight && !r->layout.record.at)
@@ -224,8 +225,26 @@ int session_set_vring_kick(struct session *s, struct wire_msg *m)
                 return -EINVAL;
         closep(&r->kick_fd);
         r->kick_fd = TAKE(fd, -1);
+        r->polled = r->kick_fd < 0;
         r->has_kick = true;
         return session_start_if_ready(s, r);
+}
+
+/* In-band notifications: a kick, and also what starts a ring. */
+int session_vring_kick(struct session *s, struct wire_msg *m)
+{
+        struct ring *r = ring_of(s, m->p.state.index);
+
+        if (!r)
+                return -EINVAL;
+        if (m->p.state.num)
+                return err_note(-EINVAL, "queue %u: VRING_KICK with %u in its reserved field", r->index, m->p.state.num);
+        if (!r->running) {
+                r->has_kick = true;
+                return session_start_if_ready(s, r);
+        }
+        session_order(s, r, &(struct ring_order){ .kind = RING_KICK });
+        return 0;
 }
 
 static int change_bell(struct session *s, struct wire_msg *m, enum ring_order_kind kind)
@@ -321,7 +340,8 @@ static void forget_setup(struct session *s)
                 r->layout = (struct vq_layout){ 0 };
                 r->inflight = NULL;
                 r->base = 0;
-                r->enabled = r->has_addr = r->has_base = r->has_kick = r->log_own = false;
+                r->enabled = r->has_addr = r->has_base = r->has_kick = r->polled = r->log_own = false;
+                r->call_due = r->err_due = false;
         }
         inflight_map_free(TAKE(s->inflight, NULL));
         s->features = 0;

@@ -133,6 +133,31 @@ static void test_get_id(void **state)
         fe_close(fe);
 }
 
+/* No eventfd: kicks and calls are messages. */
+static void test_inband_notifications(void **state)
+{
+        struct fe_io io = { .type = FE_READ, .len = 4096 }, *done;
+        struct front_end *fe;
+        struct fe_ring *ring;
+
+        if (!be_is_vdiskd())
+                skip();
+        must(be_open(&be, 0, (struct fe_opts){ .inband = true, .features_off = FE_F_EVENT_IDX }, &fe));
+        ring = fe_queue_ring(fe_queue(fe, 0));
+        *(be_packed() ? &ring->driver->flags : &ring->avail->flags) = 0; /* calls are wanted */
+        io.gpa = fe_gpa(fe, fe_alloc(fe, 4096, 4096));
+        for (unsigned i = 0; i < 50; i++) {
+                io.sector = 8 * i;
+                must(fe_submit(fe_queue(fe, 0), &io));
+                fe_kick(fe_queue(fe, 0));
+                must(fe_kick_inband(fe, 0));
+                assert_int_equal(fe_backend_message(fe, TIMEOUT_MS), FE_BACKEND_VRING_CALL);
+                assert_int_equal(fe_reap(fe_queue(fe, 0), &done, 1), 1);
+                assert_int_equal(io.status, FE_OK);
+        }
+        fe_close(fe);
+}
+
 static void test_requests_that_must_fail(void **state)
 {
         struct front_end *fe;
@@ -195,6 +220,7 @@ int main(void)
                 cmocka_unit_test(test_read_back_under_each_ring),
                 cmocka_unit_test(test_zeroes_and_discard),
                 cmocka_unit_test(test_get_id),
+                cmocka_unit_test(test_inband_notifications),
                 cmocka_unit_test(test_requests_that_must_fail),
                 cmocka_unit_test(test_read_only_disk),
         };

@@ -21,6 +21,7 @@
 #define FDS_MAX 10u
 
 static bool packed; /* the device offers it, and the front end that we begin with takes it */
+static uint64_t protocol; /* features that it takes */
 static int channel[2]; /* for SET_BACKEND_REQ_FD: ours, and theirs */
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -44,7 +45,7 @@ static uint32_t usual(uint32_t request, uint8_t *to)
         struct vu_mem_table table = { .nregions = GUEST_REGIONS };
         struct vu_vring_state state = { 0, request == VU_SET_VRING_NUM ? NUM : 0 };
         uint64_t features = (packed ? PACKED_FEATURES : FEATURES) | 1ull << VU_F_LOG_ALL;
-        uint64_t u64 = request == VU_SET_FEATURES ? features : request == VU_SET_PROTOCOL_FEATURES ? ALL_PF : 0;
+        uint64_t u64 = request == VU_SET_FEATURES ? features : request == VU_SET_PROTOCOL_FEATURES ? protocol : 0;
 
         switch (request) {
         case VU_SET_LOG_BASE: /* the guest's own memory for a log: why not */
@@ -70,6 +71,7 @@ static uint32_t usual(uint32_t request, uint8_t *to)
         case VU_SET_VRING_BASE:
         case VU_GET_VRING_BASE:
         case VU_SET_VRING_ENABLE:
+        case VU_VRING_KICK:
                 state.num += request == VU_SET_VRING_ENABLE;
                 memcpy(to, &state, sizeof(state));
                 return sizeof(state);
@@ -197,13 +199,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) < 0)
                 abort();
         packed = far & 16;
+        protocol = ALL_PF | (far & 32 ? INBAND_PF : 0);
         if (packed)
                 device_offers(PACKED_FEATURES);
         if (far % 4 == 0) {
                 connect_session();
         } else if (far % 4 == 1) {
                 connect_session();
-                handshake(packed ? PACKED_FEATURES : FEATURES);
+                handshake_with(packed ? PACKED_FEATURES : FEATURES, protocol);
         } else if (packed) {
                 running_packed_session(NUM);
         } else {

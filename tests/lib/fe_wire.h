@@ -17,12 +17,12 @@ enum fe_request {
         FE_GET_VRING_BASE = 11, FE_SET_VRING_KICK = 12, FE_SET_VRING_CALL = 13, FE_SET_VRING_ERR = 14,
         FE_GET_PROTOCOL_FEATURES = 15, FE_SET_PROTOCOL_FEATURES = 16, FE_GET_QUEUE_NUM = 17, FE_SET_VRING_ENABLE = 18,
         FE_SET_BACKEND_REQ_FD = 21, FE_GET_CONFIG = 24, FE_SET_CONFIG = 25, FE_GET_INFLIGHT_FD = 31,
-        FE_SET_INFLIGHT_FD = 32, FE_RESET_DEVICE = 34, FE_GET_MAX_MEM_SLOTS = 36, FE_ADD_MEM_REG = 37,
+        FE_SET_INFLIGHT_FD = 32, FE_RESET_DEVICE = 34, FE_VRING_KICK = 35, FE_GET_MAX_MEM_SLOTS = 36, FE_ADD_MEM_REG = 37,
         FE_REM_MEM_REG = 38, FE_SET_STATUS = 39, FE_GET_STATUS = 40,
         FE_REQUEST_LAST = 44 /* the highest number any specification has used */
 };
 
-enum fe_backend_request { FE_BACKEND_CONFIG_CHANGE = 2 };
+enum fe_backend_request { FE_BACKEND_CONFIG_CHANGE = 2, FE_BACKEND_VRING_CALL = 4, FE_BACKEND_VRING_ERR = 5 };
 
 /* Bits of GET/SET_FEATURES beyond those of the device. */
 #define FE_F_LOG_ALL (1ull << 26)
@@ -39,6 +39,7 @@ enum fe_backend_request { FE_BACKEND_CONFIG_CHANGE = 2 };
 #define FE_PF_BACKEND_REQ (1ull << 5)
 #define FE_PF_CONFIG (1ull << 9)
 #define FE_PF_INFLIGHT_SHMFD (1ull << 12)
+#define FE_PF_INBAND_NOTIFICATIONS (1ull << 14)
 #define FE_PF_CONFIGURE_MEM_SLOTS (1ull << 15)
 
 #define FE_VERSION 0x1u     /* flags bits 0-1 */

@@ -160,6 +160,7 @@ static int open_backend_channel(struct front_end *fe)
 
 static int negotiate_protocol(struct front_end *fe)
 {
+        uint64_t wanted = (WANTED_PROTOCOL | (fe->opts.inband ? FE_PF_INBAND_NOTIFICATIONS : 0)) & ~fe->opts.protocol_off;
         uint64_t offered, n = 1;
         int r;
 
@@ -169,10 +170,12 @@ static int negotiate_protocol(struct front_end *fe)
                 return 0;
         r = ask_u64(fe, FE_GET_PROTOCOL_FEATURES, &offered);
         if (r == 0)
-                r = tell_u64(fe, FE_SET_PROTOCOL_FEATURES, offered & WANTED_PROTOCOL & ~fe->opts.protocol_off);
+                r = tell_u64(fe, FE_SET_PROTOCOL_FEATURES, offered & wanted);
         if (r < 0)
                 return r;
-        fe->protocol = offered & WANTED_PROTOCOL & ~fe->opts.protocol_off;
+        fe->protocol = offered & wanted;
+        if (fe->opts.inband && !(fe->protocol & FE_PF_INBAND_NOTIFICATIONS))
+                return err_note(-ENOTSUP, "the back end has no in-band notifications");
         if (fe->protocol & FE_PF_MQ)
                 r = ask_u64(fe, FE_GET_QUEUE_NUM, &n);
         fe->max_queues = n > QUEUES_MAX ? QUEUES_MAX : (unsigned)n;
@@ -287,6 +290,21 @@ int fe_region_remove(struct front_end *fe, unsigned region)
         return r;
 }
 
+static int tell_eventfds(struct front_end *fe, unsigned index)
+{
+        const struct fe_ring *ring = fe_queue_ring(fe->queues[index]);
+        int r = tell_fd(fe, FE_SET_VRING_CALL, index, ring->call_fd);
+
+        if (r == 0)
+                r = tell_fd(fe, FE_SET_VRING_ERR, index, ring->err_fd);
+        return r < 0 ? r : tell_fd(fe, FE_SET_VRING_KICK, index, ring->kick_fd);
+}
+
+int fe_kick_inband(struct front_end *fe, unsigned index)
+{
+        return tell_state(fe, FE_VRING_KICK, index, 0);
+}
+
 int fe_ring_start(struct front_end *fe, unsigned index, uint32_t base)
 {
         struct fe_ring *ring = fe_queue_ring(fe->queues[index]);
@@ -304,11 +322,7 @@ int fe_ring_start(struct front_end *fe, unsigned index, uint32_t base)
         if (r == 0)
                 r = fe_tell(fe, &addr, NULL, 0);
         if (r == 0)
-                r = tell_fd(fe, FE_SET_VRING_CALL, index, ring->call_fd);
-        if (r == 0)
-                r = tell_fd(fe, FE_SET_VRING_ERR, index, ring->err_fd);
-        if (r == 0)
-                r = tell_fd(fe, FE_SET_VRING_KICK, index, ring->kick_fd);
+                r = fe->opts.inband ? fe_kick_inband(fe, index) : tell_eventfds(fe, index);
         if (r == 0 && fe->features & FE_F_PROTOCOL_FEATURES)
                 r = fe_ring_enable(fe, index, true);
         /* a ring starts with its first kick; entries that were shown before it stopped must not wait for the next one */

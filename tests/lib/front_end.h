@@ -32,6 +32,7 @@ struct fe_opts {
         uint32_t seg_len;
         uint64_t mem_len;        /* bytes of region 0, besides what the rings need; 0: 16 MiB */
         bool packed;             /* packed rings; -ENOTSUP when the back end has none */
+        bool inband;             /* kicks and calls are messages: fe_kick_inband(), fe_backend_message() */
         uint64_t features_off;   /* feature bits not to take although offered */
         uint64_t protocol_off;   /* the same for protocol features */
         int timeout_ms;          /* for an answer to a message; 0: 10 000 */
@@ -110,6 +111,9 @@ int fe_get_config(struct front_end *fe);
 
 /* SET_CONFIG of the write cache byte: the only field a driver may write. */
 int fe_set_wce(struct front_end *fe, bool on);
+
+/* VRING_KICK: the queue has something new, which fe_kick() has shown. */
+int fe_kick_inband(struct front_end *fe, unsigned index);
 
 /* The next message of the back end's own channel, acknowledged when it asks for that: its number, or -ETIMEDOUT. */
 int fe_backend_message(struct front_end *fe, int timeout_ms);

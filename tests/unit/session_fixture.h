@@ -25,6 +25,8 @@
 #define AVAIL 0x11000ull
 #define USED 0x12000ull
 #define FEATURES (1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VU_F_PROTOCOL_FEATURES)
+#define INBAND_PF (1ull << 14)
+/* All that is offered but in-band notifications. */
 #define ALL_PF (1ull << 0 | 1ull << 1 | 1ull << 3 | 1ull << 5 | 1ull << 9 | 1ull << 12 | 1ull << 13 | 1ull << 15 | 1ull << 16)
 
 #define PACKED_FEATURES (FEATURES | 1ull << VIRTIO_F_RING_PACKED)
@@ -77,7 +79,8 @@ int ask_inflight(uint16_t n, uint32_t len, struct packet *k);
 void device_offers(uint64_t features);
 
 /* On the way to a running ring 0. */
-void handshake(uint64_t features);
+void handshake(uint64_t features); /* takes ALL_PF */
+void handshake_with(uint64_t features, uint64_t protocol_features);
 int set_memory(void);
 void *at(uint64_t addr);
 int set_addr(uint32_t q);
