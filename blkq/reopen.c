@@ -54,6 +54,7 @@ static struct fmt_open_opts how(const struct vol *v)
 {
         return (struct fmt_open_opts){
                 .format = v->format, .flags = v->open_flags, .cache_bytes = v->cache_bytes, .state_dir = v->state_dir,
+                .layer = v->layer,
         };
 }
 

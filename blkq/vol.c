@@ -106,39 +106,54 @@ static int remember(struct vol *v, const char *path, const struct fmt_open_opts 
         v->path = strdup(path);
         v->state_dir = how->state_dir ? strdup(how->state_dir) : NULL;
         v->cache_bytes = how->cache_bytes;
+        v->layer = how->layer;
         v->open_flags = how->flags;
         v->block_size = opts->block_size ? opts->block_size : VOL_SECTOR;
         return !v->path || (how->state_dir && !v->state_dir) ? -ENOMEM : 0;
 }
 
-int vol_open(const char *path, const struct vol_opts *opts, struct qthread *home, struct vol **ret)
+int vol_load(const char *path, const struct vol_opts *opts, struct vol_image *ret)
 {
-        struct fmt_open_opts how = {
+        struct fmt_open_opts look;
+
+        ret->how = (struct fmt_open_opts){
                 .format = opts->format,
                 .flags = (opts->read_only ? FMT_RDONLY : 0) | (opts->writeback ? 0 : FMT_DIRECT) |
                          (opts->no_lock ? FMT_NO_LOCK : 0),
                 .cache_bytes = opts->cache_bytes,
                 .null_size = opts->null_size,
+                .layer = opts->layer,
                 .state_dir = opts->state_dir,
         };
-        struct fmt_open_opts look = how;
-        struct fmt_image *top;
-        int r;
-
+        look = ret->how;
         look.flags |= VOL_ASLEEP_FLAGS;
-        r = opts->asleep ? chain_open(path, &look, &top)
-                         : vol_open_image(path, &how, opts->block_size ? opts->block_size : VOL_SECTOR, &top);
-        if (r == 0)
-                r = vol_open_chain(top, opts, home, ret);
+        if (opts->asleep)
+                return chain_open(path, &look, &ret->top);
+        return vol_open_image(path, &ret->how, opts->block_size ? opts->block_size : VOL_SECTOR, &ret->top);
+}
+
+int vol_open_loaded(const char *path, const struct vol_opts *opts, const struct vol_image *img, struct qthread *home,
+                    struct vol **ret)
+{
+        int r = vol_open_chain(img->top, opts, home, ret);
+
         if (r < 0)
                 return r;
-        r = remember(*ret, path, &how, opts);
+        r = remember(*ret, path, &img->how, opts);
         if (r == 0)
                 return 0;
         workers_release();
-        chain_close(top);
+        chain_close(img->top);
         vol_free(*ret);
         return r;
+}
+
+int vol_open(const char *path, const struct vol_opts *opts, struct qthread *home, struct vol **ret)
+{
+        struct vol_image img;
+        int r = vol_load(path, opts, &img);
+
+        return r < 0 ? r : vol_open_loaded(path, opts, &img, home, ret);
 }
 
 /* --- state -------------------------------------------------------------------------------------------------------- */

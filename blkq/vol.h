@@ -67,6 +67,7 @@ struct vol_opts {
                                   when he does not get to the end */
         uint64_t null_size;
         uint32_t block_size;   /* all requests are multiples of it, 512 or 4096; 0: 512. See vol_block_size_min() */
+        const struct fmt_layer *layer; /* keys of encrypted images; kept until the volume is closed. NULL: none */
         const char *state_dir; /* format.h: where table changes survive a killed process; NULL: nowhere */
         size_t cache_bytes;    /* table cache; 0: default */
         unsigned writeback_ms; /* tables are written this long after a change without a guest flush; 0: 5000 */
@@ -77,6 +78,18 @@ struct vol_opts {
  * Synchronous; caller's thread. Returns 0 or -errno with a sentence.
  */
 int vol_open(const char *path, const struct vol_opts *opts, struct qthread *home, struct vol **ret);
+
+/*
+ * Its two halves, for who must not wait: vol_load() reads the host's disk, and derives the key of an encrypted image, which
+ * takes seconds; any thread that is registered with RCU. vol_open_loaded() takes the image, also on failure.
+ */
+struct vol_image {
+        struct fmt_image *top;
+        struct fmt_open_opts how; /* strings are vol_opts' and @path */
+};
+int vol_load(const char *path, const struct vol_opts *opts, struct vol_image *ret);
+int vol_open_loaded(const char *path, const struct vol_opts *opts, const struct vol_image *img, struct qthread *home,
+                    struct vol **ret);
 
 /* The same on an open chain (taken, also on failure): tools and tests. */
 int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qthread *home, struct vol **ret);

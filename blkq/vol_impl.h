@@ -93,6 +93,7 @@ struct vol {
         bool read_only, no_sync;
         uint32_t cluster_size;
         char *path, *format, *state_dir; /* how to open it again */
+        const struct fmt_layer *layer;   /* likewise; the opener's */
         size_t cache_bytes;
         uint32_t block_size;
         unsigned open_flags;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -130,11 +131,25 @@ static int decode(const struct secret_source *src, struct secret *s)
         return 0;
 }
 
+static int may_read(const struct secret_source *src, int fd)
+{
+        struct stat st;
+
+        if (!src->no_waiting)
+                return 0;
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        return S_ISREG(st.st_mode) ? 0 : err_note(-EINVAL, "it is not a regular file");
+}
+
 static int read_source(const struct secret_source *src, struct secret *ret)
 {
-        AUTO(closep) int fd = src->file ? open(src->file, O_RDONLY | O_CLOEXEC) : src->fd;
-        int r = fd < 0 ? -errno : read_all(fd, ret);
+        int flags = O_RDONLY | O_CLOEXEC | (src->no_waiting ? O_NONBLOCK : 0);
+        AUTO(closep) int fd = src->file ? open(src->file, flags) : src->fd;
+        int r = fd < 0 ? -errno : may_read(src, fd);
 
+        if (r == 0)
+                r = read_all(fd, ret);
         if (r == 0)
                 r = decode(src, ret);
         if (r == 0)
@@ -164,7 +179,7 @@ static void named_free(struct named *n)
         free(n);
 }
 
-static int check_source(const struct secret_source *src)
+int secret_check(const struct secret_source *src)
 {
         if (!src->id || !*src->id)
                 return err_note(-EINVAL, "a secret needs a name: id=");
@@ -180,7 +195,7 @@ static int check_source(const struct secret_source *src)
 int secret_add(const struct secret_source *src)
 {
         struct named *n;
-        int r = check_source(src);
+        int r = secret_check(src);
 
         if (r < 0)
                 return r;

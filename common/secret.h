@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define SECRET_MAX (64u << 10) /* bytes */
@@ -22,7 +23,14 @@ struct secret_source {
         const char *file;   /* all its bytes, a newline at the end too */
         int fd;             /* read to its end and closed */
         const char *format; /* "raw" (also NULL) or "base64" */
+        bool no_waiting;    /* @file must be a regular file: one that others must not be able to stop reading it */
 };
+
+/* Is all said that must be? 0, or -EINVAL with a sentence. */
+int secret_check(const struct secret_source *src);
+
+/* "secret,id=ID,file=PATH|fd=N[,format=base64]": changes @text, into which *s points. -EINVAL with a sentence. */
+int secret_option(char *text, struct secret_source *s);
 
 /* Reads it and gives it the name. 0; -EEXIST, -EINVAL, -EFBIG or the error of reading, with a sentence. */
 int secret_add(const struct secret_source *src);

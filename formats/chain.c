@@ -220,13 +220,15 @@ int chain_reload(struct fmt_image **top, const struct fmt_open_opts *opts)
         const struct fmt_driver *drv = old->drv;
         struct file *file = old->file;
         AUTO(freep) char *path = strdup(file->path);
+        struct fmt_open_opts how = *opts;
         int r;
 
+        how.cipher = TAKE(old->cipher, NULL); /* the key is the same, and to derive it takes seconds */
         *top = NULL;
         free(TAKE(old->backing_name, NULL));
         free(TAKE(old->backing_format, NULL));
         drv->close(old);
-        r = drv->open(file, opts, top);
+        r = drv->open(file, &how, top);
         if (r < 0) {
                 chain_close(backing);
                 return name_path(r, path ? path : "");

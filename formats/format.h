@@ -253,6 +253,9 @@ struct fmt_layer {
         bool no_backing;           /* nothing is behind it, whatever it names */
         const struct fmt_layer *backing;
 };
+int fmt_layer_dup(const struct fmt_layer *from, struct fmt_layer **ret); /* with all behind it; NULL stays NULL. -ENOMEM */
+void fmt_layer_free(struct fmt_layer *l); /* of fmt_layer_dup(); NULL is fine */
+
 struct fmt_open_opts {
         const char *format;  /* NULL: probe. Whoever serves guests must name it; see fmt_probe() */
         unsigned flags;
@@ -260,6 +263,7 @@ struct fmt_open_opts {
         uint64_t null_size;  /* the null format has no file that could tell */
         const struct fmt_snapshot_which *snapshot; /* the top image as it was then, FMT_RDONLY only; NULL: as it is now */
         const struct fmt_layer *layer; /* NULL: nothing is said */
+        struct sector_cipher *cipher; /* taken, also on failure: of the same image, which was open before. NULL: none */
         const char *state_dir; /* where table changes survive a killed process (maplog.h); NULL: nowhere */
 };
 #define FMT_CACHE_DEFAULT (32u << 20)

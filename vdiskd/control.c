@@ -43,6 +43,8 @@ static const struct qmp_command commands[] = {
         { "upgrade", upgrade_args, cmd_upgrade },
         { "blockdev-add", NULL, cmd_blockdev_add },
         { "blockdev-del", blockdev_del_args, cmd_blockdev_del },
+        { "object-add", object_add_args, cmd_object_add },
+        { "object-del", object_del_args, cmd_object_del },
         { "block-export-add", block_export_add_args, cmd_block_export_add },
         { "block-export-del", block_export_del_args, cmd_block_export_del },
         { "block_resize", block_resize_args, cmd_block_resize },

@@ -23,6 +23,11 @@ void cmd_blockdev_del(struct qmp_call *call, json_t *args, void *opaque);
 void cmd_block_export_add(struct qmp_call *call, json_t *args, void *opaque);
 void cmd_block_export_del(struct qmp_call *call, json_t *args, void *opaque);
 
+/* control_objects.c: secrets */
+extern const struct qmp_arg object_add_args[], object_del_args[];
+void cmd_object_add(struct qmp_call *call, json_t *args, void *opaque);
+void cmd_object_del(struct qmp_call *call, json_t *args, void *opaque);
+
 /* control_resize.c */
 extern const struct qmp_arg block_resize_args[];
 void cmd_block_resize(struct qmp_call *call, json_t *args, void *opaque);

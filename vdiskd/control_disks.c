@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * blockdev-add and -del, block-export-add and -del. Opening an image waits for the host's disk on the control thread;
- * guests' requests go on meanwhile. Closing does not wait: the answer comes when the image is closed.
+ * blockdev-add and -del, block-export-add and -del. Opening an image waits for the host's disk, and for the key of an
+ * encrypted one takes seconds, so a worker does it; closing waits for the guests' data. Either is answered when it is done.
  */
 #include "vdiskd/control_commands.h"
 
@@ -54,6 +54,19 @@ static const struct qmp_arg file_args[] = {
         { "discard", QMP_STR, .optional = true, .values = discards },
         { NULL },
 };
+static const char *const encrypt_formats[] = { "luks", NULL };
+static const struct qmp_arg encrypt_args[] = {
+        { "format", QMP_STR, .values = encrypt_formats },
+        { "key-secret", QMP_STR },
+        { NULL },
+};
+static const struct qmp_arg backing_args[] = { /* what is not said here, the image above says */
+        { "driver", QMP_STR, .optional = true, .values = image_drivers },
+        { "file", QMP_OBJECT, .optional = true, .members = file_args },
+        { "encrypt", QMP_OBJECT, .optional = true, .members = encrypt_args },
+        { "backing", QMP_OBJECT, .optional = true, .members = backing_args },
+        { NULL },
+};
 static const struct qmp_arg image_args[] = {
         { "driver", QMP_STR, .values = image_drivers },
         { "node-name", QMP_STR, .optional = true }, /* the error has its own words */
@@ -62,6 +75,8 @@ static const struct qmp_arg image_args[] = {
         { "discard", QMP_STR, .optional = true, .values = discards },
         { "migratable", QMP_BOOL, .optional = true }, /* not in QEMU */
         { "file", QMP_OBJECT, .members = file_args },
+        { "encrypt", QMP_OBJECT, .optional = true, .members = encrypt_args },
+        { "backing", QMP_OBJECT, .optional = true, .members = backing_args },
         { NULL },
 };
 static const struct qmp_arg null_args[] = {
@@ -102,9 +117,36 @@ static bool wants_direct(json_t *args)
         return flag_of(json_object_get(file, "cache"), "direct", flag_of(json_object_get(args, "cache"), "direct", false));
 }
 
-static int add_node(struct disks *d, json_t *args)
+/* What the objects say about the images of the chain, into @l[FMT_MAX_CHAIN]. Text is the objects'. NULL: nothing. */
+static const struct fmt_layer *read_layers(json_t *args, struct fmt_layer *l)
+{
+        unsigned n = 0;
+
+        for (json_t *o = args; o && n < FMT_MAX_CHAIN; o = json_object_get(o, "backing"), n++) {
+                l[n].key_secret = text_of(json_object_get(o, "encrypt"), "key-secret");
+                if (n == 0)
+                        continue;
+                l[n].path = text_of(json_object_get(o, "file"), "filename");
+                l[n].format = text_of(o, "driver");
+                l[n - 1].backing = &l[n];
+        }
+        return l[0].key_secret || l[0].backing ? l : NULL;
+}
+
+static void on_added(void *opaque, int res, const char *why)
+{
+        struct qmp_call *call = opaque;
+
+        if (res < 0)
+                qmp_fail(call, NULL, "%s", why);
+        else
+                qmp_return(call, NULL);
+}
+
+static int add_node(struct disks *d, json_t *args, struct qmp_call *call)
 {
         bool null = !strcmp(text_of(args, "driver"), null_drivers[0]);
+        struct fmt_layer layers[FMT_MAX_CHAIN] = { 0 };
         struct node_opts o = {
                 .name = text_of(args, "node-name"),
                 .path = text_of(json_object_get(args, "file"), "filename"),
@@ -113,15 +155,15 @@ static int add_node(struct disks *d, json_t *args)
                 .writeback = !wants_direct(args),
                 .migratable = flag_of(args, "migratable", false),
                 .null_size = null ? (uint64_t)number_of(args, "size", 1 << 30) : 0, /* QEMU's default */
+                .layer = read_layers(args, layers),
         };
-        struct node *n;
         int r = check_new_name(d, o.name);
 
         if (r < 0)
                 return r;
         if (o.null_size % 512)
                 return err_note(-EINVAL, "Parameter 'size' expects a multiple of 512");
-        return node_open(d, &o, &n);
+        return node_open_start(d, &o, on_added, call);
 }
 
 void cmd_blockdev_add(struct qmp_call *call, json_t *args, void *opaque)
@@ -130,11 +172,9 @@ void cmd_blockdev_add(struct qmp_call *call, json_t *args, void *opaque)
         int r = check_add_args(args);
 
         if (r == 0)
-                r = add_node(c->disks, args);
+                r = add_node(c->disks, args, call);
         if (r < 0)
                 fail(call, r);
-        else
-                qmp_return(call, NULL);
 }
 
 /* --- blockdev-del ------------------------------------------------------------------------------------------------ */

@@ -33,6 +33,9 @@ static json_t *describe_image(const struct node *n, const struct fmt_image *img)
 {
         json_t *o = json_pack("{s:o,s:s,s:I,s:b}", "filename", text(node_label(n)), "format", vol_format(n->vol),
                               "virtual-size", (json_int_t)vol_size(n->vol), "dirty-flag", img && img->dirty);
+
+        if (o && img && img->encrypted)
+                json_object_set_new(o, "encrypted", json_true());
         uint64_t bytes;
 
         if (!img)
@@ -64,7 +67,7 @@ static json_t *describe_node(struct node *n)
         const struct fmt_image *img = vol_image_get(n->vol);
         json_t *o = json_pack("{s:s,s:s,s:o,s:b,s:b,s:s,s:i,s:i,s:{s:b,s:b,s:b},s:o}",
                               "node-name", n->name, "drv", vol_format(n->vol), "file", text(node_label(n)),
-                              "ro", vol_read_only(n->vol), "encrypted", false, "detect_zeroes", "off",
+                              "ro", vol_read_only(n->vol), "encrypted", img && img->encrypted, "detect_zeroes", "off",
                               "backing_file_depth", backing_depth(img), "write_threshold", 0,
                               "cache", "writeback", true, "direct", img && img->file && img->file->direct, "no-flush", false,
                               "image", describe_image(n, img));

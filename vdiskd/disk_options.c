@@ -33,6 +33,7 @@ static int key_group(struct disk_opts *d, const char *v) { return set_text("sock
 static int key_connect(struct disk_opts *d, const char *v) { return set_socket("connect", v, &d->connect); }
 static int key_fd(struct disk_opts *d, const char *v) { return set_fd("fd", v, &d->fd); }
 static int key_fdname(struct disk_opts *d, const char *v) { return set_text("fdname", v, &d->fdname); }
+static int key_key_secret(struct disk_opts *d, const char *v) { return set_text("key-secret", v, &d->key_secret); }
 static int key_read_only(struct disk_opts *d, const char *v) { return set_bool("read-only", v, &d->read_only); }
 
 static int key_migratable(struct disk_opts *d, const char *v) { return set_bool("migratable", v, &d->migratable); }
@@ -94,6 +95,7 @@ static const struct disk_key {
         { "fd", "N", "listen on this open socket", key_fd },
         { "fdname", "NAME", "listen on the socket that systemd passes under this name", key_fdname },
         { "serial", "TEXT", "serial number for the guest, up to 20 bytes", key_serial },
+        { "key-secret", "ID", "the secret (--object) that opens an encrypted image", key_key_secret },
         { "read-only", "on|off", "refuse writes (default off)", key_read_only },
         { "migratable", "on|off", "lock the image only while a guest runs on it, for live migration (default off)",
           key_migratable },
@@ -186,6 +188,7 @@ void disk_opts_finish(struct disk_opts *d)
         free(d->connect);
         free(d->fdname);
         free(d->serial);
+        free(d->key_secret);
 }
 
 int disk_opts_parse(struct disk_opts *d, const char *text)

@@ -74,6 +74,7 @@ static int open_disk(struct disks *d, const struct disk_opts *o)
                 .block_size = o->block_size,
                 .null_size = o->size,
                 .patience_ns = LOCK_PATIENCE_NS,
+                .layer = o->key_secret ? &(struct fmt_layer){ .key_secret = o->key_secret } : NULL,
         };
         struct node *n;
 

@@ -11,7 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <urcu.h>
 
+#include "blkq/workers.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/err.h"
@@ -30,6 +32,7 @@ static void node_free(struct node *n)
 {
         free(n->name);
         free(n->path);
+        fmt_layer_free(n->layer);
         free(n);
 }
 
@@ -89,10 +92,9 @@ static unsigned choose_home(const struct disks *d)
         return best;
 }
 
-int node_start(struct node *n, uint64_t patience_ns)
+static struct vol_opts vol_opts_of(const struct node *n)
 {
-        struct disks *d = n->disks;
-        struct vol_opts vo = {
+        return (struct vol_opts){
                 .format = n->format,
                 .read_only = n->read_only,
                 .writeback = n->writeback,
@@ -100,36 +102,49 @@ int node_start(struct node *n, uint64_t patience_ns)
                 .awake = n->awake,
                 .null_size = n->null_size,
                 .block_size = n->block_size,
-                .cache_bytes = d->cache_bytes,
-                .state_dir = d->state_dir,
+                .layer = n->layer,
+                .cache_bytes = n->disks->cache_bytes,
+                .state_dir = n->disks->state_dir,
         };
-        int r = open_volume(node_label(n), &vo, patience_ns, d->threads[n->home], &n->vol);
+}
 
-        if (r < 0)
-                return r;
+/* The volume is open. */
+static void node_opened(struct node *n)
+{
         /* Never to be found out again: a guest may have written meanwhile. */
         n->format = fmt_driver_find(vol_format(n->vol))->name;
         vol_on_fail(n->vol, on_vol_failed, n);
-        return 0;
+}
+
+int node_start(struct node *n, uint64_t patience_ns)
+{
+        struct vol_opts vo = vol_opts_of(n);
+        int r = open_volume(node_label(n), &vo, patience_ns, n->disks->threads[n->home], &n->vol);
+
+        if (r == 0)
+                node_opened(n);
+        return r;
 }
 
 struct node *node_new(struct disks *d, const struct node_opts *o)
 {
         struct node *n = calloc(1, sizeof(*n));
+        const struct fmt_driver *drv;
 
         if (!n)
                 return NULL;
         n->disks = d;
         n->name = strdup(o->name);
         n->path = o->path ? strdup(o->path) : NULL;
-        n->format = o->format;
+        drv = o->format ? fmt_driver_find(o->format) : NULL;
+        n->format = drv ? drv->name : o->format; /* the driver's own word lasts */
         n->read_only = o->read_only;
         n->writeback = o->writeback;
         n->migratable = o->migratable;
         n->block_size = o->block_size;
         n->null_size = o->null_size;
         n->home = choose_home(d);
-        if (n->name && (n->path || !o->path))
+        if (fmt_layer_dup(o->layer, &n->layer) == 0 && n->name && (n->path || !o->path))
                 return n;
         node_free(n);
         return NULL;
@@ -148,6 +163,100 @@ int node_open(struct disks *d, const struct node_opts *o, struct node **ret)
         list_add_tail(&d->nodes, &n->link);
         *ret = n;
         return 0;
+}
+
+/* --- opening by a worker ------------------------------------------------------------------------------------------ */
+
+struct opening {
+        struct node *n;
+        struct vol_opts vo;
+        struct vol_image img;
+        struct work work;
+        struct loop_task task;
+        void (*done)(void *opaque, int res, const char *why);
+        void *opaque;
+        int res;
+        char why[256];
+};
+
+static void load_on_worker(struct work *w)
+{
+        struct opening *p = container_of(w, struct opening, work);
+
+        rcu_register_thread(); /* an image that turns out to be none is closed again */
+        p->res = vol_load(node_label(p->n), &p->vo, &p->img);
+        rcu_unregister_thread();
+        if (p->res < 0)
+                snprintf(p->why, sizeof(p->why), "%s", err_text(p->res));
+        err_clear();
+        loop_post(p->n->disks->loop, &p->task);
+}
+
+/* The node did not come to be. */
+static void give_up(struct node *n)
+{
+        struct disks *d = n->disks;
+
+        list_del(&n->link);
+        node_free(n);
+        disks_node_gone(d, 0);
+}
+
+static void on_loaded(struct loop_task *task)
+{
+        struct opening *p = container_of(task, struct opening, task);
+        struct node *n = p->n;
+        struct disks *d = n->disks;
+
+        if (p->res == 0) {
+                p->res = vol_open_loaded(node_label(n), &p->vo, &p->img, d->threads[n->home], &n->vol);
+                snprintf(p->why, sizeof(p->why), "%s", p->res < 0 ? err_text(p->res) : "");
+                err_clear();
+        }
+        workers_release(); /* an open volume holds them itself */
+        if (p->res == 0)
+                node_opened(n);
+        if (p->res < 0) {
+                p->done(p->opaque, p->res, p->why);
+                give_up(n);
+        } else if (d->stopping) {
+                node_close(n, NULL, NULL);
+                p->done(p->opaque, -EBUSY, "The daemon is stopping");
+        } else {
+                n->closing = false;
+                p->done(p->opaque, 0, "");
+        }
+        free(p);
+}
+
+int node_open_start(struct disks *d, const struct node_opts *o, void (*done)(void *opaque, int res, const char *why),
+                    void *opaque)
+{
+        struct opening *p = calloc(1, sizeof(*p));
+        int r;
+
+        if (p)
+                p->n = node_new(d, o);
+        if (!p || !p->n) {
+                free(p);
+                return -ENOMEM;
+        }
+        p->vo = vol_opts_of(p->n);
+        p->work.run = load_on_worker;
+        p->task.run = on_loaded;
+        p->done = done;
+        p->opaque = opaque;
+        p->n->closing = true;
+        workers_hold();
+        list_add_tail(&d->nodes, &p->n->link);
+        r = workers_run(&p->work);
+        if (r == 0)
+                return 0;
+        list_del(&p->n->link);
+        workers_release();
+        node_free(p->n);
+        free(p);
+        return r;
 }
 
 static void on_gone(struct loop_task *task)

@@ -19,6 +19,7 @@ struct node_opts {
         bool migratable;      /* lock and read the image only while rings run */
         uint32_t block_size;  /* smallest request that will come; 0: 512 */
         uint64_t null_size;   /* format=null only, bytes */
+        const struct fmt_layer *layer; /* keys of encrypted images, other backing files; copied. NULL: none */
         uint64_t patience_ns; /* how long to wait, on this thread, for a lock that a killed daemon's kernel half holds */
 };
 
@@ -28,10 +29,11 @@ struct node {
         struct list link;   /* disks->nodes */
         char *name, *path;  /* path NULL: null */
         const char *format; /* the driver's name */
+        struct fmt_layer *layer; /* owned; NULL: nothing was said about the chain */
         bool read_only;
         uint32_t block_size;
         uint64_t null_size;
-        struct vol *vol;    /* NULL when closing, or shelved */
+        struct vol *vol;    /* NULL when opening or closing, or shelved */
         unsigned awake;     /* exports that had woken it when it was shelved */
         struct file_shelf shelf;  /* its open files while it is shelved, */
         struct blk_totals totals; /* and what it had counted */
@@ -39,7 +41,7 @@ struct node {
         bool writeback, migratable;
         unsigned nexports;  /* that are not gone yet */
         unsigned resizing;  /* changes of size that are not done */
-        bool closing;
+        bool closing;       /* or not open yet: nobody finds it, but its name is taken */
 
         void (*closed)(void *opaque, int res); /* may be NULL */
         void *opaque;
@@ -52,6 +54,14 @@ const char *node_label(const struct node *n); /* for log lines: the image's path
 
 /* Open the image, take its lock, enter the node in @d. Returns 0 or -errno with a sentence, and nothing is left then. */
 int node_open(struct disks *d, const struct node_opts *o, struct node **ret);
+
+/**
+ * node_open_start - the same without waiting on this thread: a worker opens the image, which takes seconds when it is
+ * encrypted. Until then nobody finds the node, and its name is taken. @done: once, from the loop; @why: the sentence when
+ * @res is -errno, borrowed. Returns 0, or -errno with a sentence when it could not even start (no @done then).
+ */
+int node_open_start(struct disks *d, const struct node_opts *o, void (*done)(void *opaque, int res, const char *why),
+                    void *opaque);
 
 /**
  * node_resize - make the disk larger; guests that are connected are told. @size: a multiple of 512.

@@ -4,7 +4,7 @@
  * image is closed, so whoever goes on reads it afresh; its files stay open, so nobody else can lock them meanwhile.
  *
  * Not packed, since it is made anew: disks link vol home nexports resizing closing closed opaque gone failed task res
- * fail_err fail_what
+ * fail_err fail_what. Nor is layer (keys of encrypted images): such a node is not handed over, upgrade_start() refuses
  */
 #include "node.h"
 

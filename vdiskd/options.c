@@ -7,6 +7,7 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/secret.h"
 #include "common/similar.h"
 #include "vdiskd/disk_options.h"
 #include "vdiskd/option_values.h"
@@ -41,6 +42,23 @@ static int opt_disk(struct reader *rd, const char *v)
         struct disk_opts *d = add_disk(rd->o);
 
         return d ? disk_opts_parse(d, v) : -ENOMEM;
+}
+
+/* Only the text is looked at here; who starts the daemon reads the file. */
+static int opt_object(struct reader *rd, const char *v)
+{
+        char **more = reallocarray(rd->o->objects, rd->o->nobjects + 1, sizeof(*more));
+        AUTO(freep) char *copy = strdup(v);
+        struct secret_source s;
+
+        rd->o->objects = more ?: rd->o->objects;
+        if (!more || !copy)
+                return -ENOMEM;
+        more[rd->o->nobjects] = strdup(v);
+        if (!more[rd->o->nobjects])
+                return -ENOMEM;
+        rd->o->nobjects++;
+        return secret_option(copy, &s);
 }
 
 static int opt_socket_path(struct reader *rd, const char *v)
@@ -186,6 +204,7 @@ static const struct option_row {
         { "format", "raw|qcow2", "its format; raw is never guessed", opt_format },
         { "read-only", NULL, "refuse writes", opt_read_only },
         { "disk", "KEY=VALUE,...", "serve one more disk (may be given often)", opt_disk },
+        { "object", "secret,id=ID,file=PATH", "the password of an encrypted image; fd=N, format=base64", opt_object },
         { "control", "PATH", "take commands on this Unix socket", opt_control },
         { "control-fdname", "NAME", "take commands on the socket that systemd passes under this name", opt_control_fdname },
         { "iothreads", "N", "threads that serve queues, 1 to 64 (default 1)", opt_iothreads },
@@ -372,6 +391,10 @@ void options_finish(struct options *o)
         for (size_t i = 0; i < o->ndisks; i++)
                 disk_opts_finish(&o->disks[i]);
         free(TAKE(o->disks, NULL));
+        for (size_t i = 0; i < o->nobjects; i++)
+                free(o->objects[i]);
+        free(TAKE(o->objects, NULL));
+        o->nobjects = 0;
         free(TAKE(o->state_dir, NULL));
         free(TAKE(o->control, NULL));
         free(TAKE(o->control_fdname, NULL));

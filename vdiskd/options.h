@@ -24,6 +24,7 @@ struct disk_opts {
         char *connect; /* path of a front end that listens: we connect to it */
         char *fdname; /* FileDescriptorName= of the socket that systemd passed; NULL: the next one */
         char *serial;
+        char *key_secret; /* the name of the secret that opens an encrypted image */
         int fd; /* listening socket; -1: none */
         bool read_only, writeback;
         bool migratable; /* the image is ours only while a guest runs on it */
@@ -36,6 +37,8 @@ struct options {
         enum options_action { OPTIONS_SERVE, OPTIONS_HELP, OPTIONS_VERSION, OPTIONS_CAPABILITIES } action;
         struct disk_opts *disks; /* in the order given; the --blk-file disk comes first */
         size_t ndisks;
+        char **objects; /* values of --object, in the order given; secret_option() understood them */
+        size_t nobjects;
         char *control;        /* path of the control socket; NULL: none */
         char *control_fdname; /* or FileDescriptorName= of the one that systemd passed */
         unsigned iothreads;

@@ -22,6 +22,7 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/log.h"
+#include "common/secret.h"
 #include "config.h"
 #include "vdiskd/control.h"
 #include "vdiskd/disks.h"
@@ -297,6 +298,21 @@ static int listen_for_control(struct daemon *d)
         return err_prefix(listener_open(&d->control_at, &at, &d->passed), "control: ");
 }
 
+static int read_secrets(const struct options *o)
+{
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < o->nobjects; i++) {
+                AUTO(freep) char *copy = strdup(o->objects[i]);
+                struct secret_source s;
+
+                r = copy ? secret_option(copy, &s) : -ENOMEM;
+                if (r == 0)
+                        r = secret_add(&s);
+        }
+        return r;
+}
+
 static void describe_disks(struct daemon *d)
 {
         d->disks.loop = d->loop;
@@ -309,8 +325,10 @@ static void describe_disks(struct daemon *d)
 
 static int start_disks(struct daemon *d)
 {
-        int r = disks_add_all(&d->disks, d->opts->disks, d->opts->ndisks);
+        int r = read_secrets(d->opts);
 
+        if (r == 0)
+                r = disks_add_all(&d->disks, d->opts->disks, d->opts->ndisks);
         if (r < 0)
                 return r;
         if (passed_sockets_unused(&d->passed))

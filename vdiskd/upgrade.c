@@ -222,7 +222,11 @@ static int check_disks(const struct disks *d)
                 const struct node *n = list_entry(l, struct node, link);
 
                 if (n->closing || n->resizing)
-                        return err_note(-EBUSY, "disk '%s' is being %s; try again", n->name, n->closing ? "closed" : "resized");
+                        return err_note(-EBUSY, "disk '%s' is being %s; try again", n->name,
+                                        n->closing ? "opened or closed" : "resized");
+                if (n->layer)
+                        return err_note(-ENOTSUP, "disk '%s' has a key or a chain of its own, which is not handed over: "
+                                        "restart the daemon instead", n->name);
                 if (vol_failed(n->vol))
                         return err_note(-EIO, "disk '%s' failed (%s): a new process would not know; remove it first", n->name,
                                         strerror(-vol_failed(n->vol)));

@@ -39,9 +39,13 @@ int qcow2_crypt_open(struct qcow2_image *q, const struct fmt_open_opts *opts)
                                              key_secret) : 0;
         if (key_secret) {
                 q->key_secret = strdup(key_secret);
-                return q->key_secret ? unlock(q, key_secret) : -ENOMEM;
+                if (!q->key_secret || q->img.cipher) /* it was open before */
+                        return q->key_secret ? 0 : -ENOMEM;
+                return unlock(q, key_secret);
         }
-        q->img.locked = opts->flags & FMT_NO_KEY;
+        q->img.locked = !q->img.cipher && opts->flags & FMT_NO_KEY;
+        if (q->img.cipher)
+                return 0; /* it was open before */
         return q->img.locked ? 0 : err_note(-EACCES, "the image is encrypted and no key was named: encrypt.key-secret=ID, "
                                             "with a secret of that name");
 }

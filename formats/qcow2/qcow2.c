@@ -261,9 +261,11 @@ static int qcow2_open(struct file *file, const struct fmt_open_opts *opts, struc
         int r;
 
         if (!q) {
+                sector_cipher_free(opts->cipher);
                 file_close(file);
                 return -ENOMEM;
         }
+        q->img.cipher = opts->cipher;
         list_init(&q->cache.clean);
         list_init(&q->cache.dirty);
         list_init(&q->cache.loading);

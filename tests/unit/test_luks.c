@@ -346,6 +346,14 @@ static void test_short_area(void **state)
 
 /* --- where keys are ------------------------------------------------------------------------------------------------------ */
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#define SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define SANITIZED 0
+#endif
+
 /* Looks for the key in all memory that a core dump would have. */
 static unsigned times_dumped(const uint8_t *key, size_t len)
 {
@@ -372,15 +380,15 @@ static unsigned times_dumped(const uint8_t *key, size_t len)
 
 static void test_not_in_core_dumps(void **state)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-        skip(); /* their shadow memory is as large as all there is */
-#else
         AUTO(luks_key_finish) struct luks_key key = { 0 };
-        struct luks_area area = make(&key);
-        uint8_t *seen = malloc(64);
+        uint8_t seen[64];
+        struct luks_area area;
         struct sector_cipher *c;
-        char *sector = calloc(1, 512);
+        char sector[512] = "";
 
+        if (SANITIZED)
+                skip(); /* their shadow memory is as large as all there is */
+        area = make(&key);
         memset(seen, 0x77, 64);
         assert_true(times_dumped(seen, 64) >= 1); /* what is there is found */
         ok(sector_cipher_new("aes", "xts-plain64", key.bytes, key.len, &c));
@@ -390,10 +398,7 @@ static void test_not_in_core_dumps(void **state)
         assert_int_equal(times_dumped(key.bytes + 16, 16), 0);
         sector_cipher_free(c);
         assert_int_equal(times_dumped(key.bytes, 16), 0);
-        free(sector);
-        free(seen);
         file_close(area.file);
-#endif
 }
 
 int main(void)

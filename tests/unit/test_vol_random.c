@@ -19,6 +19,8 @@
 
 #include "common/cleanup.h"
 #include "common/range.h"
+#include "config.h"
+#include "tests/lib/luks_image.h"
 
 #define SECTOR 512u
 #define DISK_SECTORS 8192u
@@ -29,10 +31,13 @@
 
 static uint64_t seed;
 
+#define LUKS "encrypt.format=luks,encrypt.key-secret=luks-image,encrypt.iter-time=1"
+
 static const struct kind {
         const char *what, *format, *opts;
         bool backing;
         size_t cache;
+        bool encrypted;
 } kinds[] = {
         { "raw", "raw", "", false, 0 },
         { "qcow2 64k", "qcow2", "", false, 0 },
@@ -42,6 +47,9 @@ static const struct kind {
         { "qcow2 512, tiny cache", "qcow2", "cluster_size=512,refcount_bits=64", false, 1 },
         { "qcow2 2M", "qcow2", "cluster_size=2M", false, 0 },
         { "qcow2 16k, sub-clusters, backing", "qcow2", "cluster_size=16k,extended_l2=on", true, 0 },
+#if HAVE_CRYPTO
+        { "qcow2 16k, encrypted, backing", "qcow2", "cluster_size=16k," LUKS, true, 0, .encrypted = true },
+#endif
 };
 
 struct load;
@@ -249,6 +257,7 @@ static void make_disk(const struct kind *k, unsigned char *model)
         FILE *f;
 
         memset(model, 0, DISK_SIZE);
+        vf_layer = k->encrypted ? luks_image_layer() : NULL;
         if (k->backing) {
                 unsigned char *base = malloc(DISK_SIZE / 2);
 
@@ -274,6 +283,7 @@ static void run_model(const struct kind *k, const struct engine_opts *eo, unsign
         struct load l;
 
         make_disk(k, model);
+        vo.layer = vf_layer;
         for (unsigned i = 0; i < rounds; i++) {
                 struct rig g;
 
@@ -347,6 +357,7 @@ static void run_threads(const struct kind *k, enum engine_kind engine, bool stri
         sem_t sem;
 
         make_disk(k, model);
+        vo.layer = vf_layer;
         sem_init(&sem, 0, 0);
         sem_init(&closed, 0, 0);
         for (unsigned i = 0; i < THREADS; i++)

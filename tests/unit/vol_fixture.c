@@ -51,6 +51,8 @@ static void must(int r, const char *what)
                 fail_msg("%s: %s", what, err_text(r));
 }
 
+const struct fmt_layer *vf_layer;
+
 void vf_create(const char *name, const char *format, const char *opts, uint64_t size, const char *backing)
 {
         struct fmt_option opt[8];
@@ -91,7 +93,7 @@ static void on_finding(struct fmt_check *chk, const struct fmt_finding *f)
 
 uint64_t vf_check(const char *name)
 {
-        struct fmt_open_opts oo = { .format = "qcow2", .flags = FMT_RDONLY };
+        struct fmt_open_opts oo = { .format = "qcow2", .flags = FMT_RDONLY | FMT_NO_KEY };
         struct fmt_check chk = { .finding = on_finding };
         struct fmt_image *img;
 
@@ -105,7 +107,7 @@ uint64_t vf_check(const char *name)
 
 void vf_compare(const char *name, const char *format, const void *model, uint64_t size)
 {
-        struct fmt_open_opts oo = { .format = format, .flags = FMT_RDONLY };
+        struct fmt_open_opts oo = { .format = format, .flags = FMT_RDONLY, .layer = vf_layer };
         AUTO(freep) void *buf = malloc(size);
         struct fmt_image *img;
 

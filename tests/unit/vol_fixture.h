@@ -22,6 +22,8 @@ void vf_create_random(const char *name, uint64_t size, uint64_t seed);
 uint64_t vf_check(const char *name);
 void vf_compare(const char *name, const char *format, const void *model, uint64_t size);
 
+extern const struct fmt_layer *vf_layer; /* what vf_compare() opens images with; NULL: nothing */
+
 struct rig {
         struct qthread *home;
         struct vol *v;
