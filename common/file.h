@@ -124,6 +124,16 @@ int file_zero(struct file *f, uint64_t off, uint64_t len, bool keep_allocated);
 int file_write_zeros(struct file *f, uint64_t off, uint64_t len); /* written as data, whatever the file system could do */
 int file_sync(struct file *f); /* fdatasync */
 
+/**
+ * file_share, file_offload - bytes of @src become those of @dst without passing through us: @dst shares @src's blocks
+ * (reflink), or the file system copies them as well as it can (copy_file_range).
+ * -EOPNOTSUPP or -EXDEV: these files cannot; -EINVAL: not this range (sharing wants whole blocks, or the end of @src). No
+ * sentence is noted for these three: copy the bytes then. @dst is long enough already.
+ */
+bool file_can_share(struct file *dst, struct file *src); /* is it worth trying? Changes nothing */
+int file_share(struct file *dst, uint64_t dst_off, struct file *src, uint64_t src_off, uint64_t len);
+int file_offload(struct file *dst, uint64_t dst_off, struct file *src, uint64_t src_off, uint64_t len);
+
 /*
  * Wishes about a new, empty file, for file systems that know them; others leave it at that.
  * file_hint_extents: allocate in pieces of @bytes (XFS); 0: no hint. file_hint_nocow: overwrite in place (Btrfs).

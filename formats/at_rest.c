@@ -137,12 +137,12 @@ static int plan_write(struct fmt_image *img, uint64_t off, uint64_t len, struct 
 /* Its own bytes and the rest of its clusters, as one write. */
 static int write_plan(struct fmt_image *img, const struct fmt_plan *plan, const void *buf)
 {
-        uint64_t len = plan->head + plan->len + plan->tail;
+        uint64_t len = plan->head + plan->len + plan->tail, host = plan->host - plan->head;
         AUTO(freep) char *all = NULL;
         int r;
 
-        if (len == plan->len)
-                return file_pwrite(img->file, buf, len, plan->host);
+        if (len == plan->len && !img->cipher)
+                return file_pwrite(img->file, buf, len, host);
         all = malloc(len);
         if (!all)
                 return -ENOMEM;
@@ -150,7 +150,9 @@ static int write_plan(struct fmt_image *img, const struct fmt_plan *plan, const 
         r = plan->head ? chain_read_sync(img, all, plan->head, plan->off - plan->head) : 0;
         if (r == 0 && plan->tail)
                 r = chain_read_sync(img, all + plan->head + plan->len, plan->tail, plan->off + plan->len);
-        return r < 0 ? r : file_pwrite(img->file, all, len, plan->host - plan->head);
+        if (r == 0 && img->cipher)
+                r = sector_cipher_run(img->cipher, CIPHER_ENCRYPT, host / CIPHER_SECTOR, all, len);
+        return r < 0 ? r : file_pwrite(img->file, all, len, host);
 }
 
 static void settle_plan(struct fmt_image *img, struct fmt_plan *plan, int r)
@@ -254,4 +256,29 @@ int fmt_preallocate_sync(struct fmt_image *img, uint64_t off, uint64_t len, enum
         }
         settled = fmt_settle_sync(img);
         return r < 0 ? r : settled;
+}
+
+/* --- the same bytes without a copy through us ------------------------------------------------------------------- */
+
+int fmt_share_sync(struct fmt_image *img, uint64_t off, const struct extent *from, bool offload, uint64_t *done)
+{
+        struct fmt_plan plan;
+        int r;
+
+        *done = 0;
+        if (img->encrypted || from->img->encrypted) /* other bytes in each file */
+                return 0;
+        r = plan_write(img, off, from->len, &plan);
+        if (r < 0)
+                return r;
+        if (plan.head || (plan.tail && !plan.fresh) || plan.kind == PLAN_PACKED)
+                r = -EINVAL; /* part of a cluster whose other bytes come from elsewhere */
+        else if (offload)
+                r = file_offload(img->file, plan.host, from->img->file, from->host, plan.len);
+        else
+                r = file_share(img->file, plan.host, from->img->file, from->host, plan.len);
+        if (r == 0)
+                *done = plan.len;
+        settle_plan(img, &plan, r);
+        return r == -EINVAL ? 0 : r;
 }

@@ -133,7 +133,9 @@ int chain_backing_path(const char *image_path, const char *name, char **ret)
         const char *slash = strrchr(image_path, '/');
 
         *ret = NULL;
-        if (has_protocol(name))
+        if (!strncmp(name, "file:", 5))
+                name += 5; /* says that what follows is a path, whatever colons it has */
+        else if (has_protocol(name))
                 return err_note(-EINVAL, "'%s': backing file name '%s' is not a plain path; protocols are not followed",
                                 image_path, name);
         if (name[0] == '/' || !slash)

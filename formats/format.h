@@ -304,7 +304,8 @@ int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fm
  * wholly in a hole of their file or not at all. @len > 0, inside the image.
  * extent_read_sync: the guest's bytes of a DATA extent.
  * chain_read_sync: the guest's bytes, whatever kind of extent they are in. Memory: a few clusters.
- * fmt_write_sync: the guest's bytes, into an image open for writing; durable when it is settled. Memory: a few clusters.
+ * fmt_write_sync: the guest's bytes, whole sectors, into an image open for writing; durable when it is settled. Memory: a
+ * few clusters.
  * fmt_settle_sync: fmt_wind_down, then flush and housekeep until clean. For tools and tests that wrote through plans.
  */
 int chain_map_sync(struct fmt_image *top, uint64_t off, uint64_t len, struct extent *ext);
@@ -312,6 +313,14 @@ int extent_read_sync(const struct extent *ext, void *buf);
 int chain_read_sync(struct fmt_image *top, void *buf, size_t len, uint64_t off);
 int fmt_write_sync(struct fmt_image *img, const void *buf, size_t len, uint64_t off);
 int fmt_settle_sync(struct fmt_image *img);
+
+/**
+ * fmt_share_sync - the guest's bytes at @off become those of @from, an extent of DATA in another image, without a copy
+ * through us: shared (reflink), or with @offload copied by the file system.
+ * *done: how many bytes from the start of @from were (0: not here, the pieces do not fit). 0, -EOPNOTSUPP or -EXDEV (these
+ * files cannot; nothing has changed), or -errno. Settle the image afterwards.
+ */
+int fmt_share_sync(struct fmt_image *img, uint64_t off, const struct extent *from, bool offload, uint64_t *done);
 
 /**
  * fmt_preallocate_sync - host space for [off, off + len) of an image at rest, where nothing was ever written.
@@ -352,9 +361,18 @@ struct fmt_image {
         char *backing_format;      /* likewise; NULL: not named */
 };
 
-/* One finding of a check; the driver calls it for each. @repaired: check -r fixed it. */
+/* One finding of a check; the driver calls it for each. @repaired: check -r fixed it. All but leaks are corruptions. */
+enum fmt_finding_kind {
+        FINDING_CORRUPTION, /* none of the following */
+        FINDING_LEAK,       /* counted more often than used */
+        FINDING_LOW,        /* counted less often than used */
+        FINDING_COPIED,     /* a mark of "used once only" that is wrong */
+        FINDING_ENTRY,      /* a table entry that cannot be right */
+        FINDING_BLIND,      /* something cannot be read or believed, so nothing can be repaired */
+        FINDING_KINDS,
+};
 struct fmt_finding {
-        enum { FINDING_CORRUPTION, FINDING_LEAK } kind;
+        enum fmt_finding_kind kind;
         bool repaired;
         const char *text; /* one sentence; valid during the call */
 };
@@ -443,6 +461,8 @@ struct fmt_driver {
         const struct fmt_option_doc *amend_options;
         int (*info)(struct fmt_image *img, json_t *into); /* qemu-img's "format-specific" object: {"type":..,"data":..} */
         int (*snapshot_list)(struct fmt_image *img, struct fmt_snapshot **ret, size_t *n);
+        /* What deleting each of the @n listed snapshots would free. Reads all tables. */
+        int (*snapshot_usage)(struct fmt_image *img, uint64_t *bytes, size_t n);
         int (*snapshot_create)(struct fmt_image *img, const char *name);
         int (*snapshot_apply)(struct fmt_image *img, const char *name_or_id);
         int (*snapshot_delete)(struct fmt_image *img, const char *name_or_id);

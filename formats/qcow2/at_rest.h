@@ -19,6 +19,7 @@ int qcow2_empty(struct fmt_image *img);
 int qcow2_amend(struct fmt_image *img, const struct fmt_option *opts, size_t n, bool force);
 int qcow2_info(struct fmt_image *img, json_t *into);
 int qcow2_snapshot_list(struct fmt_image *img, struct fmt_snapshot **ret, size_t *n);
+int qcow2_snapshot_usage(struct fmt_image *img, uint64_t *bytes, size_t n);
 int qcow2_snapshot_create(struct fmt_image *img, const char *name);
 int qcow2_snapshot_apply(struct fmt_image *img, const char *name_or_id);
 int qcow2_snapshot_delete(struct fmt_image *img, const char *name_or_id);

@@ -22,7 +22,7 @@
 
 /* --- findings ------------------------------------------------------------------------------------------------- */
 
-static void tell(struct checker *c, int kind, bool repaired, const char *fmt, va_list ap)
+static void tell(struct checker *c, enum fmt_finding_kind kind, bool repaired, const char *fmt, va_list ap)
 {
         char text[320];
 
@@ -32,7 +32,7 @@ static void tell(struct checker *c, int kind, bool repaired, const char *fmt, va
         c->chk->finding(c->chk, &(struct fmt_finding){ .kind = kind, .repaired = repaired, .text = text });
 }
 
-void check_report(struct checker *c, int kind, const char *fmt, ...)
+void check_report(struct checker *c, enum fmt_finding_kind kind, const char *fmt, ...)
 {
         struct fmt_check *chk = c->chk;
         bool leak = kind == FINDING_LEAK;
@@ -55,7 +55,7 @@ void check_blind(struct checker *c, const char *fmt, ...)
         c->blind = true;
         c->chk->corruptions++;
         va_start(ap, fmt);
-        tell(c, FINDING_CORRUPTION, false, fmt, ap);
+        tell(c, FINDING_BLIND, false, fmt, ap);
         va_end(ap);
         err_clear();
 }
@@ -93,7 +93,7 @@ static void check_copied(struct checker *c, const char *what, uint64_t guest, ui
         if (one == !!(e & QCOW2_COPIED))
                 return;
         c->copied++;
-        check_report(c, FINDING_CORRUPTION, "the %s for guest offset 0x%" PRIx64 " (cluster at 0x%" PRIx64 ") has the COPIED "
+        check_report(c, FINDING_COPIED, "the %s for guest offset 0x%" PRIx64 " (cluster at 0x%" PRIx64 ") has the COPIED "
                      "bit %s, but its refcount is %s", what, guest, off, one ? "clear" : "set", one ? "1" : "not 1");
 }
 
@@ -118,7 +118,7 @@ static void report_flaw(struct checker *c, struct l2e e, uint64_t guest, const c
         if (qcow2_has_subclusters(&c->t.h))
                 snprintf(subs, sizeof(subs), " 0x%016" PRIx64, e.subs);
         c->flaws++;
-        check_report(c, FINDING_CORRUPTION, "%s: the L2 entry 0x%016" PRIx64 "%s for guest offset 0x%" PRIx64 " %s", c->whose,
+        check_report(c, FINDING_ENTRY, "%s: the L2 entry 0x%016" PRIx64 "%s for guest offset 0x%" PRIx64 " %s", c->whose,
                      e.desc, subs, guest, flaw);
 }
 
@@ -155,7 +155,7 @@ static int walk_entry(struct checker *c, uint64_t e, uint64_t guest, bool active
 
         if (flaw) {
                 c->flaws++;
-                check_report(c, FINDING_CORRUPTION, "%s: the L1 entry 0x%016" PRIx64 " for guest offset 0x%" PRIx64 " %s",
+                check_report(c, FINDING_ENTRY, "%s: the L1 entry 0x%016" PRIx64 " for guest offset 0x%" PRIx64 " %s",
                              c->whose, e, guest, flaw);
         }
         off = l1e_offset(fixed);
@@ -220,7 +220,7 @@ static void compare_one(struct checker *c, uint64_t cluster, uint64_t on_disk, u
         if (on_disk < counted) {
                 c->low += !say;
                 if (say)
-                        check_report(c, FINDING_CORRUPTION, "the cluster at 0x%" PRIx64 " has refcount %" PRIu64
+                        check_report(c, FINDING_LOW, "the cluster at 0x%" PRIx64 " has refcount %" PRIu64
                                      ", should have %" PRIu64, off, on_disk, counted);
         } else if (on_disk > counted) {
                 c->leaks += !say;

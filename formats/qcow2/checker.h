@@ -28,8 +28,8 @@ struct checker {
         const char *whose;  /* tree being walked, for sentences */
 };
 
-/* One finding, counted and told. @kind: FINDING_CORRUPTION or FINDING_LEAK. */
-void check_report(struct checker *c, int kind, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* One finding, counted and told. */
+void check_report(struct checker *c, enum fmt_finding_kind kind, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* Something cannot be read or believed at all: a corruption that keeps us from repairing. */
 void check_blind(struct checker *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -18,6 +18,7 @@
 #include "l2e.h"
 #include "txn.h"
 
+#define REFCOUNT_CLUSTERS 2u /* of an empty image: a table and a block */
 #define DEFAULT_CLUSTER_BITS 16u
 
 const struct fmt_option_doc qcow2_create_options[] = {
@@ -248,16 +249,24 @@ static int reserve_space(struct file *file, enum qcow2_prealloc prealloc, uint64
         return r;
 }
 
-/* The L1 table, L2 tables and data come at known places: clusters from 1 on, without a gap. */
+/*
+ * The L1 table, L2 tables and data come at known places, without a gap: preallocated, from cluster 1 on. An empty image has
+ * its refcount structure first, where most readers of hex dumps look for it: room for it is left there until the commit.
+ */
 static int write_tables(struct qcow2_txn *t, enum qcow2_prealloc prealloc)
 {
         uint64_t len = (uint64_t)t->h.l1_entries * QCOW2_ENTRY_SIZE, cs = t->h.cluster_size;
         AUTO(freep) uint8_t *l1 = calloc(1, max_u64(len, 1));
         uint64_t end = cs * (1 + div_round_up(len, cs) + t->h.l1_entries + div_round_up(t->h.size, cs));
+        uint64_t room = 0;
         int r = l1 ? 0 : -ENOMEM;
 
+        if (r == 0 && prealloc == QCOW2_PREALLOC_OFF)
+                r = qcow2_txn_alloc(t, REFCOUNT_CLUSTERS, &room);
         if (r == 0 && len)
                 r = qcow2_txn_alloc(t, div_round_up(len, cs), &t->h.l1_offset);
+        if (r == 0 && room)
+                r = qcow2_txn_ref(t, room, REFCOUNT_CLUSTERS * cs, -1);
         if (r == 0 && prealloc != QCOW2_PREALLOC_OFF)
                 r = reserve_space(t->file, prealloc, end);
         if (r == 0 && prealloc != QCOW2_PREALLOC_OFF)

@@ -319,6 +319,7 @@ const struct fmt_driver qcow2_driver = {
         .amend_options = qcow2_amend_options,
         .info = qcow2_info,
         .snapshot_list = qcow2_snapshot_list,
+        .snapshot_usage = qcow2_snapshot_usage,
         .snapshot_create = qcow2_snapshot_create,
         .snapshot_apply = qcow2_snapshot_apply,
         .snapshot_delete = qcow2_snapshot_delete,

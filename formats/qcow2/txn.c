@@ -108,6 +108,15 @@ static int mark_own_clusters(struct qcow2_txn *t)
         return r;
 }
 
+static int load(struct qcow2_txn *t)
+{
+        int r;
+
+        t->clusters = qcow2_file_clusters(t->file, t->h.cluster_bits);
+        r = load_refcounts(t);
+        return r < 0 ? r : mark_own_clusters(t);
+}
+
 int qcow2_txn_begin(struct qcow2_txn *t, struct file *file)
 {
         int r;
@@ -125,11 +134,21 @@ int qcow2_txn_begin(struct qcow2_txn *t, struct file *file)
                 if (r == 0)
                         r = qcow2_header_read(file, 0, &t->h);
         }
-        if (r < 0)
-                return r;
-        t->clusters = qcow2_file_clusters(file, t->h.cluster_bits);
-        r = load_refcounts(t);
-        return r < 0 ? r : mark_own_clusters(t);
+        return r < 0 ? r : load(t);
+}
+
+int qcow2_txn_look(struct qcow2_txn *t, struct file *file)
+{
+        int r;
+
+        memset(t, 0, sizeof(*t));
+        t->file = file;
+        r = qcow2_header_read(file, 0, &t->h);
+        if (r == 0)
+                r = qcow2_header_usable(&t->h, false);
+        if (r == 0 && t->h.incompatible & QCOW2_INCOMPAT_DIRTY)
+                r = err_note(-ENOTSUP, "the image was not closed cleanly, so its refcounts are not known" SEE_CHECK);
+        return r < 0 ? r : load(t);
 }
 
 /* --- in between ----------------------------------------------------------------------------------------------- */

@@ -34,6 +34,9 @@ struct qcow2_txn {
 int qcow2_txn_begin(struct qcow2_txn *t, struct file *file);
 void qcow2_txn_finish(struct qcow2_txn *t); /* zeroed is fine */
 
+/* The same to look only: nothing may be allocated or committed, the file may be open for reading. -ENOTSUP: dirty. */
+int qcow2_txn_look(struct qcow2_txn *t, struct file *file);
+
 /* @n clusters in one run that are free before and after, counted once. *off: bytes. */
 int qcow2_txn_alloc(struct qcow2_txn *t, uint64_t n, uint64_t *off);
 

@@ -15,6 +15,7 @@ struct job {
         unsigned flags;
         bool json, quiet;
         uint64_t corruptions_fixed, leaks_fixed; /* of the first round; the second looks again */
+        uint64_t found[FINDING_KINDS];           /* and not repaired, in the last round */
         const char *driver;
 };
 
@@ -23,11 +24,32 @@ static void job_finish(struct job *j)
         tool_image_finish(&j->image);
 }
 
+/*
+ * What a finding means and what -r does about it, for people who have not written a
+ * qcow2 driver.
+ */
+static const struct {
+        const char *means, *name, *leaks, *all; /* @leaks, @all: what -r leaks and -r all do; NULL: nothing */
+} kinds[FINDING_KINDS] = {
+        [FINDING_LEAK] = { "space is counted that nothing uses: it is lost, no data is", "leak",
+                           "gives it back, when there is nothing worse", "gives it back" },
+        [FINDING_LOW] = { "space in use is counted too seldom: a write may go over data that is in use", "refcount-too-low",
+                          NULL, "counts all of it anew, data stays as it is" },
+        [FINDING_COPIED] = { "a mark says wrongly that data is used once only, or that it is not: a write may change a snapshot",
+                             "copied-bit", NULL, "sets the marks anew, data stays as it is" },
+        [FINDING_ENTRY] = { "a table entry leads nowhere: what it stood for cannot be read", "bad-entry", NULL,
+                            "clears it; that part of the disk reads as zeros or as the backing file then" },
+        [FINDING_CORRUPTION] = { "tables contradict each other", "corruption", NULL, "makes new tables from what is used" },
+        [FINDING_BLIND] = { "a table cannot be read or believed, so what is in use is not known", "unreadable", NULL, NULL },
+};
+#define NO_REPAIR "cannot help; 'vdisk-img convert --salvage' saves what can be read into a new image"
+
 /* Findings go to stderr when text is asked for, so that --output=json stays JSON. */
 static void on_finding(struct fmt_check *chk, const struct fmt_finding *f)
 {
         struct job *j = chk->opaque;
 
+        j->found[f->kind] += !f->repaired;
         if (!j->quiet)
                 fprintf(stderr, "%s%s %s\n", f->repaired ? "Repaired: " : "",
                         f->kind == FINDING_LEAK ? "Leak:" : "ERROR:", f->text);
@@ -45,6 +67,7 @@ static int check_once(struct job *j, bool leaks, bool all)
         j->driver = img->drv->name;
         if (!img->drv->check)
                 return err_note(-ENOTSUP, "This image format does not support checks"); /* scripts look for these words */
+        memset(j->found, 0, sizeof(j->found));
         j->chk = (struct fmt_check){ .fix_leaks = leaks || all, .fix_all = all, .finding = on_finding, .opaque = j };
         r = img->drv->check(img, &j->chk);
         return r < 0 ? err_prefix(err_note(r, "%s", strerror(-r)), "'%s': ", j->image.path) : 0;
@@ -54,6 +77,47 @@ static void add_count(json_t *o, const char *name, uint64_t n)
 {
         if (n)
                 json_object_set_new(o, name, json_integer((json_int_t)n));
+}
+
+static bool explains(const struct job *j)
+{
+        for (size_t i = 0; i < FINDING_KINDS; i++)
+                if (j->found[i])
+                        return true;
+        return false;
+}
+
+static json_t *findings_json(const struct job *j)
+{
+        json_t *list = json_array();
+
+        for (size_t i = 0; i < FINDING_KINDS; i++)
+                if (j->found[i])
+                        json_array_append_new(list, json_pack("{s:s, s:I, s:s, s:s*, s:s}", "kind", kinds[i].name, "count",
+                                                              (json_int_t)j->found[i], "means", kinds[i].means,
+                                                              "repair-leaks", kinds[i].leaks, "repair-all",
+                                                              kinds[i].all && !j->found[FINDING_BLIND] ? kinds[i].all : NO_REPAIR));
+        return list;
+}
+
+/* What was found, by kind, and what could be done. Behind what qemu-img prints, so that scripts find that where it was. */
+static void explain(const struct job *j)
+{
+        if (!explains(j))
+                return;
+        printf("\nWhat was found means:\n");
+        for (size_t i = 0; i < FINDING_KINDS; i++) {
+                if (!j->found[i])
+                        continue;
+                printf("%6llu x  %s.\n", (unsigned long long)j->found[i], kinds[i].means);
+                if (j->found[FINDING_BLIND] || !kinds[i].all) {
+                        printf("          -r " NO_REPAIR ".\n");
+                        continue;
+                }
+                if (kinds[i].leaks)
+                        printf("          -r leaks %s.\n", kinds[i].leaks);
+                printf("          -r all %s.\n", kinds[i].all);
+        }
 }
 
 static int print_as_json(const struct job *j)
@@ -71,6 +135,8 @@ static int print_as_json(const struct job *j)
         add_count(o, "allocated-clusters", c->allocated_clusters);
         add_count(o, "fragmented-clusters", c->fragmented_clusters);
         add_count(o, "compressed-clusters", c->compressed_clusters);
+        if (explains(j))
+                json_object_set_new(o, "findings", findings_json(j));
         return print_json(o);
 }
 
@@ -96,6 +162,8 @@ static void print_as_text(const struct job *j)
                        (double)c->compressed_clusters * 100.0 / (double)c->allocated_clusters);
         if (c->image_end_offset)
                 printf("Image end offset: %llu\n", (unsigned long long)c->image_end_offset);
+        if (!tool_is_qemu_img())
+                explain(j);
 }
 
 static int check(struct job *j, bool leaks, bool all)

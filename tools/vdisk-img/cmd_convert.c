@@ -9,6 +9,7 @@
 #include "common/range.h"
 #include "common/size.h"
 #include "tools/vdisk-img/copy.h"
+#include "tools/vdisk-img/share.h"
 #include "tools/vdisk-img/tool.h"
 
 #define DEFAULT_JOBS 8u
@@ -28,6 +29,7 @@ struct job {
         char *backing, *backing_format; /* owned */
         struct option_list opts;
         struct copy_opts copy;
+        struct shared shared; /* of the source that is copied now */
         struct progress progress;
         unsigned flags; /* FMT_NO_LOCK for the source */
         bool keep_target, target_is_zero, target_image_opts;
@@ -39,6 +41,7 @@ static void job_finish(struct job *j)
         free(j->backing);
         free(j->backing_format);
         tool_snapshot_finish(&j->snapshot);
+        shared_finish(&j->shared);
         for (int i = 0; j->map && i < j->nfrom; i++)
                 chain_close(j->map[i]);
         for (int i = 0; j->from && i < j->nfrom; i++)
@@ -98,10 +101,42 @@ static int create_target(const struct job *j, const struct fmt_driver *drv)
         return tool_create(j->to, drv, &req);
 }
 
-static int comes_from_backing(struct extent *ext, void *opaque)
+/* Is nothing to do for this extent? With -B the target has what comes from the source's backing file. */
+static int is_there(struct extent *ext, void *opaque)
 {
-        (void)opaque;
-        return ext->depth > 0;
+        const struct job *j = opaque;
+
+        return (j->backing && ext->depth > 0) || shared_has(&j->shared, ext);
+}
+
+static int is_mine(struct extent *ext, void *opaque)
+{
+        const struct job *j = opaque;
+
+        return !(j->backing && ext->depth > 0);
+}
+
+/* Blocks are shared by default where nothing was asked for that only a copy of the bytes can do. -C asks for it. */
+static bool may_share(const struct job *j)
+{
+        for (size_t i = 0; i < j->opts.n; i++)
+                if (!strcmp(j->opts.opts[i].name, "preallocation") && strcmp(j->opts.opts[i].value, "off"))
+                        return false;
+        return !j->copy.compress && !j->copy.rate && (j->copy.sparse || j->shared.offload);
+}
+
+/* What of source @i the target can have without a copy through us. */
+static int share_one(struct job *j, int i, uint64_t off, const struct fmt_driver *drv)
+{
+        AUTO(tool_closep) struct fmt_image *target = NULL;
+        struct fmt_open_opts how = { .format = drv->name, .flags = FMT_NO_KEY, .layer = j->target.layer };
+        int r = chain_open(j->to, &how, &target);
+
+        shared_finish(&j->shared);
+        if (r < 0 || tool_disk_size(target) < j->size)
+                return r;
+        r = share_disk(&j->shared, j->map[i], target, off, is_mine, j, j->copy.stop);
+        return r < 0 ? err_prefix(err_note(r, "%s", strerror(-r)), "'%s': ", j->to) : 0;
 }
 
 /* Opens both sides for the copy of source @i to @off; the target is there already. */
@@ -114,8 +149,10 @@ static int copy_one(struct job *j, int i, uint64_t off, const struct fmt_driver 
         struct fmt_open_opts dst = { .format = drv->name, .flags = j->copy.target_cache.direct ? FMT_DIRECT : 0,
                                      .layer = j->target.layer ?: &j->new_layer };
         struct fmt_image *source, *target;
-        int r = chain_open(j->from[i].path, &src, &source);
+        int r = may_share(j) ? share_one(j, i, off, drv) : 0;
 
+        if (r == 0)
+                r = chain_open(j->from[i].path, &src, &source);
         if (r < 0)
                 return r;
         r = chain_open(j->to, &dst, &target);
@@ -128,7 +165,8 @@ static int copy_one(struct job *j, int i, uint64_t off, const struct fmt_driver 
                 chain_close(source);
                 return r;
         }
-        j->copy.in_target = j->backing ? comes_from_backing : NULL;
+        j->copy.in_target = is_there;
+        j->copy.opaque = j;
         j->copy.target_is_zero = (!j->keep_target || j->target_is_zero) && !j->backing && !target->file->is_blkdev;
         j->copy.target_off = off;
         return copy_disk(j->map[i], source, target, &j->copy);
@@ -264,6 +302,9 @@ static int take_option(struct job *j, int c)
         case 'c':
                 j->copy.compress = true;
                 return 0;
+        case 'C':
+                j->shared.offload = true;
+                return 0;
         case 'W':
                 j->copy.any_order = true;
                 return 0;
@@ -325,7 +366,7 @@ static int run(int argc, char **argv)
         bool quiet = false;
         int c, r = 0;
 
-        while (r == 0 && (c = tool_option(&cmd_convert, argc, argv, "cf:O:o:B:F:l:m:r:S:t:T:WnpqU", longs)) != -1) {
+        while (r == 0 && (c = tool_option(&cmd_convert, argc, argv, "cCf:O:o:B:F:l:m:r:S:t:T:WnpqU", longs)) != -1) {
                 quiet |= c == 'q';
                 r = take_option(&j, c);
         }
@@ -362,12 +403,14 @@ static int run(int argc, char **argv)
 
 const struct command cmd_convert = {
         .name = "convert", .run = run,
-        .usage = "[-c] [-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-n] [--target-is-zero]\n"
+        .usage = "[-c] [-C] [-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-n] [--target-is-zero]\n"
                  "          [--target-image-opts] [-l SNAPSHOT] [-m N] [-W] [-S SIZE] [-r RATE] [-t CACHE] [-T CACHE] [--salvage] [-p]\n"
                  "          [-q] [-U] SOURCE... TARGET",
         .help = "Copies the disk in SOURCE into a new image TARGET; several are put one behind the other.\n"
                 "Holes and zeros stay holes.\n\n"
                 "  -c                compress (qcow2); -o compression_type=zlib or zstd says how\n"
+                "  -C                let the file system copy (copy_file_range), zeros included. Where it can share blocks\n"
+                "                    (XFS, Btrfs) they are shared without asking, unless -S 0, -r or preallocation say no\n"
                 "  -f FMT            format of SOURCE; must be given to follow a backing file\n"
                 "  -O FMT            format of TARGET (raw)\n"
                 "  -o OPTIONS        of the new image: name=value,...; '-o help' lists them\n"

@@ -49,7 +49,7 @@ static int take_operand(struct job *j, const char *word)
         if (n == 2 && !strncmp(word, "if", n))
                 return j->from = eq + 1, 0;
         if (n == 2 && !strncmp(word, "of", n))
-                return j->to = eq + 1, 0;
+                return j->to = tool_plain_path(eq + 1), 0;
         if (n == 2 && !strncmp(word, "bs", n))
                 return parse_block_size(word, eq + 1, &j->bs);
         if (n == 5 && !strncmp(word, "count", n))

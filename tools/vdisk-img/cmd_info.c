@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* cmd_info.c - vdisk-img info: what an image says about itself. Reads headers only and follows nothing unasked. */
+/* cmd_info.c - vdisk-img info: what an image says about itself. Reads headers only and follows nothing, unasked. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +8,7 @@
 #include "common/err.h"
 #include "common/size.h"
 #include "tools/vdisk-img/tool.h"
+#include "tools/vdisk-img/usage.h"
 
 /* One image; @backing_path (free() it): where the next of the chain is, NULL at the end. */
 struct facts {
@@ -17,6 +18,13 @@ struct facts {
         size_t nsnapshots;
         json_t *specific; /* {} when the format has nothing to say */
         uint64_t allocated;
+        struct usage *usage; /* owned; NULL: nobody asked */
+};
+
+/* What shall be shown. */
+struct wish {
+        unsigned flags; /* FMT_NO_LOCK */
+        bool chain, usage;
 };
 
 static void facts_finish(struct facts *f)
@@ -24,13 +32,24 @@ static void facts_finish(struct facts *f)
         fmt_snapshots_free(f->snapshots, f->nsnapshots);
         json_decref(f->specific);
         free(f->backing_path);
+        if (f->usage)
+                usage_finish(f->usage);
+        free(f->usage);
         chain_close(f->img);
 }
 
-static int look(const char *path, const char *format, const struct fmt_layer *layer, unsigned flags, struct facts *f)
+static int look_at_usage(struct facts *f, const struct fmt_open_opts *how)
+{
+        f->usage = calloc(1, sizeof(*f->usage));
+        return f->usage ? usage_take(f->usage, f->img, how, f->nsnapshots) : -ENOMEM;
+}
+
+static int look(const char *path, const char *format, const struct fmt_layer *layer, const struct wish *wish,
+                struct facts *f)
 {
         struct fmt_open_opts opts = {
-                .format = format, .layer = layer, .flags = FMT_RDONLY | FMT_INFO_ONLY | FMT_NO_BACKING | FMT_GUESS | flags,
+                .format = format, .layer = layer, .flags = FMT_RDONLY | FMT_INFO_ONLY | FMT_NO_BACKING | FMT_GUESS |
+                                                             wish->flags,
         };
         const struct fmt_driver *drv;
         int r = chain_open(path, &opts, &f->img);
@@ -48,6 +67,8 @@ static int look(const char *path, const char *format, const struct fmt_layer *la
                 r = drv->info(f->img, f->specific);
         if (r == 0 && drv->snapshot_list)
                 r = drv->snapshot_list(f->img, &f->snapshots, &f->nsnapshots);
+        if (r == 0 && wish->usage)
+                r = look_at_usage(f, &opts);
         return r < 0 ? err_prefix(err_note(r, "%s", strerror(-r)), "'%s': ", path) : 0;
 }
 
@@ -95,6 +116,8 @@ static json_t *facts_json(const struct facts *f)
                 json_object_set_new(o, "snapshots", snapshots_json(f));
         if (json_object_size(f->specific))
                 json_object_set(o, "format-specific", f->specific);
+        if (f->usage)
+                json_object_set_new(o, "usage", usage_json(f->usage, f->snapshots));
         return o;
 }
 
@@ -166,6 +189,8 @@ static void print_facts(const struct facts *f)
                 printf("Format specific information:\n");
                 print_members(json_object_get(f->specific, "data"), 1);
         }
+        if (f->usage)
+                usage_print(f->usage, f->snapshots);
 }
 
 /* --- the command ----------------------------------------------------------------------------------------------- */
@@ -205,8 +230,8 @@ static int go_behind(struct facts *f, const struct fmt_layer *layer, char **path
         return (layer->path && !*path) || (layer->format && !*format) ? -ENOMEM : 0;
 }
 
-/* Shows @image and, with @chain, what is behind it. @list: collects JSON; NULL: print text. */
-static int show(const struct tool_image *image, unsigned flags, bool chain, json_t *list)
+/* Shows @image and, when asked, what is behind it. @list: collects JSON; NULL: print text. */
+static int show(const struct tool_image *image, const struct wish *wish, json_t *list)
 {
         const char *path = image->path;
         AUTO(freep) char *next_path = strdup(path), *next_format = image->format ? strdup(image->format) : NULL;
@@ -219,7 +244,7 @@ static int show(const struct tool_image *image, unsigned flags, bool chain, json
 
                 if (n == FMT_MAX_CHAIN)
                         return err_note(-ELOOP, "'%s': the backing chain has more than %u images", path, FMT_MAX_CHAIN);
-                r = look(next_path, next_format, layer, flags, &f);
+                r = look(next_path, next_format, layer, wish, &f);
                 if (r < 0)
                         return r;
                 if (seen_before(seen, n, f.img->file))
@@ -230,9 +255,9 @@ static int show(const struct tool_image *image, unsigned flags, bool chain, json
                         print_facts(&f);
                 else if (json_array_append_new(list, facts_json(&f)) < 0)
                         return -ENOMEM;
-                if (chain && f.img->backing_name && !f.backing_path) /* say why it cannot be followed */
+                if (wish->chain && f.img->backing_name && !f.backing_path) /* say why it cannot be followed */
                         return chain_backing_path(next_path, f.img->backing_name, &f.backing_path);
-                if (!chain)
+                if (!wish->chain)
                         break;
                 r = go_behind(&f, layer, &next_path, &next_format);
                 if (r < 0)
@@ -247,15 +272,16 @@ static const struct option longs[] = {
         { "output", required_argument, NULL, OPT_OUTPUT },
         { "backing-chain", no_argument, NULL, OPT_BACKING_CHAIN },
         { "force-share", no_argument, NULL, 'U' },
+        { "usage", no_argument, NULL, OPT_OWN },
         { NULL, 0, NULL, 0 },
 };
 
 static int run(int argc, char **argv)
 {
         AUTO(tool_image_finish) struct tool_image image = { 0 };
-        bool json = false, chain = false;
         const char *format = NULL;
-        unsigned flags = 0;
+        struct wish wish = { 0 };
+        bool json = false;
         json_t *list;
         int c, r;
 
@@ -263,11 +289,13 @@ static int run(int argc, char **argv)
                 if (c == 'f')
                         format = optarg;
                 else if (c == 'U')
-                        flags |= FMT_NO_LOCK;
+                        wish.flags |= FMT_NO_LOCK;
                 else if (c == OPT_OUTPUT)
                         json = tool_output_is_json(optarg);
                 else if (c == OPT_BACKING_CHAIN)
-                        chain = true;
+                        wish.chain = true;
+                else if (c == OPT_OWN)
+                        wish.usage = true;
         }
         tool_want_words(&cmd_info, argc, 1, 1, "one file name");
         if (format && !tool_driver(format))
@@ -275,19 +303,21 @@ static int run(int argc, char **argv)
         list = json ? json_array() : NULL;
         r = tool_image_set(&image, argv[optind], format);
         if (r == 0)
-                r = show(&image, flags, chain, list);
+                r = show(&image, &wish, list);
         if (r == 0 && json)
-                r = print_json(chain ? json_incref(list) : json_incref(json_array_get(list, 0)));
+                r = print_json(wish.chain ? json_incref(list) : json_incref(json_array_get(list, 0)));
         json_decref(list);
         return r < 0 ? tool_fail(r, 1) : 0;
 }
 
 const struct command cmd_info = {
         .name = "info", .run = run,
-        .usage = "[-f FMT] [--output=human|json] [--backing-chain] [-U] FILE",
+        .usage = "[-f FMT] [--output=human|json] [--backing-chain] [--usage] [-U] FILE",
         .help = "Says what an image is.\n\n"
                 "  -f FMT            its format; without it the header is believed, for this command only\n"
                 "  --backing-chain   the images behind it too\n"
+                "  --usage           what it holds, in how many pieces, and what deleting each snapshot would free;\n"
+                "                    this reads all its tables\n"
                 "  --output=json     for programs\n"
                 "  -U                look even when another program uses the image; what is shown may be old\n",
 };

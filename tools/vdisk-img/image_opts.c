@@ -58,8 +58,25 @@ static const char *format_of(const char *driver)
         return !strcmp(driver, "file") || !strcmp(driver, "host_device") ? "raw" : driver;
 }
 
+/* Words that say how QEMU shall go about it, not what is there: they make no difference here. */
+static bool is_hint(const char *name)
+{
+        static const char *const hints[] = {
+                "aio", "cache-clean-interval", "cache-size", "cache.direct", "cache.no-flush", "detect-zeroes", "discard",
+                "file.aio", "file.cache.direct", "file.cache.no-flush", "file.discard", "l2-cache-entry-size",
+                "l2-cache-size", "lazy-refcounts", "overlap-check", "refcount-cache-size",
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(hints); i++)
+                if (!strcmp(name, hints[i]))
+                        return true;
+        return false;
+}
+
 static int take_word(struct fmt_layer *l, const char *name, const struct fmt_option *o)
 {
+        if (is_hint(name))
+                return 0;
         if (!strcmp(name, "driver")) {
                 l->format = format_of(o->value);
         } else if (!strcmp(name, "file.filename") || !strcmp(name, "filename")) {
@@ -102,10 +119,15 @@ static int take_words(struct tool_image *t, const char *text)
         return 0;
 }
 
+const char *tool_plain_path(const char *word)
+{
+        return strncmp(word, "file:", 5) ? word : word + 5;
+}
+
 int tool_image_parse(struct tool_image *t, const char *word, const char *format, bool opts)
 {
         tool_image_finish(t);
-        t->path = word;
+        t->path = opts ? word : tool_plain_path(word);
         t->format = format;
         if (!opts)
                 return 0;

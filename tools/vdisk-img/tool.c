@@ -157,7 +157,7 @@ void tool_closep(struct fmt_image **img)
 
 int tool_create(const char *path, const struct fmt_driver *drv, const struct fmt_create *req)
 {
-        int r = fmt_create_path(path, drv, req);
+        int r = fmt_create_path(tool_plain_path(path), drv, req);
 
         return r < 0 ? err_note(r, "'%s': cannot create: %s", path, strerror(-r)) : 0;
 }

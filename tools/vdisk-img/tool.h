@@ -73,6 +73,9 @@ int tool_image_set(struct tool_image *t, const char *word, const char *format);
 int tool_image_parse(struct tool_image *t, const char *word, const char *format, bool opts);
 void tool_image_finish(struct tool_image *t);
 
+/* A path as the file system knows it: without "file:", with which qemu-img's users say that a colon is no protocol's. */
+const char *tool_plain_path(const char *word);
+
 /* --object TYPE,NAME=VALUE,...: only secrets. 0, or -errno with a sentence. */
 int tool_object(const char *text);
 
