@@ -270,7 +270,8 @@ int chain_map(struct fmt_image *top, uint64_t off, uint64_t len, struct extent *
                         return n;
                 len = ext[0].len;
                 if (!img->backing || off >= img->backing->size) {
-                        ext[0] = (struct extent){ .kind = EXT_ZERO, .off = off, .len = len, .img = img, .depth = depth };
+                        ext[0] = (struct extent){ .kind = EXT_ZERO, .off = off, .len = len, .img = img, .depth = depth,
+                                                  .allocated = ext[0].allocated, .host = ext[0].host };
                         return 1;
                 }
                 img = img->backing;

@@ -91,7 +91,7 @@ static struct extent extent_of(struct qcow2_image *q, const struct entry *d, boo
 {
         uint32_t skip = (uint32_t)(off & (q->img.cluster_size - 1)), bit = 1u << sub_of(q, off);
         uint32_t others = (d->data & bit ? ~d->data : d->data) | (d->zero & bit ? ~d->zero : d->zero);
-        struct extent e = { .off = off, .img = &q->img, .kind = EXT_ABSENT };
+        struct extent e = { .off = off, .img = &q->img };
 
         others &= -bit & q->all_subs; /* those behind it that are not like it */
         e.len = (others ? (uint64_t)__builtin_ctz(others) << q->sub_bits : q->img.cluster_size) - skip;
@@ -105,8 +105,8 @@ static struct extent extent_of(struct qcow2_image *q, const struct entry *d, boo
                 e.host = d->host + skip;
                 e.cipher = q->img.cipher;
                 e.writable = table_owned && d->copied && !q->img.read_only && !qcow2_is_corrupt(q);
-        } else if (d->zero & bit) {
-                e.kind = EXT_ZERO;
+        } else {
+                e.kind = d->zero & bit ? EXT_ZERO : EXT_ABSENT;
                 e.allocated = d->host;
                 e.host = d->host ? d->host + skip : 0;
         }

@@ -142,6 +142,7 @@ static const struct { const char *says; const char *args[5]; } wrong[] = {
         { "--output-format=xml", { "--socket=x", "--output-format=xml" } },
         { "--offset=512", { "--socket=x", "--offset=512" } },
         { "bs must be a multiple of ba", { "--socket=x", "--verify=pattern", "--ba=8k" } },
+        { "--ba=65536 is more than", { "--socket=x", "--ba=64k" } },
         { "--frobnicate", { "--socket=x", "--frobnicate" } },
         { "disk.img: not an option", { "--socket=x", "disk.img" } },
 };

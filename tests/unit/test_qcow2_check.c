@@ -349,6 +349,73 @@ static void test_dirty_image_is_counted(void **state)
         file_close(img.file);
 }
 
+/* 1 or 0: does the header say so? */
+static bool has_bit(const char *name, bool dirty)
+{
+        AUTO(qcow2_header_finish) struct qcow2_header h = { 0 };
+        struct fmt_image img = rest_open(name, FILE_RDONLY);
+
+        ok(qcow2_header_read(img.file, 0, &h));
+        file_close(img.file);
+        return dirty ? h.incompatible & QCOW2_INCOMPAT_DIRTY : h.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS;
+}
+
+/* QEMU with lazy refcounts is killed: the image is dirty, its refcounts are behind. */
+static void make_lazy(const char *options)
+{
+        must("qemu-img create -q -f qcow2 -o lazy_refcounts=on,%s lazy 64M", options);
+        must("qemu-io -f qcow2 -c 'write -P 7 1M 1M' -c flush -c 'sigraise 9' lazy >out 2>&1; true");
+        assert_true(has_bit("lazy", true) && has_bit("lazy", false));
+}
+
+static void open_lazy(unsigned flags, int byte)
+{
+        struct fmt_open_opts opts = { .format = "qcow2", .flags = flags };
+        unsigned char buf[4096];
+        struct fmt_image *img;
+        char path[128];
+
+        snprintf(path, sizeof(path), "%s/lazy", rest_dir);
+        ok(chain_open(path, &opts, &img));
+        ok(chain_read_sync(img, buf, sizeof(buf), 1u << 20));
+        assert_int_equal(buf[0], byte);
+        assert_int_equal(buf[4095], byte);
+        if (!(flags & FMT_RDONLY))
+                ok(fmt_settle_sync(img));
+        chain_close(img);
+}
+
+/* Read as it is; counted before the first write; and an option of the image stays what it is. */
+static void test_lazy_refcounts_of_a_killed_qemu(void **state)
+{
+        static const char *const options[] = { "cluster_size=64k", "cluster_size=128k,extended_l2=on" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+                struct fmt_check look = { 0 }, fix = { .fix_all = true };
+
+                make_lazy(options[i]);
+                open_lazy(FMT_RDONLY, 7);
+                assert_true(has_bit("lazy", true));
+                open_lazy(0, 7);
+                assert_false(has_bit("lazy", true));
+                assert_true(has_bit("lazy", false));
+                rest_clean("lazy", "opened for writing");
+
+                make_lazy(options[i]);
+                ok(rest_check("lazy", &look));
+                assert_true(look.corruptions > 0);
+                ok(rest_check("lazy", &fix));
+                assert_false(has_bit("lazy", true));
+                rest_clean("lazy", "repaired");
+
+                make_lazy(options[i]);
+                ok(rest_snap("lazy", 'c', "one"));
+                rest_clean("lazy", "snapshot");
+                open_lazy(0, 7);
+                assert_true(has_bit("lazy", false));
+        }
+}
+
 static void test_bitmaps_are_kept(void **state)
 {
         make("a", "cluster_size=64k", NULL);
@@ -370,6 +437,7 @@ int main(void)
                 cmocka_unit_test(test_damaged_snapshot_table),
                 cmocka_unit_test(test_flaws_in_a_snapshot),
                 cmocka_unit_test(test_dirty_image_is_counted),
+                cmocka_unit_test(test_lazy_refcounts_of_a_killed_qemu),
                 cmocka_unit_test(test_bitmaps_are_kept),
         };
 

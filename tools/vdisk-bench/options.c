@@ -281,6 +281,8 @@ static int check_together(struct options *o)
                 o->align = o->bs_min;
         if (o->verify && o->bs_min % o->align)
                 return err_note(-EINVAL, "with verify, bs must be a multiple of ba");
+        if (o->bs_min < o->align)
+                return err_note(-EINVAL, "--ba=%u is more than the smallest request has (%u bytes)", o->align, o->bs_min);
         if (o->offset % o->align)
                 return err_note(-EINVAL, "--offset=%llu is not a multiple of %u", (unsigned long long)o->offset,
                                 o->align);
