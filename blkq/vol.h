@@ -61,6 +61,7 @@ struct vol_opts {
         bool read_only;
         bool writeback;        /* cache=writeback: through the page cache instead of O_DIRECT */
         bool no_lock;
+        bool entry_with_data;  /* format.h: FMT_ENTRY_WITH_DATA */
         bool asleep;           /* only look at the image, take no lock and read no tables: vol_wake() does */
         unsigned awake;        /* not asleep, and so many vol_wake() were done before: in the process that had it */
         bool no_sync;          /* nothing is made durable, also not by FLUSH and close: for a file that its maker throws away

@@ -43,7 +43,7 @@ enum extent_kind {
 struct extent {
         enum extent_kind kind;
         bool writable;          /* DATA: may be overwritten in place (ours alone, and the image is open for writing) */
-        bool allocated;         /* ZERO: host space is kept for it, at host (map shows it) */
+        bool allocated;         /* ZERO, ABSENT: host space is kept for it, at host (map shows it) */
         bool in_image;          /* ZERO: an entry says so; else it is only that no image of the chain has anything */
         bool hole;              /* DATA: lies in a hole of its file, so it reads as zeros (chain_map_sync() tells) */
         uint32_t packed_len;    /* COMPRESSED: bytes to read at host */
@@ -238,6 +238,9 @@ enum fmt_open_flags {
         FMT_INFO_ONLY = 1 << 5,  /* header only: tables are not loaded, nothing may be mapped */
         FMT_NO_KEY = 1 << 7,    /* tables only: an encrypted image may be opened without its key (see locked) */
         FMT_GUESS = 1 << 6,      /* tools that only read: what looks like nothing is raw, unnamed backing formats are probed */
+        /* A table entry need not wait for the new bytes of the guest that it shows: one sync less, and a power failure may
+         * leave zeros where a write that no flush covered replaced other bytes. Copied-up bytes come first all the same. */
+        FMT_ENTRY_WITH_DATA = 1 << 8,
 };
 /* An internal snapshot; the names that are not NULL must all be its. @any: its id, or else its name. */
 struct fmt_snapshot_which {

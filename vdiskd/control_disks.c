@@ -72,6 +72,7 @@ static const struct qmp_arg image_args[] = {
         { "node-name", QMP_STR, .optional = true }, /* the error has its own words */
         { "read-only", QMP_BOOL, .optional = true },
         { "cache", QMP_OBJECT, .optional = true, .members = cache_args },
+        { "data-first", QMP_BOOL, .optional = true },
         { "discard", QMP_STR, .optional = true, .values = discards },
         { "migratable", QMP_BOOL, .optional = true }, /* not in QEMU */
         { "file", QMP_OBJECT, .members = file_args },
@@ -154,6 +155,7 @@ static int add_node(struct disks *d, json_t *args, struct qmp_call *call)
                 .read_only = flag_of(args, "read-only", false),
                 .writeback = !wants_direct(args),
                 .migratable = flag_of(args, "migratable", false),
+                .entry_with_data = !flag_of(args, "data-first", true),
                 .null_size = null ? (uint64_t)number_of(args, "size", 1 << 30) : 0, /* QEMU's default */
                 .layer = read_layers(args, layers),
         };

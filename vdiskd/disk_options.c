@@ -56,6 +56,15 @@ static int key_cache(struct disk_opts *d, const char *v)
         return r;
 }
 
+static int key_data_first(struct disk_opts *d, const char *v)
+{
+        bool on = true;
+        int r = set_bool("data-first", v, &on);
+
+        d->entry_with_data = !on;
+        return r;
+}
+
 static int key_num_queues(struct disk_opts *d, const char *v)
 {
         return set_number("num-queues", v, 1, MAX_QUEUES, &d->num_queues);
@@ -100,6 +109,7 @@ static const struct disk_key {
         { "migratable", "on|off", "lock the image only while a guest runs on it, for live migration (default off)",
           key_migratable },
         { "cache", "none|writeback", "direct I/O, or through the page cache (default none)", key_cache },
+        { "data-first", "on|off", "off: one sync less where data gets a new place, as QEMU does (default on)", key_data_first },
         { "num-queues", "N", "most queues a front end may use, 1 to 256 (default 64)", key_num_queues },
         { "block-size", "512|4096", "logical block size for the guest (default 512)", key_block_size },
         { "size", "SIZE", "size of a format=null disk", key_size },

@@ -71,6 +71,7 @@ static int open_disk(struct disks *d, const struct disk_opts *o)
                 .read_only = o->read_only,
                 .writeback = o->writeback,
                 .migratable = o->migratable,
+                .entry_with_data = o->entry_with_data,
                 .block_size = o->block_size,
                 .null_size = o->size,
                 .patience_ns = LOCK_PATIENCE_NS,

@@ -100,6 +100,7 @@ static struct vol_opts vol_opts_of(const struct node *n)
                 .writeback = n->writeback,
                 .asleep = n->migratable && !n->awake,
                 .awake = n->awake,
+                .entry_with_data = n->entry_with_data,
                 .null_size = n->null_size,
                 .block_size = n->block_size,
                 .layer = n->layer,
@@ -140,6 +141,7 @@ struct node *node_new(struct disks *d, const struct node_opts *o)
         n->format = drv ? drv->name : o->format; /* the driver's own word lasts */
         n->read_only = o->read_only;
         n->writeback = o->writeback;
+        n->entry_with_data = o->entry_with_data;
         n->migratable = o->migratable;
         n->block_size = o->block_size;
         n->null_size = o->null_size;

@@ -17,6 +17,7 @@ struct node_opts {
         const char *format;   /* NULL: find out, but never take it for raw */
         bool read_only, writeback;
         bool migratable;      /* lock and read the image only while rings run */
+        bool entry_with_data; /* format.h: FMT_ENTRY_WITH_DATA */
         uint32_t block_size;  /* smallest request that will come; 0: 512 */
         uint64_t null_size;   /* format=null only, bytes */
         const struct fmt_layer *layer; /* keys of encrypted images, other backing files; copied. NULL: none */
@@ -38,7 +39,7 @@ struct node {
         struct file_shelf shelf;  /* its open files while it is shelved, */
         struct blk_totals totals; /* and what it had counted */
         unsigned home;      /* index of the thread that changes its tables */
-        bool writeback, migratable;
+        bool writeback, migratable, entry_with_data;
         unsigned nexports;  /* that are not gone yet */
         unsigned resizing;  /* changes of size that are not done */
         bool closing;       /* or not open yet: nobody finds it, but its name is taken */

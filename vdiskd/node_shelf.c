@@ -97,10 +97,10 @@ json_t *node_pack(const struct node *n, struct parcel *p)
         }
         for (size_t i = 0; i < NCOUNTERS; i++)
                 parcel_append(p, counters, parcel_u64(((const uint64_t *)&n->totals)[i]));
-        return json_pack("{s:s,s:o*,s:s,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name,
+        return json_pack("{s:s,s:o*,s:s,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name,
                          "path", n->path ? parcel_bytes(n->path, strlen(n->path)) : NULL, "format", n->format,
-                         "read-only", n->read_only, "writeback", n->writeback, "migratable", n->migratable, "awake", parcel_u64(n->awake),
-                         "block-size", parcel_u64(n->block_size),
+                         "read-only", n->read_only, "writeback", n->writeback, "migratable", n->migratable,
+                         "entry-with-data", n->entry_with_data, "awake", parcel_u64(n->awake), "block-size", parcel_u64(n->block_size),
                          "null-size", parcel_u64(n->null_size), "files", files, "totals", counters);
 }
 
@@ -161,6 +161,8 @@ static int unpack_opts(const json_t *o, struct node_opts *no, char *path, size_t
                 r = parcel_get_bool(o, "writeback", &no->writeback);
         if (r == 0)
                 r = parcel_get_bool(o, "migratable", &no->migratable);
+        if (r == 0)
+                r = parcel_get_bool(o, "entry-with-data", &no->entry_with_data);
         if (r == 0)
                 r = parcel_get_unsigned(o, "block-size", 4096, &no->block_size);
         if (r == 0)

@@ -28,6 +28,7 @@ struct disk_opts {
         int fd; /* listening socket; -1: none */
         bool read_only, writeback;
         bool migratable; /* the image is ours only while a guest runs on it */
+        bool entry_with_data; /* data-first=off: format.h, FMT_ENTRY_WITH_DATA */
         unsigned num_queues; /* 0: the default */
         uint32_t block_size; /* 0: 512 */
         uint64_t size;       /* format=null only, bytes */

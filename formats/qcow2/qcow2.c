@@ -273,6 +273,7 @@ static int qcow2_open(struct file *file, const struct fmt_open_opts *opts, struc
         q->img.drv = &qcow2_driver;
         q->img.file = file;
         q->img.read_only = opts->flags & FMT_RDONLY || file->read_only;
+        q->entry_with_data = opts->flags & FMT_ENTRY_WITH_DATA;
         r = open_image(q, opts);
         if (r < 0) {
                 free(q->img.backing_name);

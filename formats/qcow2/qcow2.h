@@ -131,6 +131,7 @@ struct qcow2_image {
         struct qcow2_header h;
         void *header_page; /* the first page of the file; NULL: opened read-only */
         bool header_dirty;
+        bool entry_with_data; /* FMT_ENTRY_WITH_DATA */
 
         uint32_t cluster_bits;
         uint32_t page_size;

@@ -334,6 +334,17 @@ static void plan_edges(const struct qcow2_image *q, const struct stretch *s, str
         plan->tail = last & 1u << c->to_sub ? 0 : stop - end;
 }
 
+/*
+ * Must the data be durable before the entry that shows it? Not where zeros were and zeros are. Always where old bytes are:
+ * they are somebody's. Where old bytes were, a power failure could else leave zeros instead of old or new ones.
+ */
+static bool data_first(const struct qcow2_image *q, const struct stretch *s, const struct fmt_plan *plan)
+{
+        if (!s->place_zero)
+                return true;
+        return q->entry_with_data ? plan->head || plan->tail : !s->all_zero;
+}
+
 /* Everything is there: L2 page, clusters, notes. */
 static int plan_allocate(struct qcow2_image *q, struct stretch *s, struct fmt_plan *plan)
 {
@@ -351,7 +362,6 @@ static int plan_allocate(struct qcow2_image *q, struct stretch *s, struct fmt_pl
                 change_free(c);
                 return r;
         }
-        c->data_first = !s->all_zero || !s->place_zero;
         if (s->way == WAY_ALLOCATE) {
                 first = space_take(q, s->n, &got, &c->stamp);
                 c->taken = true;
@@ -365,6 +375,7 @@ static int plan_allocate(struct qcow2_image *q, struct stretch *s, struct fmt_pl
         plan->host = (first << q->cluster_bits) + (plan->off & (q->img.cluster_size - 1));
         plan->tag[0] = (uintptr_t)c;
         plan_edges(q, s, plan, c);
+        c->data_first = data_first(q, s, plan);
         return 0;
 }
 

@@ -25,62 +25,13 @@
 #include "tests/lib/img_io.h"
 #include "tests/lib/luks_image.h"
 #include "tests/lib/tmp_image.h"
+#include "tests/unit/qcow2_crash_configs.h"
 
 #define SECTOR 512u
 #define MAX_EVENTS 100000u
 #define MAX_LOG (1u << 20)
 
 static uint64_t seed;
-
-static const struct config {
-        const char *what, *options;
-        uint64_t size;
-        bool filled, compressed, snapshot, backing;
-        unsigned ops, states;
-        unsigned max_sectors; /* of one operation */
-        bool writes_only;     /* no zeroing: nothing but a missing reservation makes a flush sync twice */
-        bool packs;           /* every other write is of compressed clusters */
-        bool flaky;           /* some flushes fail at some step, as when the host's disk is full, and are tried again later */
-        bool encrypted;       /* LUKS; the image is made by us */
-        bool holes_only;      /* writes only where zeros were: nothing but a copied L2 table makes a flush sync twice */
-} configs[] = {
-        { "512, 64 bit: blocks and tables grow", "cluster_size=512,refcount_bits=64", 2u << 20, .filled = true, .ops = 150,
-          .states = 60, .max_sectors = 400 },
-        { "512, 64 bit, writes only", "cluster_size=512,refcount_bits=64", 2u << 20, .ops = 150, .states = 40,
-          .max_sectors = 60, .writes_only = true },
-        { "512, snapshot, holes", "cluster_size=512", 2u << 20, .filled = true, .snapshot = true, .ops = 200, .states = 40,
-          .max_sectors = 8, .writes_only = true, .holes_only = true },
-        { "4k, large writes", "cluster_size=4k", 12u << 20, .ops = 60, .states = 30, .max_sectors = 1500,
-          .writes_only = true },
-        { "4k, snapshot", "cluster_size=4k", 4u << 20, .filled = true, .snapshot = true, .ops = 150, .states = 50,
-          .max_sectors = 40 },
-        { "4k, backing", "cluster_size=4k", 4u << 20, .backing = true, .ops = 150, .states = 40, .max_sectors = 40 },
-        { "8k, snapshot: tables of two pages", "cluster_size=8k,refcount_bits=8", 12u << 20, .filled = true,
-          .snapshot = true, .ops = 120, .states = 30, .max_sectors = 100 },
-        { "64k, compressed", "cluster_size=64k", 8u << 20, .filled = true, .compressed = true, .ops = 100, .states = 30,
-          .max_sectors = 300 },
-        { "4k, compressed writes", "cluster_size=4k", 4u << 20, .filled = true, .ops = 150, .states = 50, .max_sectors = 40,
-          .packs = true },
-        { "8k, 2 bit, compressed writes, backing", "cluster_size=8k,refcount_bits=2,compression_type=zstd", 4u << 20,
-          .backing = true, .ops = 150, .states = 40, .max_sectors = 40, .packs = true },
-        { "512, snapshot, holes, failing flushes", "cluster_size=512", 4u << 20, .filled = true, .snapshot = true,
-          .ops = 100, .states = 20, .max_sectors = 8, .writes_only = true, .holes_only = true, .flaky = true },
-        { "512, 64 bit, failing flushes", "cluster_size=512,refcount_bits=64", 2u << 20, .filled = true, .ops = 150,
-          .states = 20, .max_sectors = 60, .flaky = true },
-        { "16k, sub-clusters", "cluster_size=16k,extended_l2=on", 4u << 20, .ops = 150, .states = 40, .max_sectors = 40 },
-        { "16k, sub-clusters, snapshot", "cluster_size=16k,extended_l2=on", 4u << 20, .filled = true, .snapshot = true,
-          .ops = 150, .states = 40, .max_sectors = 40 },
-        { "128k, sub-clusters, backing", "cluster_size=128k,extended_l2=on", 8u << 20, .backing = true, .ops = 150,
-          .states = 50, .max_sectors = 40 },
-        { "16k, sub-clusters, compressed writes, failing flushes", "cluster_size=16k,extended_l2=on", 4u << 20, .filled = true,
-          .ops = 100, .states = 30, .max_sectors = 40, .packs = true, .flaky = true },
-        { "4k, encrypted, snapshot", "cluster_size=4k", 4u << 20, .filled = true, .snapshot = true, .encrypted = true,
-          .ops = 150, .states = 40, .max_sectors = 40 },
-        { "8k, encrypted, where zeros were", "cluster_size=8k", 4u << 20, .encrypted = true, .ops = 100, .states = 40,
-          .max_sectors = 40, .writes_only = true },
-        { "64k, version 2, backing", "cluster_size=64k,compat=0.10", 8u << 20, .backing = true, .ops = 100, .states = 30,
-          .max_sectors = 300 },
-};
 
 struct event {
         enum file_event_kind kind;
@@ -391,7 +342,8 @@ static void check_sectors(const unsigned char *disk, size_t promised, size_t upt
                 uint32_t sector = w.log[i].sector;
                 bool may = i >= promised;
 
-                if (may && version_of(disk + (size_t)sector * SECTOR, sector) == w.log[i].version)
+                if (may && (version_of(disk + (size_t)sector * SECTOR, sector) == w.log[i].version ||
+                            (w.c->with_data && version_of(disk + (size_t)sector * SECTOR, sector) == 0)))
                         ok[sector] = true;
         }
         for (uint32_t i = 0; i < total && bad == UINT32_MAX; i++)
@@ -409,6 +361,7 @@ static const struct fmt_open_opts *how(unsigned flags)
 {
         static struct fmt_open_opts opts;
 
+        flags |= w.c->with_data ? FMT_ENTRY_WITH_DATA : 0;
         opts = (struct fmt_open_opts){ .format = "qcow2", .flags = flags, .layer = w.c->encrypted ? luks_image_layer() : NULL };
         return &opts;
 }
