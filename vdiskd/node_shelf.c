@@ -100,8 +100,8 @@ json_t *node_pack(const struct node *n, struct parcel *p)
         return json_pack("{s:s,s:o*,s:s,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name,
                          "path", n->path ? parcel_bytes(n->path, strlen(n->path)) : NULL, "format", n->format,
                          "read-only", n->read_only, "writeback", n->writeback, "migratable", n->migratable,
-                         "entry-with-data", n->entry_with_data, "awake", parcel_u64(n->awake), "block-size", parcel_u64(n->block_size),
-                         "null-size", parcel_u64(n->null_size), "files", files, "totals", counters);
+                         "entry-with-data", n->entry_with_data, "awake", parcel_u64(n->awake),
+                         "block-size", parcel_u64(n->block_size), "null-size", parcel_u64(n->null_size), "files", files, "totals", counters);
 }
 
 /* A path is bytes, JSON wants UTF-8. */

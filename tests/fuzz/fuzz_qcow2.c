@@ -97,7 +97,7 @@ static bool is_clean(const void *bytes, size_t len)
 /* --- served, writable ------------------------------------------------------------------------------------------------ */
 
 /* One byte of script each: 2 bits what, 3 bits where, 3 bits how long. */
-static int one_op(struct img_io *io, uint8_t op, uint8_t fill)
+static int one_op(struct img_io *io, uint8_t op, uint8_t fill, bool clean)
 {
         static uint8_t buf[IO_MAX], back[IO_MAX];
         static const uint32_t lens[] = { 512, 1, 4096, 700, 8192, 65536, 1024, 20000 };
@@ -116,7 +116,7 @@ static int one_op(struct img_io *io, uint8_t op, uint8_t fill)
                 r = img_write(io, buf, len, off);
                 if (r == 0)
                         r = img_read(io, back, len, off);
-                if (r == 0 && memcmp(buf, back, len))
+                if (r == 0 && clean && memcmp(buf, back, len)) /* else two entries may lead to one place */
                         fuzz_fail("%llu+%llu does not read back", (unsigned long long)off, (unsigned long long)len);
                 return r;
         }
@@ -133,7 +133,7 @@ static void serve(const uint8_t *script, const void *bytes, size_t len, bool cle
         if (!img)
                 return;
         for (unsigned i = 0; i < SCRIPT && img->size; i++) {
-                r = one_op(&io, script[i], (uint8_t)(i + 1));
+                r = one_op(&io, script[i], (uint8_t)(i + 1), clean);
                 if (r == -EPROTO || r == -ELOOP)
                         fuzz_fail("operation %u (0x%02x): %d", i, script[i], r);
                 err_clear();
