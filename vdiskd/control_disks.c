@@ -12,6 +12,7 @@
 #include "vdiskd/block_export.h"
 #include "vdiskd/id.h"
 #include "vdiskd/node.h"
+#include "vdiskd/option_values.h"
 
 #define MAX_QUEUES 256 /* what export.h serves */
 
@@ -224,9 +225,33 @@ const struct qmp_arg block_export_add_args[] = {
         { "writable", QMP_BOOL, .optional = true },
         { "num-queues", QMP_INT, .optional = true, .min = 1, .max = MAX_QUEUES },
         { "logical-block-size", QMP_INT, .optional = true, .min = 512, .max = 4096 },
-        { "serial", QMP_STR, .optional = true }, /* not in QEMU */
+        /* Not in QEMU: */
+        { "serial", QMP_STR, .optional = true },
+        { "connect", QMP_BOOL, .optional = true }, /* a front end listens at the path */
+        { "socket-mode", QMP_STR, .optional = true },
+        { "socket-owner", QMP_STR, .optional = true },
+        { "socket-group", QMP_STR, .optional = true },
         { NULL },
 };
+
+/* Listen there, or connect to who does. */
+static int read_socket(json_t *args, struct block_export_opts *o)
+{
+        const char *path = text_of(json_object_get(args, "addr"), "path"), *mode = text_of(args, "socket-mode");
+        bool connect = flag_of(args, "connect", false);
+
+        o->at = (struct listen_at){
+                .path = path, .fd = -1, .mode = -1, .owner = text_of(args, "socket-owner"),
+                .group = text_of(args, "socket-group"),
+        };
+        o->connect = connect ? path : NULL;
+        if (connect && (mode || o->at.owner || o->at.group))
+                return err_note(-EINVAL, "socket-mode, socket-owner and socket-group do not go with connect: the socket is the "
+                                "front end's");
+        if (connect && strlen(path) > SOCKET_PATH_BYTES)
+                return err_note(-EINVAL, "UNIX socket path '%s' is too long", path);
+        return mode ? set_mode("socket-mode", mode, &o->at.mode) : 0;
+}
 
 static int add_export(struct disks *d, json_t *args)
 {
@@ -234,7 +259,6 @@ static int add_export(struct disks *d, json_t *args)
         const char *name = text_of(args, "node-name");
         struct block_export_opts o = {
                 .id = text_of(args, "id"),
-                .at = { .path = text_of(json_object_get(args, "addr"), "path"), .fd = -1, .mode = -1 },
                 .read_only = !writable,
                 .serial = text_of(args, "serial"),
                 .num_queues = (unsigned)number_of(args, "num-queues", 1),
@@ -242,7 +266,10 @@ static int add_export(struct disks *d, json_t *args)
         };
         struct node *n = disks_find_node(d, name);
         struct block_export *x;
+        int r = read_socket(args, &o);
 
+        if (r < 0)
+                return r;
         if (d->stopping)
                 return err_note(-EBUSY, "The daemon is stopping");
         if (!id_is_valid(o.id) || strlen(o.id) > ID_BYTES)

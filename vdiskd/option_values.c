@@ -4,14 +4,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
 
 #include "common/err.h"
 #include "common/size.h"
 #include "formats/format.h"
 
 #define MAX_FD 1048576u       /* the kernel's nr_open */
-#define SOCKET_PATH_BYTES (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
 int set_text(const char *name, const char *value, char **ret)
 {

@@ -397,8 +397,9 @@ static int daemon_start(struct daemon *d)
         if (r < 0)
                 return r;
         if (sock >= 0)
-                takeover_go(&d->disks);
-        tell_manager("READY=1");
+                takeover_go(&d->disks); /* the manager is told by the old process, whom it knows */
+        else
+                tell_manager("READY=1");
         return 0;
 }
 

@@ -153,8 +153,8 @@ static void vdiskd_args(const struct back_end *b, struct args *a)
                 const struct be_disk *d = &b->disks[i];
 
                 args_add(a, "--disk");
-                args_add(a, "path=%s,format=%s,socket=%s,num-queues=%u%s", d->path, d->format, d->socket,
-                         d->num_queues, d->read_only ? ",read-only=on" : "");
+                args_add(a, "path=%s,format=%s,socket=%s,num-queues=%u%s%s", d->path, d->format, d->socket,
+                         d->num_queues, d->read_only ? ",read-only=on" : "", d->migratable ? ",migratable=on" : "");
         }
 }
 

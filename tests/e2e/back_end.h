@@ -20,6 +20,7 @@ struct be_disk {
         uint64_t size;       /* bytes */
         bool read_only;
         bool chain;          /* qcow2: on top of an image with the first half of its clusters */
+        bool migratable;     /* vdiskd only */
         unsigned num_queues; /* 0: 4 */
         char path[96], socket[96]; /* made by be_new() */
 };

@@ -22,6 +22,8 @@ static const struct {
         { "query-version", "{'x':1}", "Parameter 'x' is unexpected" },
         { "query-version", "[]", "'arguments' must be an object" },
         { "quit", "{'now':true}", "Parameter 'now' is unexpected" },
+        { "upgrade", "{'binary':7}", "Invalid parameter type for 'binary'" },
+        { "upgrade", "{'binary':'/no/such/program'}", "cannot be started: No such file" },
         { "query-block-exports", "{'id':'first'}", "Parameter 'id' is unexpected" },
         { "query-named-block-nodes", "{'flat':'yes'}", "Invalid parameter type for 'flat', expected: boolean" },
         { "query-named-block-nodes", "{'x':{}}", "Parameter 'x' is unexpected" },

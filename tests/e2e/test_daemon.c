@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -197,6 +198,60 @@ static void test_readiness(void **state)
 
 /* --- the end ------------------------------------------------------------------------------------------------------- */
 
+/* The next message to the manager that has @word, which is cut off. */
+static const char *told(int fd, const char *word)
+{
+        static char text[256];
+
+        for (;;) {
+                const char *found;
+                struct pollfd p = { .fd = fd, .events = POLLIN };
+
+                memset(text, 0, sizeof(text));
+                if (poll(&p, 1, (int)(HANG_NS / NS_PER_MS)) != 1 || recv(fd, text, sizeof(text) - 1, 0) <= 0)
+                        fail_msg("the manager did not hear '%s'", word);
+                found = strstr(text, word);
+                if (found)
+                        return found + strlen(word);
+        }
+}
+
+static void test_an_upgrade_by_signal(void **state)
+{
+        struct sockaddr_un sa = { .sun_family = AF_UNIX };
+        AUTO(closep) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        struct setup su = { .notify = at("upgrade-notify.sock") };
+        struct front_end *fe;
+        struct proc p;
+
+        (void)state;
+        if (!HAVE_SYSTEMD) {
+                print_message("built without libsystemd\n");
+                skip();
+        }
+        assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0); /* the new process becomes ours */
+        strncpy(sa.sun_path, su.notify, sizeof(sa.sun_path) - 1);
+        assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+        start(&p, &su, 1, ONE_DISK);
+        told(fd, "READY=1");
+        assert_int_equal(fe_open(&(struct fe_opts){ .path = at("d.sock") }, &fe), 0);
+        for (int i = 0; i < 3; i++) {
+                pid_t pid;
+
+                kill(p.pid, SIGUSR2);
+                pid = atoi(told(fd, "MAINPID="));
+                told(fd, "BARRIER=1"); /* it waits until we have read that */
+                assert_int_equal(finish(&p), 0);
+                p.pid = pid;
+        }
+        wait_for(&p, "took over 1 disk", 3);
+        assert_int_equal(fe_alive(fe, 0), 0);
+        fe_close(fe);
+        assert_int_equal(capacity(at("d.sock")), 64 * MIB); /* the socket is the old one, too */
+        stop(&p);
+        assert_false(exists(at("d.sock")));
+}
+
 static void test_signals_end_it_clean(void **state)
 {
         static const int signals[] = { SIGTERM, SIGINT };
@@ -317,6 +372,7 @@ int main(void)
                 cmocka_unit_test(test_an_image_that_we_hold),
                 cmocka_unit_test(test_readers_share_an_image),
                 cmocka_unit_test(test_readiness),
+                cmocka_unit_test(test_an_upgrade_by_signal),
                 cmocka_unit_test(test_signals_end_it_clean),
                 cmocka_unit_test(test_capabilities),
                 cmocka_unit_test(test_version_and_help),

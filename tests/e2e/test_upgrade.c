@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The daemon is replaced again and again under verified load on a raw image, a qcow2 image and a chain of two, two
- * queues each: the front ends see neither an error nor wrong data, their connections stay, and how long they wait is
- * printed. And new processes that fail in every way: then the old one goes on.
+ * The daemon is replaced again and again under verified load on a raw image, a qcow2 image that is used in turn and a
+ * chain of two, two queues each: the front ends see neither an error nor wrong data, their connections stay, and how long
+ * they wait is printed. And new processes that fail in every way: then the old one goes on.
  *
- *   e2e_upgrade [ROUNDS]     E2E_P99_MS=100: fail when the pause is longer at the 99th percentile (not on a busy
- *   machine)
+ *   e2e_upgrade [ROUNDS]     E2E_P99_MS=100: fail when the pause is longer at the 99th percentile
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -228,13 +227,31 @@ static void test_the_image_stays_locked(void **state)
         end();
 }
 
+/* SIGTERM in the middle: whoever serves then stops. */
+static void test_stop_meanwhile(void **state)
+{
+        char path[96];
+
+        snprintf(path, sizeof(path), "%s/new", be.dir);
+        write_script(path, "kill -TERM $PPID; sleep 0.3; exit 1 # %s");
+        assert_int_equal(be_upgrade(&be, path), -EREMOTEIO);
+        err_clear();
+        must(be_stop(&be));
+        must(be_start(&be));
+        write_script(path, "kill -TERM $PPID; sleep 0.3; exec %s \"$@\"");
+        must(be_upgrade(&be, path));
+        must(be_stop(&be));
+        unlink(path);
+        must(be_start(&be));
+}
+
 /* --- the daemon, once --------------------------------------------------------------------------------------------- */
 
 static int start(void **state)
 {
         struct be_disk disks[DISKS] = {
                 { .format = "raw", .size = DISK_LEN },
-                { .format = "qcow2", .size = DISK_LEN },
+                { .format = "qcow2", .size = DISK_LEN, .migratable = true },
                 { .format = "qcow2", .size = DISK_LEN, .chain = true },
         };
         int r = be_adopt_orphans();
@@ -266,6 +283,7 @@ int main(int argc, char **argv)
                 cmocka_unit_test_setup(test_under_load, begin),
                 cmocka_unit_test_setup(test_hand_overs_that_fail, begin),
                 cmocka_unit_test_setup(test_the_image_stays_locked, begin),
+                cmocka_unit_test(test_stop_meanwhile),
         };
 
         if (argc > 1)

@@ -85,6 +85,18 @@ refuses 1 "no JSON object" query query-version '[1]'
 refuses 1 "no JSON object" query query-version '{'
 refuses 1 "Parameter 'x' is unexpected" query query-version '{"x":1}'
 
+# --- who may come in
+"$img" create -f qcow2 m.qcow2 1M >/dev/null
+does add m path=m.qcow2 format=qcow2 socket=m.sock socket-mode=0604
+[ "$(stat -c %a m.sock)" = 604 ] && ok || bad "mode of m.sock"
+does remove m
+refuses 1 "socket-mode=9: expected permissions in octal" add m path=m.qcow2 format=qcow2 socket=m.sock socket-mode=9
+refuses 1 "there is no such group" add m path=m.qcow2 format=qcow2 socket=m.sock socket-group=no-such-group
+refuses 1 "do not go with connect" add m path=m.qcow2 format=qcow2 connect=m.sock socket-mode=0600
+refuses 1 "socket=PATH or connect=PATH" add m path=m.qcow2 format=qcow2 connect=m.sock socket=m.sock
+does add m path=m.qcow2 format=qcow2 connect=nobody.sock
+does remove m
+
 # --- another process takes over (ours is its child, so it is waited for in another way)
 refuses 1 "cannot be started" upgrade /no/such/program
 works '^process [0-9]+ serves now$' upgrade
@@ -113,8 +125,9 @@ for _ in $(seq 500); do
         "$ctl" --control=c.sock add b path=b.qcow2 format=qcow2 socket=b.sock
 done
 works '^\{\}$' query quit
-for _ in $(seq 500); do kill -0 "$pid" 2>/dev/null || break; sleep 0.02; done
-kill -0 "$pid" 2>/dev/null && bad "the daemon did not end" || ok
+gone() { [ ! -e "/proc/$pid" ] || grep -q '^State:.Z' "/proc/$pid/status"; } # not every init cleans up
+for _ in $(seq 500); do gone && break; sleep 0.02; done
+gone && ok || bad "the daemon did not end"
 pid=
 wait "$events"; [ $? = 1 ] && ok || bad "events: the exit status when the daemon ends"
 wait "$json"

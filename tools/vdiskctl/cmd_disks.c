@@ -14,7 +14,7 @@
 #define DEFAULT_QUEUES 64 /* as vdiskd --disk; QEMU asks for one for each virtual CPU */
 
 struct disk_words {
-        const char *path, *format, *socket, *serial;
+        const char *path, *format, *socket, *serial, *connect, *mode, *owner, *group;
         long num_queues, block_size;
         bool read_only, writeback, migratable;
 };
@@ -39,6 +39,20 @@ static int read_choice(const char *word, const char *value, const char *yes, con
         return *ret || !strcmp(value, no) ? 0 : err_note(-EINVAL, "%s: expected %s or %s", word, yes, no);
 }
 
+static const struct text_key {
+        const char *key;
+        size_t at; /* in disk_words */
+} texts[] = {
+        { "path", offsetof(struct disk_words, path) },
+        { "format", offsetof(struct disk_words, format) },
+        { "socket", offsetof(struct disk_words, socket) },
+        { "socket-mode", offsetof(struct disk_words, mode) },
+        { "socket-owner", offsetof(struct disk_words, owner) },
+        { "socket-group", offsetof(struct disk_words, group) },
+        { "connect", offsetof(struct disk_words, connect) },
+        { "serial", offsetof(struct disk_words, serial) },
+};
+
 static int read_word(const char *word, struct disk_words *d)
 {
         const char *value = strchr(word, '=');
@@ -48,14 +62,9 @@ static int read_word(const char *word, struct disk_words *d)
         if (!value)
                 return err_note(-EINVAL, "%s: expected KEY=VALUE", word);
         value++;
-        if (IS("path"))
-                return d->path = value, 0;
-        if (IS("format"))
-                return d->format = value, 0;
-        if (IS("socket"))
-                return d->socket = value, 0;
-        if (IS("serial"))
-                return d->serial = value, 0;
+        for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+                if (IS(texts[i].key))
+                        return *(const char **)((char *)d + texts[i].at) = value, 0;
         if (IS("num-queues"))
                 return read_number(word, value, &d->num_queues);
         if (IS("block-size"))
@@ -67,9 +76,8 @@ static int read_word(const char *word, struct disk_words *d)
         if (IS("cache"))
                 return read_choice(word, value, "writeback", "none", &d->writeback);
 #undef IS
-        return err_note(-EINVAL, "%s: the keys are path, format, socket, serial, num-queues, block-size, read-only, migratable and "
-                        "cache",
-                        word);
+        return err_note(-EINVAL, "%s: the keys are path, format, socket, socket-mode, socket-owner, socket-group, connect, serial, "
+                        "num-queues, block-size, read-only, migratable and cache", word);
 }
 
 /* The daemon's working directory is not ours. Returns a path to free(), NULL without memory. */
@@ -104,18 +112,17 @@ static int add_node(struct ctl *c, const char *name, const struct disk_words *d)
 
 static int add_export(struct ctl *c, const char *name, const struct disk_words *d)
 {
-        AUTO(freep) char *socket = absolute(d->socket);
+        AUTO(freep) char *socket = absolute(d->socket ? d->socket : d->connect);
         json_t *args;
 
         if (!socket)
                 return -ENOMEM;
-        args = json_pack("{s:s,s:s,s:s,s:b,s:I,s:I,s:{s:s,s:s}}", "type", "vhost-user-blk", "id", name, "node-name", name,
+        args = json_pack("{s:s,s:s,s:s,s:b,s:I,s:I,s:s*,s:s*,s:s*,s:s*,s:{s:s,s:s}}", "type", "vhost-user-blk", "id", name, "node-name", name,
                          "writable", !d->read_only, "num-queues", (json_int_t)d->num_queues, "logical-block-size",
-                         (json_int_t)d->block_size, "addr", "type", "unix", "path", socket);
-        if (args && d->serial && json_object_set_new(args, "serial", json_string(d->serial)) < 0) {
-                json_decref(args);
-                args = NULL;
-        }
+                         (json_int_t)d->block_size, "serial", d->serial, "socket-mode", d->mode, "socket-owner", d->owner,
+                         "socket-group", d->group, "addr", "type", "unix", "path", socket);
+        if (args && d->connect)
+                json_object_set_new(args, "connect", json_true());
         if (!args)
                 return err_note(-EINVAL, "a serial number or path is no UTF-8, which the control socket cannot carry");
         return qmp_client_call(c->client, "block-export-add", args, NULL);
@@ -134,8 +141,8 @@ int cmd_add(struct ctl *c)
 
         for (int i = 1; r == 0 && i < c->nwords; i++)
                 r = read_word(c->words[i], &d);
-        if (r == 0 && (!d.path || !d.format || !d.socket))
-                r = err_note(-EINVAL, "expected path=FILE, format=raw or format=qcow2, and socket=PATH");
+        if (r == 0 && (!d.path || !d.format || !d.socket == !d.connect))
+                r = err_note(-EINVAL, "expected path=FILE, format=raw or format=qcow2, and socket=PATH or connect=PATH");
         if (r == 0)
                 r = add_node(c, name, &d);
         if (r < 0)

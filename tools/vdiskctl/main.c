@@ -19,7 +19,9 @@ static const struct command {
 } commands[] = {
         { "list", "", "the disks that there are", 0, 0, cmd_list },
         { "add", "NAME path=FILE format=raw|qcow2 socket=PATH ...", "serve an image; more keys: serial=TEXT,\n"
-          "        read-only=on|off, migratable=on|off, cache=none|writeback, num-queues=N, block-size=512|4096", 1, MAX_WORDS, cmd_add },
+          "        read-only=on|off, migratable=on|off, cache=none|writeback, num-queues=N, block-size=512|4096,\n"
+          "        socket-mode=MODE, socket-owner=USER, socket-group=GROUP; connect=PATH in place of socket", 1, MAX_WORDS,
+          cmd_add },
         { "remove", "NAME", "stop serving a disk and close its image; --force: also when it is in use", 1, 1, cmd_remove },
         { "resize", "NAME SIZE", "make a disk larger; its guest sees it at once. SIZE: bytes, 20G, or +5G for more", 2, 2, cmd_resize },
         { "stats", "[NAME]", "what disks have done since they were added", 0, 1, cmd_stats },
