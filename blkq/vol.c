@@ -307,10 +307,15 @@ static void on_outer_flushed(struct waiter *w, int err)
         free(f);
 }
 
+/* Who holds the volume settles it first, and may be changing its image just now; one that is asleep has nothing of ours. */
 static void outer_flush(struct qtask *task)
 {
         struct outer_flush *f = container_of(task, struct outer_flush, task);
 
+        if (f->v->hold.now || f->v->asleep || !f->v->top) {
+                on_outer_flushed(&f->wait, 0);
+                return;
+        }
         f->wait.wake = on_outer_flushed;
         list_init(&f->wait.link);
         flush_wait(f->v, &f->wait);

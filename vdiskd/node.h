@@ -46,9 +46,14 @@ struct node {
 
         void (*closed)(void *opaque, int res); /* may be NULL */
         void *opaque;
-        struct loop_task gone, failed, task; /* home -> control */
+        struct loop_task gone, failed; /* home -> control */
         int res, fail_err;
         const char *fail_what;
+
+        void (*done)(void *opaque, int res); /* node_flush, node_shelve: on the way; a close may begin meanwhile */
+        void *done_opaque;
+        int done_res;
+        struct loop_task done_task;
 };
 
 const char *node_label(const struct node *n); /* for log lines: the image's path, or "null" */

@@ -3,8 +3,9 @@
  * A node between two owners: this process before and after a hand-over that failed, or this one and its successor. Its
  * image is closed, so whoever goes on reads it afresh; its files stay open, so nobody else can lock them meanwhile.
  *
- * Not packed, since it is made anew: disks link vol home nexports resizing closing closed opaque gone failed task res
- * fail_err fail_what. Nor is layer (keys of encrypted images): such a node is not handed over, upgrade_start() refuses
+ * Not packed, since it is made anew: disks link vol home nexports resizing closing closed opaque gone failed res fail_err
+ * fail_what done done_opaque done_res done_task. Nor is layer (keys of encrypted images): such a node is not handed over,
+ * upgrade_start() refuses
  */
 #include "node.h"
 
@@ -22,9 +23,9 @@
 
 static void tell(struct loop_task *task)
 {
-        struct node *n = container_of(task, struct node, task);
+        struct node *n = container_of(task, struct node, done_task);
 
-        n->closed(n->opaque, n->res);
+        n->done(n->done_opaque, n->done_res);
 }
 
 /* Home thread. */
@@ -32,15 +33,15 @@ static void on_done(void *opaque, int res)
 {
         struct node *n = opaque;
 
-        n->res = res;
-        n->task.run = tell;
-        loop_post(n->disks->loop, &n->task);
+        n->done_res = res;
+        n->done_task.run = tell;
+        loop_post(n->disks->loop, &n->done_task);
 }
 
 void node_flush(struct node *n, void (*done)(void *opaque, int res), void *opaque)
 {
-        n->closed = done;
-        n->opaque = opaque;
+        n->done = done;
+        n->done_opaque = opaque;
         vol_flush(n->vol, on_done, n);
 }
 
@@ -60,8 +61,8 @@ static unsigned count_awake(const struct node *n)
 
 void node_shelve(struct node *n, void (*done)(void *opaque, int res), void *opaque)
 {
-        n->closed = done;
-        n->opaque = opaque;
+        n->done = done;
+        n->done_opaque = opaque;
         n->awake = count_awake(n);
         vol_totals(n->vol, &n->totals);
         vol_shelve(TAKE(n->vol, NULL), &n->shelf, on_done, n);
