@@ -46,6 +46,8 @@ static void on_resumed(struct session *s)
         int r = s->result;
 
         s->parked = false;
+        for (unsigned i = 0; i < s->dev->num_queues; i++)
+                s->ring[i].parked = false; /* those behind one that failed: they will not run, and the device may rest */
         if (r == 0)
                 r = wire_unpark(&s->wire);
         if (r == 0)

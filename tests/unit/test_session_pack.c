@@ -112,6 +112,21 @@ static void test_a_running_ring_goes_on(void **state)
         disconnect();
 }
 
+/* Then it is hung up on: a front end that comes again is better off than one that waits. */
+static void test_a_ring_that_cannot_go_on(void **state)
+{
+        running_session();
+        hand_over();
+        refuse_start = true;
+        session_resume(session);
+        for (int i = 0; i < 10 && session; i++)
+                turn();
+        assert_null(session);
+        assert_int_equal(recv(peer, &(char){ 0 }, 1, MSG_DONTWAIT), 0);
+        close(TAKE(peer, -1));
+        refuse_start = false;
+}
+
 static void test_what_is_taken_completes_first(void **state)
 {
         running_session();
@@ -398,6 +413,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         const struct CMUnitTest tests[] = {
                 T(test_a_running_ring_goes_on),
+                T(test_a_ring_that_cannot_go_on),
                 T(test_what_is_taken_completes_first),
                 T(test_a_message_in_hand),
                 T(test_half_a_message),
