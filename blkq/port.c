@@ -8,9 +8,12 @@
 
 void chain_files(struct vol *v, struct engine *e, void (*tell)(struct engine *e, struct file *f))
 {
-        for (struct fmt_image *img = v->top; img; img = img->backing)
+        for (struct fmt_image *img = v->top; img; img = img->backing) {
                 if (img->file)
                         tell(e, img->file);
+                for (unsigned i = 0; i < img->nparts; i++)
+                        tell(e, img->parts[i]->file);
+        }
 }
 
 void vol_use_files(struct vol *v)

@@ -71,14 +71,22 @@ int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qt
 }
 
 /* Direct I/O in blocks that some request, cluster or end of image would not be a multiple of. */
+static bool is_too_coarse(const struct fmt_image *img, uint32_t block_size)
+{
+        uint32_t align = img->file ? img->file->off_align : 1;
+        uint32_t unit = img->host_align ? img->host_align : img->subcluster_size;
+
+        return align > block_size || (unit > 1 && unit < align) || (align > VOL_SECTOR && !is_aligned(img->size, align));
+}
+
 static const struct file *too_coarse(const struct fmt_image *top, uint32_t block_size)
 {
         for (const struct fmt_image *img = top; img; img = img->backing) {
-                uint32_t align = img->file ? img->file->off_align : 1;
-
-                if (align > block_size || (img->cluster_size > 1 && img->subcluster_size < align) ||
-                    (align > VOL_SECTOR && !is_aligned(img->size, align)))
+                if (is_too_coarse(img, block_size))
                         return img->file;
+                for (unsigned i = 0; i < img->nparts; i++)
+                        if (is_too_coarse(img->parts[i], block_size))
+                                return img->parts[i]->file;
         }
         return NULL;
 }
@@ -188,9 +196,12 @@ uint32_t vol_block_size_min(struct vol *v)
         uint32_t min = VOL_SECTOR;
 
         pthread_mutex_lock(&v->lock);
-        for (const struct fmt_image *img = v->top; img; img = img->backing)
-                if (img->file && img->file->off_align > min)
-                        min = img->file->off_align;
+        for (const struct fmt_image *img = v->top; img; img = img->backing) {
+                if (img->file)
+                        min = (uint32_t)max_u64(min, img->file->off_align);
+                for (unsigned i = 0; i < img->nparts; i++)
+                        min = (uint32_t)max_u64(min, img->parts[i]->file->off_align);
+        }
         pthread_mutex_unlock(&v->lock);
         return min;
 }

@@ -156,6 +156,8 @@ static int open_fd(struct file *f, unsigned flags)
                 how |= O_CREAT | O_EXCL;
         if (flags & FILE_OVERWRITE)
                 how |= O_CREAT; /* emptied after the lock is ours */
+        if (flags & FILE_NO_SYMLINK)
+                how |= O_NOFOLLOW;
         f->direct = flags & FILE_DIRECT;
         f->fd = open(f->path, how | (f->direct ? O_DIRECT : 0), 0644);
         if (f->fd < 0 && f->direct && errno == EINVAL) {

@@ -67,6 +67,7 @@ enum file_flags {
         FILE_CREATE = 1 << 2,    /* must not exist yet (O_EXCL) */
         FILE_OVERWRITE = 1 << 3, /* create or empty it */
         FILE_NO_LOCK = 1 << 4,   /* take no image lock (-U, --force-share) */
+        FILE_NO_SYMLINK = 1 << 5, /* -ELOOP when the name itself is a symbolic link */
 };
 
 /**

@@ -145,6 +145,14 @@ int chain_backing_path(const char *image_path, const char *name, char **ret)
         return *ret ? 0 : -ENOMEM;
 }
 
+bool fmt_is_made_of(const struct fmt_image *img, dev_t dev, ino_t ino)
+{
+        for (unsigned i = 0; i < img->nparts; i++)
+                if (fmt_is_made_of(img->parts[i], dev, ino))
+                        return true;
+        return img->file && img->file->dev == dev && img->file->ino == ino;
+}
+
 /* Before it is opened: our own lock on the same file would hide the loop behind "in use". */
 static int refuse_loop(const struct fmt_image *top, const char *path)
 {
@@ -155,7 +163,7 @@ static int refuse_loop(const struct fmt_image *top, const char *path)
         if (r < 0)
                 return r;
         for (const struct fmt_image *img = top; img; img = img->backing)
-                if (img->file->dev == dev && img->file->ino == ino)
+                if (fmt_is_made_of(img, dev, ino))
                         return err_note(-ELOOP, "the backing chain is a loop: it comes back to '%s'", path);
         return 0;
 }
@@ -184,6 +192,8 @@ static int open_backing(struct fmt_image *top, struct fmt_image *img, const stru
         r = refuse_loop(top, path);
         if (r == 0)
                 r = open_one(path, &how, &img->backing);
+        if (r == 0 && img->drv->adopt)
+                r = img->drv->adopt(img);
         return r < 0 ? err_prefix(r, "backing file of '%s': ", img->file->path) : 0;
 }
 
@@ -262,7 +272,7 @@ int chain_map(struct fmt_image *top, uint64_t off, uint64_t len, struct extent *
                                 return i;
                         if (ext[i].kind == EXT_ABSENT)
                                 break;
-                        ext[i].img = img;
+                        ext[i].img = ext[i].img ? ext[i].img : img; /* or one of its parts */
                         ext[i].depth = depth;
                         ext[i].in_image = true;
                 }

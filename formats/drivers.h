@@ -7,3 +7,7 @@
 extern const struct fmt_driver raw_driver;
 extern const struct fmt_driver qcow2_driver;
 extern const struct fmt_driver null_driver;
+extern const struct fmt_driver vdi_driver;  /* to read only, as those that follow */
+extern const struct fmt_driver vhdx_driver;
+extern const struct fmt_driver vmdk_driver;
+extern const struct fmt_driver vpc_driver;

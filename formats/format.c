@@ -15,7 +15,9 @@
 #include "common/size.h"
 #include "formats/drivers.h"
 
-static const struct fmt_driver *const drivers[] = { &raw_driver, &qcow2_driver, &null_driver, NULL };
+static const struct fmt_driver *const drivers[] = {
+        &raw_driver, &qcow2_driver, &null_driver, &vdi_driver, &vhdx_driver, &vmdk_driver, &vpc_driver, NULL,
+};
 
 const struct fmt_driver *const *fmt_drivers(void)
 {

@@ -50,7 +50,7 @@ struct extent {
         uint32_t skip;          /* COMPRESSED: the range starts this far into the unpacked cluster */
         uint64_t off, len;      /* guest bytes */
         uint64_t host;          /* bytes in img->file */
-        struct fmt_image *img;  /* whose file (a chain has several) */
+        struct fmt_image *img;  /* whose file (a chain has several): an image of the chain, or one of its parts */
         struct sector_cipher *cipher; /* DATA: encrypted in the file, sector by sector, numbered by host / 512; NULL: plain */
         unsigned depth;         /* 0: the top image, 1: its backing image, ... */
 };
@@ -300,6 +300,9 @@ int chain_backing_path(const char *image_path, const char *name, char **ret);
 /* One image on a file of the caller's (taken, also on failure), without backing chain. Fuzzers and tests use this. */
 int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret);
 
+/* Is the file with this identity one that @img (without its backing images) is made of? */
+bool fmt_is_made_of(const struct fmt_image *img, dev_t dev, ino_t ino);
+
 /*
  * An image at rest: these run the batches they need on this thread, which is the image's home, so no RCU lock is needed.
  *
@@ -351,9 +354,14 @@ struct fmt_image {
         const struct fmt_driver *drv;
         struct file *file;         /* owned; NULL: the format has none (FMT_NO_FILE) */
         struct fmt_image *backing; /* owned; NULL: none */
+        /* More files of the image (a VMDK's extents), each as an image that extents may name; the driver's. */
+        struct fmt_image **parts;
+        unsigned nparts;
+        bool names_files;          /* the image says which these are, so they are a stranger's word */
         uint64_t size;             /* virtual size; served rounded up to 512 */
         uint32_t cluster_size;     /* unit of allocation; 1 for raw and null */
         uint32_t subcluster_size;  /* the smallest part of it that is mapped, written and zeroed by itself; else the same */
+        uint32_t host_align;       /* data begin at multiples of this in the file; 0: of subcluster_size */
         bool read_only;
         bool corrupt;              /* contradicts itself: no more writes */
         bool encrypted;
@@ -427,6 +435,8 @@ struct fmt_driver {
         /* Believe nothing yet: check header and table sizes. Takes @file in any case. Allocates its own image struct.
          * @file is NULL with FMT_NO_FILE. Sentences need not name the path, chain_open() puts it in front. */
         int (*open)(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret);
+        /* The backing image is open: is it the one that was meant? 0 or -errno with a sentence. */
+        int (*adopt)(struct fmt_image *img);
         void (*close)(struct fmt_image *img); /* takes half-open images; frees the struct, not file and backing */
 
         int (*map)(struct fmt_image *img, uint64_t off, uint64_t len, struct extent *ext, unsigned max);

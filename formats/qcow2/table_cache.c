@@ -16,34 +16,11 @@
 
 #include "common/bitmap.h"
 #include "common/err.h"
+#include "formats/published.h"
 #include "qcow2.h"
 
 #define PAGE_ALIGN 4096u
 #define LOAD_MAX 64u
-
-/* rcu_dereference() and rcu_assign_pointer() in C11's words, which thread sanitizers understand. */
-#define see(p) __atomic_load_n(&(p), __ATOMIC_ACQUIRE)
-#define publish(p, v) __atomic_store_n(&(p), (v), __ATOMIC_RELEASE)
-
-/*
- * A grace period of liburcu is invisible to thread sanitizers. In their builds they are told: every lookup that has ended
- * comes before the memory is freed. A lookup that has not ended by then is still reported.
- */
-#if defined(__SANITIZE_THREAD__)
-#include <sanitizer/tsan_interface.h>
-static char grace;
-/* rcu_barrier() hands memory between threads by means that a sanitizer does not see; it is liburcu's own. */
-const char *__tsan_default_suppressions(void);
-const char *__tsan_default_suppressions(void)
-{
-        return "race:urcu_memb_barrier\nrace:liburcu\n";
-}
-#define looked() __tsan_release(&grace)
-#define grace_over() __tsan_acquire(&grace)
-#else
-#define looked() ((void)0)
-#define grace_over() ((void)0)
-#endif
 
 void tcache_looked(void)
 {

@@ -16,6 +16,7 @@
 #include "formats/qcow2/on_disk.h"
 #include "fuzz.h"
 #include "tests/lib/img_io.h"
+#include "tests/lib/img_walk.h"
 
 #define SCRIPT 16u
 #define IO_MAX (64u << 10)
@@ -42,39 +43,14 @@ static struct fmt_image *open_image(const void *bytes, size_t len, unsigned flag
         return img;
 }
 
-/* The whole disk in order, from both ends: the same bytes must be told once, without gaps. */
-static void map_all(struct fmt_image *img)
-{
-        uint64_t off = 0, size = img->size;
-        struct extent e;
-
-        for (unsigned n = 0; off < size && n < MAP_MAX; n++, off += e.len) {
-                int r = chain_map_sync(img, off, size - off, &e);
-
-                if (r < 0) {
-                        e.len = min_u64(img->cluster_size, size - off);
-                        continue;
-                }
-                if (e.off != off || e.len == 0 || e.len > size - off)
-                        fuzz_fail("map at %llu: extent %llu+%llu", (unsigned long long)off, (unsigned long long)e.off,
-                                  (unsigned long long)e.len);
-                if (e.kind == EXT_DATA && !e.hole && !range_fits(e.host, e.len, img->file->size))
-                        fuzz_fail("map at %llu: host %llu+%llu is not in the file", (unsigned long long)off,
-                                  (unsigned long long)e.host, (unsigned long long)e.len);
-        }
-}
-
-static void read_some(struct fmt_image *img)
+static void walk(struct fmt_image *img)
 {
         static uint8_t buf[IO_MAX];
-        struct img_io io = { .img = img };
-        uint64_t size = img->size;
+        const char *wrong = img_walk(img, MAP_MAX);
 
-        (void)img_read(&io, buf, min_u64(size, IO_MAX), 0);
-        if (size > IO_MAX)
-                (void)img_read(&io, buf, IO_MAX, size - IO_MAX);
-        (void)chain_read_sync(img, buf, min_u64(size, IO_MAX), size / 2 - min_u64(size / 2, IO_MAX / 2));
-        err_clear();
+        if (wrong)
+                fuzz_fail("%s", wrong);
+        img_read_around(img, buf, sizeof(buf));
 }
 
 static int check(const void *bytes, size_t len, struct fmt_check *chk)
@@ -229,8 +205,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         img = open_image(bytes, len, FMT_RDONLY);
         if (img) {
                 ask(img);
-                map_all(img);
-                read_some(img);
+                walk(img);
         }
         chain_close(img);
         clean = is_clean(bytes, len);

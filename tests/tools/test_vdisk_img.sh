@@ -286,10 +286,6 @@ while read -r at bytes format; do
         works info -f raw foreign
         rm foreign
 done <<'X'
-0 KDMV vmdk
-64 \177\020\332\276 vdi
-0 vhdxfile vhdx
-0 conectix vpc
 0 QED\0 qed
 0 LUKS\272\276 luks
 X

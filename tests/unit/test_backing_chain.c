@@ -247,7 +247,7 @@ static const struct { const char *name, *format; unsigned flags; int r; const ch
         { "json:{\"driver\":\"file\"}", "raw", 0, -EINVAL, "not a plain path" },
         { "base", NULL, 0, -EINVAL, "does not say which format" },
         { "base", NULL, FMT_RDONLY, -EINVAL, "does not say which format" },
-        { "base", "vdi", 0, -EINVAL, "'vdi'" },
+        { "base", "qed", 0, -EINVAL, "'qed'" },
         { "base", "null", 0, -EINVAL, "size" },
         { "base", "qcow2", 0, -EINVAL, "base" },
         { "sub", "raw", 0, -ENOTSUP, "neither a regular file" },

@@ -61,7 +61,7 @@ static const struct bad {
         { { "--blk-file=a", "--fd=99999999999999999999" }, { "99999999999999999999", "number" } },
         { { "--blk-file=" }, { "--blk-file", "empty" } },
         { { "--blk-file=a", "--read-only=yes" }, { "--read-only=yes", "takes no value" } },
-        { { "--blk-file=a", "--format=vdi" }, { "--format=vdi", "no such format", "raw" } },
+        { { "--blk-file=a", "--format=qed" }, { "--format=qed", "no such format", "raw" } },
         { { "--blk-file=a", "--format=null" }, { "--format=null", "--disk format=null" } },
         { { "--iothreads=0" }, { "--iothreads=0", "1 to 64" } },
         { { "--iothreads=65" }, { "--iothreads=65", "1 to 64" } },

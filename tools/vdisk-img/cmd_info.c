@@ -44,6 +44,19 @@ static int look_at_usage(struct facts *f, const struct fmt_open_opts *how)
         return f->usage ? usage_take(f->usage, f->img, how, f->nsnapshots) : -ENOMEM;
 }
 
+static int allocated(const struct fmt_image *img, uint64_t *bytes)
+{
+        int r = file_allocated(img->file, bytes);
+
+        for (unsigned i = 0; r == 0 && i < img->nparts; i++) {
+                uint64_t more;
+
+                r = file_allocated(img->parts[i]->file, &more);
+                *bytes += r == 0 ? more : 0;
+        }
+        return r;
+}
+
 static int look(const char *path, const char *format, const struct fmt_layer *layer, const struct wish *wish,
                 struct facts *f)
 {
@@ -60,7 +73,7 @@ static int look(const char *path, const char *format, const struct fmt_layer *la
                 return r;
         drv = f->img->drv;
         f->specific = json_object();
-        r = f->specific ? file_allocated(f->img->file, &f->allocated) : -ENOMEM;
+        r = f->specific ? allocated(f->img, &f->allocated) : -ENOMEM;
         if (r == 0 && f->img->backing_name && chain_backing_path(path, f->img->backing_name, &f->backing_path) < 0)
                 err_clear(); /* a name nobody follows is no reason not to show it */
         if (r == 0 && drv->info)

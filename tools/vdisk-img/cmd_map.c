@@ -27,7 +27,7 @@ static void entry_from(const struct extent *ext, struct entry *e)
 {
         bool plain = (ext->kind == EXT_DATA && !ext->img->encrypted) || (ext->kind == EXT_ZERO && ext->allocated);
         /* A raw file with a hole has no data there; a format that gave the bytes a place has, if only zeros. */
-        bool raw_hole = ext->hole && ext->img->cluster_size == 1;
+        bool raw_hole = ext->hole && !strcmp(ext->img->drv->name, "raw");
 
         *e = (struct entry){
                 .start = ext->off, .len = ext->len, .img = ext->img, .depth = ext->depth,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* foreign.c - formats that we know from their first bytes only: such a file must not be guessed to be a raw disk. */
+/* foreign.c - formats of which we know the first bytes only: such a file must not be guessed to be a raw disk. */
 #include <errno.h>
 #include <string.h>
 
@@ -14,12 +14,6 @@ static const struct {
         const char *bytes;
         unsigned len;
 } marks[] = {
-        { "vmdk", 0, "KDMV", 4 },
-        { "vmdk", 0, "COWD", 4 },
-        { "vmdk", 0, "# Disk DescriptorFile", 21 },
-        { "vdi", 64, "\x7f\x10\xda\xbe", 4 },
-        { "vhdx", 0, "vhdxfile", 8 },
-        { "vpc", 0, "conectix", 8 },
         { "qed", 0, "QED", 4 }, /* and a zero byte */
         { "qcow", 0, "QFI\xfb\0\0\0\1", 8 },
         { "parallels", 0, "WithoutFreeSpace", 16 },

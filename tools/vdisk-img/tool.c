@@ -73,6 +73,9 @@ static int guess_format(const struct tool_image *t, unsigned flags, const struct
                 return err_note(-EINVAL, "'%s' looks like %s and names the backing file '%s', which is only followed when "
                                 "you say the format yourself: -f %s", path, img->drv->name, img->backing_name,
                                 img->drv->name);
+        if (img->names_files && !tool_is_qemu_img())
+                return err_note(-EINVAL, "'%s' looks like %s and names other files that hold the disk, which are only opened when "
+                                "you say the format yourself: -f %s", path, img->drv->name, img->drv->name);
         if (!(flags & FMT_RDONLY) && !img->drv->probe)
                 tool_warn("no format was given for '%s' and it looks like none that is known, so it is taken for a %s disk; "
                           "say -f %s to be sure", path, img->drv->name, img->drv->name);
@@ -145,7 +148,7 @@ int tool_refuse_part_of(const char *target, const struct fmt_image *chain, const
                 return 0;
         }
         for (; chain; chain = chain->backing)
-                if (chain->file->dev == dev && chain->file->ino == ino)
+                if (fmt_is_made_of(chain, dev, ino))
                         return err_note(-EINVAL, "'%s' is part of the %s: it would be overwritten", target, what);
         return 0;
 }
