@@ -334,7 +334,7 @@ static int run(int argc, char **argv)
 }
 
 const struct command cmd_bench = {
-        .name = "bench", .run = run,
+        .name = "bench", .run = run, .group = GROUP_LOOK,
         .usage = "[-c COUNT] [-d DEPTH] [-f FMT] [-i ENGINE] [-n] [-o OFFSET] [-s SIZE] [-S STEP] [-t CACHE] [-w]\n"
                  "          [--flush-interval=N] [--no-drain] [--pattern=BYTE] [-q] [-U] FILE",
         .help = "Sends requests to an image one after the other and says how long they took. -w overwrites the disk.\n\n"
@@ -352,4 +352,5 @@ const struct command cmd_bench = {
                 "  -i ENGINE           io_uring or threads; native means io_uring, as -n does\n"
                 "  -q                  say nothing but errors\n"
                 "  -U                  read FILE even when another program uses it\n",
+        .examples = "  vdisk-img bench -f qcow2 -t none -d 32 -c 100000 disk.qcow2\n",
 };

@@ -236,7 +236,7 @@ static int run(int argc, char **argv)
 }
 
 const struct command cmd_check = {
-        .name = "check", .run = run,
+        .name = "check", .run = run, .group = GROUP_LOOK,
         .usage = "[-q] [-f FMT] [--output=human|json] [-r leaks|all] [-T CACHE] [-U] FILE",
         .help = "Checks whether an image is consistent.\n\n"
                 "  -f FMT         its format\n"
@@ -247,4 +247,6 @@ const struct command cmd_check = {
                 "  -U             look even when another program uses the image; findings may be false\n"
                 "  -q             say nothing but errors\n\n"
                 "Exit code: 0 consistent, 1 could not be checked, 2 corrupt, 3 leaks only, 63 the format cannot be checked.\n",
+        .examples = "  vdisk-img check disk.qcow2\n"
+                    "  vdisk-img check -r all disk.qcow2\n",
 };

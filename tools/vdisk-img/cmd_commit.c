@@ -193,4 +193,5 @@ const struct command cmd_commit = {
                 "  -t CACHE  for the backing file: none, writeback, writethrough, directsync or unsafe (writeback)\n"
                 "  -p        show progress\n"
                 "  -q        say nothing but errors\n",
+        .examples = "  vdisk-img commit -f qcow2 overlay.qcow2\n",
 };

@@ -216,7 +216,7 @@ static int run(int argc, char **argv)
 }
 
 const struct command cmd_compare = {
-        .name = "compare", .run = run,
+        .name = "compare", .run = run, .group = GROUP_LOOK,
         .usage = "[-f FMT] [-F FMT] [-s] [-T CACHE] [-p] [-q] [-U] FILE1 FILE2",
         .help = "Compares the disks in two images.\n\n"
                 "  -f FMT   format of the first image\n"
@@ -227,4 +227,5 @@ const struct command cmd_compare = {
                 "  -q       say nothing but errors\n"
                 "  -U       compare even when another program uses the images\n\n"
                 "Exit code: 0 same, 1 different, 2 cannot open, 3 cannot read the tables, 4 cannot read data.\n",
+        .examples = "  vdisk-img compare -f raw -F qcow2 disk.raw disk.qcow2\n",
 };

@@ -402,7 +402,7 @@ static int run(int argc, char **argv)
 }
 
 const struct command cmd_convert = {
-        .name = "convert", .run = run,
+        .name = "convert", .run = run, .group = GROUP_MAKE,
         .usage = "[-c] [-C] [-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-n] [--target-is-zero]\n"
                  "          [--target-image-opts] [-l SNAPSHOT] [-m N] [-W] [-S SIZE] [-r RATE] [-t CACHE] [-T CACHE] [--salvage] [-p]\n"
                  "          [-q] [-U] SOURCE... TARGET",
@@ -430,4 +430,7 @@ const struct command cmd_convert = {
                 "  -p                show progress\n"
                 "  -q                say nothing but errors\n"
                 "  -U                read SOURCE even when another program uses it\n",
+        .examples = "  vdisk-img convert -p -O qcow2 disk.raw disk.qcow2\n"
+                    "  vdisk-img convert -c -O qcow2 -o compression_type=zstd disk.raw small.qcow2\n"
+                    "  vdisk-img convert -f qcow2 -O raw -l before-upgrade disk.qcow2 then.raw\n",
 };

@@ -172,7 +172,7 @@ static int run(int argc, char **argv)
 }
 
 const struct command cmd_create = {
-        .name = "create", .run = run, .makes_new = true,
+        .name = "create", .run = run, .group = GROUP_MAKE, .makes_new = true,
         .usage = "[-q] [-f FMT] [-b BACKING -F BACKING_FMT] [-u] [-o OPTIONS] FILE [SIZE]",
         .help = "Makes a new, empty image.\n\n"
                 "  -f FMT      format of the image (raw)\n"
@@ -182,4 +182,6 @@ const struct command cmd_create = {
                 "  -o OPTIONS  name=value,...; '-o help' lists those of the format\n"
                 "  -q          say nothing but errors\n"
                 "  SIZE        bytes, or with k, M, G, T, P, E; may be left out with -b\n",
+        .examples = "  vdisk-img create -f qcow2 disk.qcow2 100G\n"
+                    "  vdisk-img create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2\n",
 };

@@ -147,7 +147,7 @@ static int run(int argc, char **argv)
 }
 
 const struct command cmd_dd = {
-        .name = "dd", .run = run,
+        .name = "dd", .run = run, .group = GROUP_MAKE,
         .usage = "[-f FMT] [-O FMT] [-U] if=FILE of=FILE [bs=SIZE] [count=N] [skip=N]",
         .help = "Copies blocks of the disk in one image into a new image, with the operands of dd(1).\n\n"
                 "  if=FILE   where from\n"
@@ -158,4 +158,5 @@ const struct command cmd_dd = {
                 "  -f FMT    format of if; must be given to follow a backing file\n"
                 "  -O FMT    format of of (raw)\n"
                 "  -U        read if even when another program uses it\n",
+        .examples = "  vdisk-img dd -f qcow2 -O raw bs=1M count=1 if=disk.qcow2 of=first-megabyte.raw\n",
 };

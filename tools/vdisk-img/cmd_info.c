@@ -324,7 +324,7 @@ static int run(int argc, char **argv)
 }
 
 const struct command cmd_info = {
-        .name = "info", .run = run,
+        .name = "info", .run = run, .group = GROUP_LOOK,
         .usage = "[-f FMT] [--output=human|json] [--backing-chain] [--usage] [-U] FILE",
         .help = "Says what an image is.\n\n"
                 "  -f FMT            its format; without it the header is believed, for this command only\n"
@@ -333,4 +333,6 @@ const struct command cmd_info = {
                 "                    this reads all its tables\n"
                 "  --output=json     for programs\n"
                 "  -U                look even when another program uses the image; what is shown may be old\n",
+        .examples = "  vdisk-img info --backing-chain -f qcow2 overlay.qcow2\n"
+                    "  vdisk-img info --usage disk.qcow2\n",
 };

@@ -239,7 +239,7 @@ static int run(int argc, char **argv)
 }
 
 const struct command cmd_map = {
-        .name = "map", .run = run,
+        .name = "map", .run = run, .group = GROUP_LOOK,
         .usage = "[-f FMT] [--output=human|json] [-s OFFSET] [-l LENGTH] [--image[=FILE.svg]] [-U] FILE",
         .help = "Lists which ranges of the disk are where.\n\n"
                 "  -f FMT            its format; must be given to follow a backing file\n"
@@ -249,4 +249,6 @@ const struct command cmd_map = {
                 "  --image           draw it in the terminal: what each image of the chain holds\n"
                 "  --image=FILE.svg  the same and how fragmented the files are, as a picture for a browser or a bug report\n"
                 "  -U                look even when another program uses the image\n",
+        .examples = "  vdisk-img map -f qcow2 --image overlay.qcow2\n"
+                    "  vdisk-img map -f qcow2 --image=chain.svg overlay.qcow2\n",
 };

@@ -127,7 +127,7 @@ static int run(int argc, char **argv)
 }
 
 const struct command cmd_measure = {
-        .name = "measure", .run = run,
+        .name = "measure", .run = run, .group = GROUP_LOOK,
         .usage = "[--output=human|json] [-O FMT] [-o OPTIONS] (--size SIZE | [-f FMT] [-l SNAPSHOT] [-U] FILE)",
         .help = "Says how large the file of a new image would be: one with SIZE bytes, or what convert would make of FILE.\n\n"
                 "  -O FMT         format of the new image (raw)\n"

@@ -236,4 +236,6 @@ const struct command cmd_rebase = {
                 "  -t, -T CACHE for FILE and BACKING: none, writeback, writethrough, directsync or unsafe (writeback)\n"
                 "  -p           show progress\n"
                 "  -q           say nothing but errors\n",
+        .examples = "  vdisk-img rebase -f qcow2 -b new-base.qcow2 -F qcow2 overlay.qcow2\n"
+                    "  vdisk-img rebase -u -f qcow2 -b /new/place/base.qcow2 -F qcow2 overlay.qcow2\n",
 };

@@ -191,4 +191,5 @@ const struct command cmd_resize = {
                 "  --preallocation=MODE  space for what comes to the disk: off (none), metadata (table entries), falloc\n"
                 "                        (kept by the file system) or full (written)\n"
                 "  -q                    say nothing but errors\n",
+        .examples = "  vdisk-img resize disk.qcow2 +20G\n",
 };

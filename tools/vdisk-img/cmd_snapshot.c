@@ -98,4 +98,6 @@ const struct command cmd_snapshot = {
                 "  -d NAME   delete one\n"
                 "  -f FMT    the image's format\n"
                 "  -U        list even when another program uses the image\n",
+        .examples = "  vdisk-img snapshot -c before-upgrade disk.qcow2\n"
+                    "  vdisk-img snapshot -a before-upgrade disk.qcow2\n",
 };

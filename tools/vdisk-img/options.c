@@ -32,6 +32,8 @@ static void print_command_help(const struct command *cmd)
         if (!cmd->makes_new)
                 printf("  --image-opts      FILE is a list: driver=qcow2,file.filename=PATH,encrypt.key-secret=ID,\n"
                        "                    and the same behind 'backing.' for the backing image\n");
+        if (cmd->examples)
+                printf("\nFor example:\n%s", cmd->examples);
         exit(0);
 }
 

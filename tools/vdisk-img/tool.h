@@ -12,11 +12,16 @@
 
 #include "formats/format.h"
 
+/* Where --help shows a command. */
+enum command_group { GROUP_CHANGE, GROUP_LOOK, GROUP_MAKE, COMMAND_GROUPS };
+
 struct command {
         const char *name;
+        enum command_group group;
         int (*run)(int argc, char **argv); /* argv[0] is the subcommand; returns the exit code */
         const char *usage;                 /* what follows the name */
-        const char *help;                  /* lines about the options */
+        const char *help;                  /* a sentence, what else there is to know, lines about the options */
+        const char *examples;              /* lines; NULL: none */
         bool makes_new;                    /* its file is not there yet: no --image-opts */
 };
 extern const struct command cmd_amend, cmd_bench, cmd_check, cmd_commit, cmd_compare, cmd_convert, cmd_create, cmd_dd, cmd_info,
