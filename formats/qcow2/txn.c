@@ -271,8 +271,10 @@ static int plan_blocks(struct qcow2_txn *t, struct structure *s)
 static int plan_structure(struct qcow2_txn *t, struct structure *s)
 {
         uint64_t per_cluster = t->h.cluster_size / QCOW2_ENTRY_SIZE;
-        int r = plan_blocks(t, s);
+        int r = qcow2_txn_alloc(t, s->clusters = 1, &s->offset); /* mostly enough, and then the table is in front of its blocks */
 
+        if (r == 0)
+                r = plan_blocks(t, s);
         while (r == 0 && s->entries > s->clusters * per_cluster) {
                 for (uint64_t i = 0; i < s->clusters; i++)
                         (void)refmap_add(&t->refs, (s->offset >> t->h.cluster_bits) + i, -1); /* counted by us: cannot fail */

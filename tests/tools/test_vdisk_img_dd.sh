@@ -36,9 +36,22 @@ refuses 1 "none of if=FILE" dd disk.raw of=new
 refuses 1 "both if=FILE and of=FILE" dd if=disk.raw
 refuses 1 "bs=0" dd if=disk.raw of=new bs=0
 refuses 1 "'count=-1'" dd if=disk.raw of=new count=-1
-refuses 1 "multiples of 512" dd -f raw if=disk.raw of=new bs=100 count=3
 refuses 1 "part of the source" dd -f qcow2 if=over.qcow2 of=disk.raw
 VDISKD_FAULT=engine.write=1:ENOSPC refuses 1 "No space" dd -f raw if=disk.raw of=new
+
+for operands in "bs=1 skip=3 count=5" "bs=1999 skip=7" "bs=1000 count=3" "bs=3000001 count=1 skip=1"; do # no whole sectors
+        # shellcheck disable=SC2086
+        works dd -f qcow2 -O raw if=over.qcow2 of=out $operands
+        # shellcheck disable=SC2086
+        dd if=all.raw of=wanted $operands status=none
+        truncate -s %512 wanted
+        cmp -s wanted out && ok || bad "dd $operands"
+        # shellcheck disable=SC2086
+        works dd -f qcow2 -O qcow2 if=over.qcow2 of=out $operands
+        equal raw wanted qcow2 out
+        clean out
+done
+rm -f out
 
 echo "== bench"
 works create -q -f qcow2 b.qcow2 8M

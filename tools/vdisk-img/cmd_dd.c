@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cmd_dd.c - vdisk-img dd: a range of blocks of one disk as a new image, with the operands of dd(1). */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/cleanup.h"
@@ -11,6 +12,7 @@
 #include "tools/vdisk-img/tool.h"
 
 #define SECTOR 512u
+#define ODD_BYTES (1u << 20) /* at once; whole sectors */
 
 struct job {
         const char *from, *to, *from_format, *to_format;
@@ -60,7 +62,7 @@ static int take_operand(struct job *j, const char *word)
 }
 
 /* The bytes of the disk that are meant; past its end there are none. */
-static int range_of(const struct job *j, uint64_t size, struct copy_opts *copy)
+static void range_of(const struct job *j, uint64_t size, struct copy_opts *copy)
 {
         uint64_t off, len;
 
@@ -70,25 +72,43 @@ static int range_of(const struct job *j, uint64_t size, struct copy_opts *copy)
         }
         if (__builtin_mul_overflow(j->count, j->bs, &len) || len > size - off)
                 len = size - off;
-        if (!is_aligned(off | len, SECTOR))
-                return err_note(-EINVAL, "dd: %llu bytes from byte %llu on: the range must begin and end at multiples of 512, "
-                                "choose bs so", (unsigned long long)len, (unsigned long long)off);
         copy->source_off = off;
         copy->source_len = len;
-        return 0;
+}
+
+/* A range that is not of whole sectors: piece by piece, and zeros up to the end of the last sector. */
+static int copy_odd_range(struct fmt_image *map, struct fmt_image *target, const struct copy_opts *copy)
+{
+        AUTO(freep) char *buf = malloc(ODD_BYTES);
+        int r = buf ? 0 : -ENOMEM;
+
+        for (uint64_t done = 0; r == 0 && done < copy->source_len && !*copy->stop; done += ODD_BYTES) {
+                size_t n = min_u64(ODD_BYTES, copy->source_len - done), sectors = round_up(n, SECTOR);
+
+                memset(buf + n, 0, sectors - n);
+                r = chain_read_sync(map, buf, n, copy->source_off + done);
+                if (r == 0)
+                        r = fmt_write_sync(target, buf, sectors, done);
+        }
+        if (r == 0)
+                r = *copy->stop ? err_note(-EINTR, "interrupted") : fmt_settle_sync(target);
+        chain_close(target);
+        return r < 0 ? err_note(r, "dd: cannot copy: %s", strerror(-r)) : 0;
 }
 
 static int copy_range(const struct job *j, struct fmt_image *map, const struct fmt_driver *drv, struct copy_opts *copy)
 {
         struct fmt_open_opts again = tool_again(&j->source, map, FMT_RDONLY | FMT_GUESS | j->flags);
         struct fmt_image *source, *target;
-        int r = chain_open(j->source.path, &again, &source);
+        int r = chain_open(j->to, &(struct fmt_open_opts){ .format = drv->name }, &target);
 
         if (r < 0)
                 return r;
-        r = chain_open(j->to, &(struct fmt_open_opts){ .format = drv->name }, &target);
+        if (!is_aligned(copy->source_off | copy->source_len, SECTOR))
+                return copy_odd_range(map, target, copy);
+        r = chain_open(j->source.path, &again, &source);
         if (r < 0) {
-                chain_close(source);
+                chain_close(target);
                 return r;
         }
         copy->target_is_zero = !target->file->is_blkdev;
@@ -105,10 +125,10 @@ static int dd(const struct job *j)
 
         if (r == 0)
                 r = tool_refuse_part_of(j->to, map, "source");
-        if (r == 0)
-                r = range_of(j, tool_disk_size(map), &copy);
-        if (r == 0)
-                r = tool_create(j->to, drv, &(struct fmt_create){ .size = copy.source_len });
+        if (r < 0)
+                return r;
+        range_of(j, tool_disk_size(map), &copy);
+        r = tool_create(j->to, drv, &(struct fmt_create){ .size = round_up(copy.source_len, SECTOR) });
         if (r < 0 || copy.source_len == 0)
                 return r;
         copy.stop = tool_stop_on_signals();
