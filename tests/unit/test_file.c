@@ -214,6 +214,45 @@ static void test_holes(void **state)
         file_close(f);
 }
 
+/* Bytes that go from file to file without passing through us; who cannot says so and changes nothing. */
+static void test_without_us(void **state)
+{
+        char bytes[8192], got[8192], other[80];
+        struct file *a, *b, *mem;
+        int r;
+
+        memset(bytes, 5, sizeof(bytes));
+        snprintf(other, sizeof(other), "%s/g", dir);
+        assert_int_equal(file_open(path, FILE_OVERWRITE, &a), 0);
+        assert_int_equal(file_open(other, FILE_OVERWRITE, &b), 0);
+        assert_int_equal(file_open_mem(bytes, sizeof(bytes), &mem), 0);
+        assert_int_equal(file_pwrite(a, bytes, sizeof(bytes), 0), 0);
+        assert_int_equal(file_truncate(b, 3 * sizeof(bytes)), 0);
+        r = file_offload(b, sizeof(bytes), a, 0, sizeof(bytes));
+        assert_true(r == 0 || r == -EOPNOTSUPP);
+        if (r == 0) {
+                assert_int_equal(file_pread(b, got, sizeof(got), sizeof(bytes)), 0);
+                assert_memory_equal(got, bytes, sizeof(bytes));
+        }
+        r = file_share(b, 0, a, 0, 4096);
+        assert_int_equal(r, file_can_share(b, a) ? 0 : -EOPNOTSUPP);
+        assert_int_equal(file_offload(b, 0, a, 1 << 20, 4096), -EINVAL); /* there is nothing to copy */
+        assert_false(file_can_share(b, mem) || file_can_share(mem, a));
+        assert_int_equal(file_share(mem, 0, a, 0, 4096), -EOPNOTSUPP);
+        assert_int_equal(file_offload(b, 0, mem, 0, 4096), -EOPNOTSUPP);
+        assert_int_equal(file_write_zeros(b, 1000, sizeof(bytes)), 0);
+        assert_int_equal(file_pread(b, got, sizeof(got), 1000), 0);
+        memset(bytes, 0, sizeof(bytes));
+        assert_memory_equal(got, bytes, sizeof(bytes));
+        file_hint_extents(a, 1 << 20); /* wishes: whoever does not know them goes on without */
+        file_hint_nocow(a);
+        file_hint_nocow(mem);
+        file_close(a);
+        file_close(b);
+        file_close(mem);
+        unlink(other);
+}
+
 struct recorder {
         struct file_tap tap;
         unsigned issued[5], done[5];
@@ -286,6 +325,7 @@ int main(void)
                 cmocka_unit_test_teardown(test_model_direct, cleanup),
                 cmocka_unit_test_teardown(test_model_memory, cleanup),
                 cmocka_unit_test_teardown(test_holes, cleanup),
+                cmocka_unit_test_teardown(test_without_us, cleanup),
                 cmocka_unit_test_teardown(test_taps_and_faults, cleanup),
                 cmocka_unit_test_teardown(test_identify, cleanup),
         };

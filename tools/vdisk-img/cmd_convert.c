@@ -133,6 +133,7 @@ static int share_one(struct job *j, int i, uint64_t off, const struct fmt_driver
         int r = chain_open(j->to, &how, &target);
 
         shared_finish(&j->shared);
+        j->shared.progress = j->shared.offload ? &j->progress : NULL; /* sharing takes no time */
         if (r < 0 || tool_disk_size(target) < j->size)
                 return r;
         r = share_disk(&j->shared, j->map[i], target, off, is_mine, j, j->copy.stop);

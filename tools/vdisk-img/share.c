@@ -13,13 +13,11 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/range.h"
-#include "tools/vdisk-img/tool.h"
 
 #define BLOCK 4096u /* of most file systems */
 
 static int remember(struct shared *s, uint64_t off, uint64_t len)
 {
-        s->bytes += len;
         if (s->n && s->v[s->n - 1].end == off) {
                 s->v[s->n - 1].end += len;
                 return 0;
@@ -62,7 +60,7 @@ bool shared_has(const struct shared *s, struct extent *ext)
 void shared_finish(struct shared *s)
 {
         free(s->v);
-        *s = (struct shared){ .offload = s->offload };
+        *s = (struct shared){ .offload = s->offload, .progress = s->progress };
 }
 
 static bool worth_trying(const struct shared *s, const struct fmt_image *map, const struct fmt_image *target)
@@ -133,6 +131,8 @@ int share_disk(struct shared *s, struct fmt_image *map, struct fmt_image *target
                         continue;
                 fit_clusters(&ext, target_off, size, cluster);
                 r = share_extent(s, target, target_off, ext);
+                if (s->progress)
+                        progress_show(s->progress, (double)off / (double)size);
         }
         if (r == -EOPNOTSUPP || r == -EXDEV)
                 r = 0;

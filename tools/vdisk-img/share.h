@@ -3,15 +3,16 @@
 #pragma once
 
 #include "formats/format.h"
+#include "tools/vdisk-img/tool.h"
 
-/* Ranges of the source disk that are in the target already, ascending. Zero-initialise. */
+/* Ranges of the source disk that are in the target already, ascending. offload and progress are the caller's to set. */
 struct shared {
         struct range_of_disk {
                 uint64_t off, end;
         } *v; /* owned */
         size_t n, room;
         bool offload; /* copy_file_range; else reflink only */
-        uint64_t bytes;
+        struct progress *progress; /* borrowed; NULL: nobody wants to see it */
 };
 
 /**

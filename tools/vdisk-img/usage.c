@@ -80,8 +80,8 @@ void usage_print(const struct usage *u, const struct fmt_snapshot *snapshots)
 {
         char size[32], packed[32];
 
-        printf("usage:\n    data: %s in %llu pieces, %.1f%% fragmented", size_format(u->data + u->packed, size, sizeof(size)),
-               (unsigned long long)u->pieces, 100 * usage_fragmentation(u));
+        printf("usage:\n    data: %s in %llu piece%s, %.1f%% fragmented", size_format(u->data + u->packed, size, sizeof(size)),
+               (unsigned long long)u->pieces, u->pieces == 1 ? "" : "s", 100 * usage_fragmentation(u));
         if (u->packed)
                 printf(", %s of it compressed", size_format(u->packed, packed, sizeof(packed)));
         printf("\n");
