@@ -10,6 +10,8 @@
 #include "formats/format.h"
 #include "formats/luks/crypto.h"
 
+#define ZEROS_BYTES (1u << 20)
+
 static int run_flush(struct fmt_image *img)
 {
         struct fmt_batch *b;
@@ -235,12 +237,29 @@ int fmt_preallocate_usable(const struct fmt_image *img, enum fmt_prealloc how)
                         img->drv->name);
 }
 
+/* Zeros in the file would be deciphered to noise, so what is preallocated there is written, whatever was asked for. */
+static int write_encrypted_zeros(struct fmt_image *img, uint64_t off, uint64_t len)
+{
+        AUTO(freep) char *zeros = calloc(1, ZEROS_BYTES);
+        int r = zeros ? 0 : -ENOMEM;
+
+        for (uint64_t n; r == 0 && len; off += n, len -= n) {
+                n = min_u64(len, ZEROS_BYTES);
+                r = fmt_write_sync(img, zeros, n, off);
+        }
+        return r;
+}
+
 int fmt_preallocate_sync(struct fmt_image *img, uint64_t off, uint64_t len, enum fmt_prealloc how)
 {
         int r = fmt_preallocate_usable(img, how), settled;
 
         if (r < 0)
                 return r;
+        if (img->encrypted && how != FMT_PREALLOC_OFF) {
+                r = write_encrypted_zeros(img, off, len);
+                len = 0;
+        }
         while (r == 0 && how != FMT_PREALLOC_OFF && len) {
                 struct fmt_plan plan;
 

@@ -330,8 +330,9 @@ int fmt_share_sync(struct fmt_image *img, uint64_t off, const struct extent *fro
 
 /**
  * fmt_preallocate_sync - host space for [off, off + len) of an image at rest, where nothing was ever written.
- * @how: METADATA: table entries only, FALLOC: space that the file system keeps for it, FULL: zeros written. The range
- * must read as zeros, and does so afterwards. Settles the image. -ENOTSUP with a sentence for what the format cannot.
+ * @how: METADATA: table entries only, FALLOC: space that the file system keeps for it, FULL: zeros written (in an
+ * encrypted image always). The range must read as zeros, and does so afterwards. Settles the image. -ENOTSUP with a
+ * sentence for what the format cannot.
  */
 enum fmt_prealloc { FMT_PREALLOC_OFF, FMT_PREALLOC_METADATA, FMT_PREALLOC_FALLOC, FMT_PREALLOC_FULL };
 int fmt_preallocate_sync(struct fmt_image *img, uint64_t off, uint64_t len, enum fmt_prealloc how);

@@ -122,6 +122,23 @@ works create -q -f qcow2 grow.qcow2 1M
 VDISKD_FAULT=file.punch=1:ENOSPC "$img" resize -q -f qcow2 --preallocation=falloc grow.qcow2 9M 2>v.err && bad "no room" || ok
 "$img" info -f qcow2 grow.qcow2 | grep -q "1 MiB" && ok || bad "a resize that failed left the disk larger"
 clean grow.qcow2
+# Zeros of an encrypted disk are not zeros in its file.
+printf pw >key
+secret="--object secret,id=s,file=key"
+# shellcheck disable=SC2086
+if "$img" create -q $secret -f qcow2 -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=1 enc.qcow2 1M 2>v.err; then
+        for mode in metadata falloc full; do
+                # shellcheck disable=SC2086
+                works resize -q $secret --image-opts --preallocation=$mode driver=qcow2,file.filename=enc.qcow2,encrypt.key-secret=s +1M
+                # shellcheck disable=SC2086
+                qemu-io $secret -c "read -P 0 0 $("$img" info --output=json enc.qcow2 | sed -n 's/ *"virtual-size": \([0-9]*\),/\1/p')" \
+                        --image-opts driver=qcow2,file.filename=enc.qcow2,encrypt.key-secret=s >q.out 2>&1
+                grep -q "^read " q.out && ! grep -q "verification failed" q.out && ok || { bad "encrypted, $mode"; cat q.out; }
+        done
+        works check -q -f qcow2 enc.qcow2
+else
+        echo "skipped: $(cat v.err)"
+fi
 refuses 1 "extent_size_hint '9G'" create -q -o extent_size_hint=9G new 1M
 refuses 1 "nocow 'maybe'" create -q -o nocow=maybe new 1M
 
