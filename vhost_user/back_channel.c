@@ -18,6 +18,8 @@
 
 #define HEADER sizeof(struct vu_header)
 
+_Static_assert(offsetof(struct back_msg, p) == HEADER, "header and payload are neighbours");
+
 void back_channel_close(struct back_channel *c)
 {
         if (c->fd < 0)

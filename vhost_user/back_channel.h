@@ -22,10 +22,10 @@ struct back_channel {
         struct loop_watch watch;
         int fd; /* -1: closed */
         bool busy, ack;
-        struct {
+        struct back_msg { /* as it lies on the socket */
                 struct vu_header hdr;
                 union vu_back_payload p;
-        } out, in;
+        } __attribute__((packed)) out, in;
         size_t sent, have;
 };
 

@@ -10,6 +10,7 @@
 #include <endian.h>
 #include <errno.h>
 
+#include "common/cleanup.h"
 #include "common/range.h"
 
 #define DESC_LEN 16u /* of both layouts */
@@ -43,7 +44,13 @@ static int add_buffer(struct chain *c, const struct mem_table *mt, uint64_t addr
                 return bad(why, "a descriptor of no bytes");
         if (!write && c->nwrite)
                 return bad(why, "a readable descriptor behind a writable one");
-        n = gm_translate(mt, addr, len, c->iov + used, CHAIN_MAX_IOV - used);
+        n = gm_translate(mt, addr, len, write, c->iov + used, CHAIN_MAX_IOV - used);
+        if (n == -EAGAIN) {
+                c->missing = true; /* go on, to find out what else is */
+                return 0;
+        }
+        for (int i = 0; mt->iotlb && i < n; addr += c->iov[used + (unsigned)i++].iov_len)
+                c->iova[used + (unsigned)i] = addr;
         if (n < 0)
                 return bad(why, n == -E2BIG ? "more pieces than any request needs"
                                             : "a descriptor outside of guest memory");
@@ -56,9 +63,11 @@ static int add_buffer(struct chain *c, const struct mem_table *mt, uint64_t addr
 static int fetch_indirect(void *raw, const struct mem_table *mt, uint64_t table, unsigned i, const char **why)
 {
         struct iovec iov[2], *at = iov; /* 16 bytes over three regions: not in any memory that makes sense */
-        int r = gm_translate(mt, table + (uint64_t)i * DESC_LEN, DESC_LEN, iov, 2);
+        int r = gm_translate(mt, table + (uint64_t)i * DESC_LEN, DESC_LEN, false, iov, 2);
         unsigned n = (unsigned)r;
 
+        if (r == -EAGAIN)
+                return r;
         if (r < 0 || gm_copy_in(raw, DESC_LEN, &at, &n) != DESC_LEN)
                 return bad(why, "an indirect table outside of guest memory");
         return 0;
@@ -76,6 +85,16 @@ static int table_entries(uint64_t addr, uint32_t len, unsigned num, const char *
         return (int)entries;
 }
 
+/* Of an indirect table, too, all that is missing is found out at once. */
+static int table_missing(struct chain *c, const struct mem_table *mt, uint64_t addr, uint32_t len)
+{
+        struct iovec iov[2];
+
+        gm_translate(mt, addr, len, false, iov, ARRAY_SIZE(iov));
+        c->missing = true;
+        return 0;
+}
+
 static int read_indirect(struct chain *c, const struct mem_table *mt, const struct desc *table, unsigned num,
                          const char **why)
 {
@@ -87,6 +106,8 @@ static int read_indirect(struct chain *c, const struct mem_table *mt, const stru
                 int r;
 
                 r = fetch_indirect(&raw, mt, table->addr, (unsigned)i, why);
+                if (r == -EAGAIN)
+                        return table_missing(c, mt, table->addr, table->len);
                 if (r < 0)
                         return r;
                 d = desc_parse(&raw);
@@ -114,6 +135,7 @@ static int check_indirect(const struct chain *c, uint16_t flags, const char **wh
 void chain_begin(struct chain *c)
 {
         c->head = c->ndescs = 0;
+        c->missing = false;
         c->nread = c->nwrite = 0;
         c->read_len = c->write_len = 0;
 }
@@ -161,6 +183,8 @@ static int add_indirect(struct chain *c, const struct mem_table *mt, const struc
                 uint16_t flags;
 
                 r = fetch_indirect(&raw, mt, table->addr, (unsigned)i, why);
+                if (r == -EAGAIN)
+                        return table_missing(c, mt, table->addr, table->len);
                 if (r < 0)
                         return r;
                 flags = le16toh(raw.flags);

@@ -27,9 +27,11 @@ struct chain {
         uint16_t head;       /* split: of the descriptor table; packed: the buffer id */
         uint16_t ndescs;     /* packed: descriptors of the ring that it takes */
         bool indirect_ok;    /* in: INDIRECT_DESC was negotiated */
+        bool missing;        /* out: translations are; nothing else of the chain is valid. See gm_translate() */
         unsigned nread, nwrite;
         uint64_t read_len, write_len; /* bytes */
         struct iovec iov[CHAIN_MAX_IOV];
+        uint64_t iova[CHAIN_MAX_IOV]; /* with an IOMMU: its address of each piece */
 };
 
 /**

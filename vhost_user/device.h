@@ -20,6 +20,8 @@ struct ring_req {
         struct ring *ring;
         struct mem_view *view; /* keeps the guest memory that the chain names */
         struct chain chain;
+        struct list link; /* ring_iommu.c */
+        bool hit;
 };
 
 struct vu_device_ops {

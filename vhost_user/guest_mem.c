@@ -31,7 +31,7 @@ static const struct mem_region *region_of(const struct mem_table *mt, uint64_t a
         return &mt->region[lo - 1];
 }
 
-int gm_translate(const struct mem_table *mt, uint64_t addr, uint64_t len, struct iovec *iov, unsigned max)
+static int translate_guest(const struct mem_table *mt, uint64_t addr, uint64_t len, struct iovec *iov, unsigned max)
 {
         unsigned n = 0;
 
@@ -52,17 +52,74 @@ int gm_translate(const struct mem_table *mt, uint64_t addr, uint64_t len, struct
         return (int)n;
 }
 
-void *gm_ring_part(const struct mem_table *mt, uint64_t user, size_t len, size_t align)
+/* The host's address of the front end's @user, and how many bytes (<= *len) lie there; NULL: none. */
+static char *user_to_host(const struct mem_table *mt, uint64_t user, uint64_t *len)
 {
         for (unsigned i = 0; i < mt->n; i++) {
                 const struct mem_region *r = &mt->region[i];
-                char *host;
 
-                if (user < r->user_addr || !range_fits(user - r->user_addr, len, r->size))
+                if (user < r->user_addr || user - r->user_addr >= r->size)
                         continue;
-                host = r->host + (user - r->user_addr);
-                return is_aligned((uintptr_t)host, align) ? host : NULL;
+                *len = min_u64(*len, r->size - (user - r->user_addr));
+                return r->host + (user - r->user_addr);
         }
+        return NULL;
+}
+
+/* Pages that lie side by side in the host's memory are one piece. */
+static int translate_iova(const struct mem_table *mt, uint64_t iova, uint64_t len, bool write, struct iovec *iov, unsigned max)
+{
+        uint8_t perm = write ? IOTLB_WRITE : IOTLB_READ;
+        bool missing = false;
+        unsigned n = 0;
+
+        if (!range_fits(iova, len, UINT64_MAX))
+                return -EFAULT;
+        while (len) {
+                uint64_t user, here;
+                int r = iotlb_look(mt->iotlb, iova, len, perm, &user, &here);
+                char *host = NULL;
+
+                if (r == -EAGAIN) { /* find out all that is missing: one round of questions */
+                        missing = true;
+                        here = min_u64(len, IOTLB_PAGE - iova % IOTLB_PAGE);
+                } else if (r == 0) {
+                        host = user_to_host(mt, user, &here);
+                }
+                if (r == -EFAULT || (r == 0 && !host))
+                        return -EFAULT;
+                if (host && n && (char *)iov[n - 1].iov_base + iov[n - 1].iov_len == host)
+                        iov[n - 1].iov_len += here;
+                else if (host && n == max)
+                        return -E2BIG;
+                else if (host)
+                        iov[n++] = (struct iovec){ host, here };
+                iova += here;
+                len -= here;
+        }
+        return missing ? -EAGAIN : (int)n;
+}
+
+int gm_translate(const struct mem_table *mt, uint64_t addr, uint64_t len, bool write, struct iovec *iov, unsigned max)
+{
+        return mt->iotlb ? translate_iova(mt, addr, len, write, iov, max) : translate_guest(mt, addr, len, iov, max);
+}
+
+void *gm_ring_part(const struct mem_table *mt, uint64_t user, size_t len, bool write, size_t align)
+{
+        struct iovec iov = { NULL, 0 };
+        uint64_t here = len;
+        int r = 1;
+
+        if (mt->iotlb) {
+                r = translate_iova(mt, user, len, write, &iov, 1);
+                here = iov.iov_len;
+        } else {
+                iov.iov_base = user_to_host(mt, user, &here);
+        }
+        if (r == 1 && iov.iov_base && here == len && is_aligned((uintptr_t)iov.iov_base, align))
+                return iov.iov_base;
+        errno = r == -EAGAIN ? EAGAIN : EFAULT;
         return NULL;
 }
 

@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "vhost_user/iotlb.h"
 #include "vhost_user/mem_table.h"
 
 #ifdef GM_FETCH_HOOK
@@ -22,14 +23,18 @@ extern void (*gm_fetch_hook)(const void *host, size_t len);
 #endif
 
 /**
- * gm_translate - host memory of guest bytes [addr, addr + len), in guest order, cut where regions meet.
- * Returns how many of iov[@max] were filled (>= 1 when len > 0), -EFAULT (not all of it is guest memory) or -E2BIG.
+ * gm_translate - host memory of guest bytes [addr, addr + len), in guest order, cut where regions meet. With an IOMMU
+ * (mt->iotlb) @addr is an address of its, and the device must be allowed to read there, or to write (@write).
+ * Returns how many of iov[@max] were filled (>= 1 when len > 0), -EFAULT (not all of it is guest memory), -E2BIG, or -EAGAIN:
+ * not all of its translation is here yet; what is missing was noted (iotlb.h).
  */
-int gm_translate(const struct mem_table *mt, uint64_t addr, uint64_t len, struct iovec *iov, unsigned max);
+int gm_translate(const struct mem_table *mt, uint64_t addr, uint64_t len, bool write, struct iovec *iov, unsigned max);
 
-/* Host memory of [user, user + len) in the front end's address space, all in one region and aligned; NULL: there is
- * none. */
-void *gm_ring_part(const struct mem_table *mt, uint64_t user, size_t len, size_t align);
+/*
+ * Host memory of [user, user + len) in the front end's address space, all in one piece and aligned. With an IOMMU @user is an
+ * address of its. NULL: errno is EFAULT, there is none, or EAGAIN, as above.
+ */
+void *gm_ring_part(const struct mem_table *mt, uint64_t user, size_t len, bool write, size_t align);
 
 /* Copy bytes out, once. */
 void gm_fetch(void *dst, const void *host, size_t len);

@@ -315,6 +315,11 @@ const struct chain_desc *inflight_packed_next(struct inflight_packed *f, unsigne
         return a->desc;
 }
 
+void inflight_packed_not_yet(struct inflight_packed *f)
+{
+        f->again->at--;
+}
+
 /* --- the common road ---------------------------------------------------------------------------------------------- */
 
 void inflight_packed_note(struct inflight_packed *f, unsigned n, const struct chain_desc *d)

@@ -28,6 +28,7 @@ void inflight_packed_free(struct inflight_packed *f); /* NULL is fine */
 /* Chains still to be done again. The descriptors of the next one, in the order of their chain; NULL: none is left. */
 unsigned inflight_packed_left(const struct inflight_packed *f);
 const struct chain_desc *inflight_packed_next(struct inflight_packed *f, unsigned *n);
+void inflight_packed_not_yet(struct inflight_packed *f); /* it comes again next time */
 
 /*
  * The common road. Each descriptor of a chain is noted (@n: how many were before it); nothing has happened until the chain is

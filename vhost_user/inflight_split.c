@@ -151,6 +151,11 @@ bool inflight_split_next(struct inflight_split *f, uint16_t *head)
         return true;
 }
 
+void inflight_split_not_yet(struct inflight_split *f)
+{
+        f->resubmitted--;
+}
+
 /* --- the common road ---------------------------------------------------------------------------------------------- */
 
 void inflight_split_take(struct inflight_split *f, uint16_t head)

@@ -26,6 +26,7 @@ void inflight_split_free(struct inflight_split *f); /* NULL is fine */
 
 /* The next head to do again; false: none is left. */
 bool inflight_split_next(struct inflight_split *f, uint16_t *head);
+void inflight_split_not_yet(struct inflight_split *f); /* it comes again next time */
 
 /* The common road. @head was taken; it was put on the used ring; the used ring's index shows all that were, it is @used_idx. */
 void inflight_split_take(struct inflight_split *f, uint16_t head);

@@ -21,8 +21,10 @@ struct mem_region {
         char *host;                /* where we have it */
         struct mem_map *map;
 };
+struct iotlb;
 struct mem_table {
         unsigned refs;
+        struct iotlb *iotlb; /* the session's; NULL: no IOMMU. Not changed while a ring sees the table */
         unsigned n;
         struct mem_region region[]; /* by guest address; no two overlap, in either address space */
 };

@@ -28,6 +28,7 @@ enum vu_request {
         VU_GET_QUEUE_NUM = 17,
         VU_SET_VRING_ENABLE = 18,
         VU_SET_BACKEND_REQ_FD = 21,
+        VU_IOTLB_MSG = 22,
         VU_GET_CONFIG = 24,
         VU_SET_CONFIG = 25,
         VU_GET_INFLIGHT_FD = 31,
@@ -44,6 +45,7 @@ enum vu_request {
 
 /* From us to the front end, on the back-end channel. */
 enum vu_back_request {
+        VU_BACK_IOTLB_MSG = 1,
         VU_BACK_CONFIG_CHANGE = 2,
         VU_BACK_VRING_CALL = 4,
         VU_BACK_VRING_ERR = 5,
@@ -100,6 +102,15 @@ struct vu_vring_addr {
         uint32_t index, flags;
         uint64_t desc, used, avail, log; /* addresses of the front end's process */
 };
+enum vu_iotlb_type { VU_IOTLB_MISS = 1, VU_IOTLB_UPDATE = 2, VU_IOTLB_INVALIDATE = 3 };
+struct vu_iotlb {
+        uint64_t iova, size, user_addr;
+        uint8_t perm; /* 1 read, 2 write */
+        uint8_t type;
+        uint8_t padding[6]; /* some send it, some do not */
+};
+#define VU_IOTLB_MIN offsetof(struct vu_iotlb, padding)
+
 #define VU_VRING_F_LOG 1u /* vu_vring_addr.flags: mark writes to the used ring, too, which lies at guest address log */
 struct vu_log {
         uint64_t mmap_size, mmap_offset;
@@ -123,10 +134,12 @@ union vu_payload {
         struct vu_vring_state state;
         struct vu_vring_addr addr;
         struct vu_log log;
+        struct vu_iotlb iotlb;
         struct vu_config config;
         struct vu_inflight inflight;
 };
 union vu_back_payload {
         uint64_t u64;
         struct vu_vring_state state;
+        struct vu_iotlb iotlb;
 };

@@ -7,7 +7,7 @@
  *     The views of a ring are home before the answer to its STOP, since the loop keeps order.
  *   - What is pushed is published, and the guest notified, once a round of the thread (round_end).
  */
-#include "ring.h"
+#include "vhost_user/ring_impl.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -100,7 +100,6 @@ static void bell_init(struct ring *r, struct ring_bell *b, void (*done)(struct i
 }
 
 static void settle(struct ring *r);
-static void at_round_end(struct ring *r);
 
 static void bell_done(struct ring *r, struct ring_bell *b)
 {
@@ -166,7 +165,7 @@ static void tell(struct ring *r, const char *why, bool fatal)
 }
 
 /* Bytes that make no sense may be the zeros that stand where memory was pulled away: then that is the news. */
-static void report(struct ring *r, const char *why)
+void ring_report(struct ring *r, const char *why)
 {
         bool gone = memory_gone(r);
 
@@ -182,7 +181,7 @@ static void check_memory(struct ring *r)
                 return;
         r->guard_seen = hits;
         if (memory_gone(r))
-                report(r, NULL);
+                ring_report(r, NULL);
 }
 
 /* --- the dirty log ----------------------------------------------------------------------------------------------- */
@@ -215,7 +214,7 @@ static void mark_ring(struct ring *r)
 
         for (unsigned i = 0; i < n; i++)
                 mark(r, r->view, part[i].iov_base, part[i].iov_len);
-        if (n == 1) /* a used ring, where the front end says that it is */
+        if (n == 1 && !r->has_iommu) /* a used ring, where the front end says that it is */
                 dirty_log_mark(r->log.to, r->log.at, part[0].iov_len);
 }
 
@@ -230,7 +229,7 @@ static void end_marking(struct ring *r)
 
 /* --- the common road --------------------------------------------------------------------------------------------- */
 
-static void at_round_end(struct ring *r)
+void ring_at_round_end(struct ring *r)
 {
         if (TAKE(r->hook_set, true))
                 return;
@@ -243,10 +242,11 @@ static void on_round_end(struct qhook *h)
 
         r->hook_set = false;
         if (r->started) { /* not so when it is only a bell that somebody waits for */
-                if (vq_publish(&r->vq))
+                if (!r->unmapped && vq_publish(&r->vq))
                         bell_ring(r, &r->call);
                 if (r->log.to) {
-                        mark_ring(r);
+                        if (!r->unmapped)
+                                mark_ring(r);
                         end_marking(r);
                 }
                 check_memory(r);
@@ -266,21 +266,28 @@ void ring_complete(struct ring_req *q, uint32_t written)
 
         if (r->log.to)
                 mark_data(r, q);
-        vq_push(&r->vq, &q->chain, written);
+        if (r->has_iommu)
+                ring_idle(r, q);
+        if (r->unmapped)
+                ring_late(r, &q->chain, written);
+        else
+                vq_push(&r->vq, &q->chain, written);
         view_unuse(r, q->view);
-        at_round_end(r);
+        ring_at_round_end(r);
 }
 
 void ring_break(struct ring_req *q, const char *why)
 {
         struct ring *r = q->ring;
 
+        if (r->has_iommu)
+                ring_idle(r, q);
         vq_drop(&r->vq, &q->chain);
         view_unuse(r, q->view);
         r->vq.broken = why;
         r->dev->ops->put(r, q);
-        report(r, why);
-        at_round_end(r);
+        ring_report(r, why);
+        ring_at_round_end(r);
 }
 
 /* No memory for a request. A completion looks again; when none is to come, time does. */
@@ -307,13 +314,17 @@ static unsigned take_batch(struct ring *r, unsigned n)
                 got = vq_pop(&r->vq, r->view->mt, &q->chain);
                 if (got <= 0) {
                         ops->put(r, q);
-                        if (got < 0)
-                                report(r, r->vq.broken);
+                        if (got == -EAGAIN)
+                                ring_starve(r);
+                        else if (got < 0)
+                                ring_report(r, r->vq.broken);
                         break;
                 }
                 q->ring = r;
                 q->view = r->view;
                 q->view->users++;
+                if (r->has_iommu)
+                        ring_busy(r, q);
                 taken++;
                 ops->take(r, q);
         }
@@ -326,7 +337,7 @@ static unsigned take_batch(struct ring *r, unsigned n)
  */
 static bool must_redo(const struct ring *r)
 {
-        return r->started && !r->told && vq_again(&r->vq);
+        return r->started && !r->told && !r->unmapped && !r->starved && vq_again(&r->vq);
 }
 
 static bool redo(struct ring *r)
@@ -334,7 +345,7 @@ static bool redo(struct ring *r)
         unsigned n = take_batch(r, vq_again(&r->vq));
 
         check_memory(r);
-        at_round_end(r); /* settle() */
+        ring_at_round_end(r); /* settle() */
         return n;
 }
 
@@ -343,6 +354,8 @@ static bool ring_poll(struct qpoller *p)
         struct ring *r = container_of(p, struct ring, poller);
         int n;
 
+        if (r->starved || (r->unmapped && !ring_map(r)))
+                return false;
         if (r->stopping && must_redo(r))
                 return redo(r);
         if (!r->popping)
@@ -350,7 +363,7 @@ static bool ring_poll(struct qpoller *p)
         n = vq_waiting(&r->vq);
         check_memory(r);
         if (n < 0)
-                report(r, r->vq.broken);
+                ring_report(r, r->vq.broken);
         if (n <= 0)
                 return false;
         return take_batch(r, (unsigned)n);
@@ -360,6 +373,8 @@ static void ring_quiet(struct qpoller *p, bool quiet)
 {
         struct ring *r = container_of(p, struct ring, poller);
 
+        if (r->unmapped)
+                return;
         vq_want_kicks(&r->vq, !quiet);
         if (r->log.to)
                 mark_ring(r);
@@ -402,7 +417,7 @@ static void answer_arrived(struct loop_task *t)
         r->done(r, &r->order);
 }
 
-static void answer(struct ring *r, int result)
+void ring_answer(struct ring *r, int result)
 {
         r->order.result = result;
         if (result < 0)
@@ -427,7 +442,8 @@ static void stop_now(struct ring *r)
                 r->dev->ops->ring_stop(r->dev, r);
                 qthread_del_poller(r->thread, &r->poller);
                 qthread_timer_cancel(r->thread, &r->poll_timer);
-                r->base = r->stopped_at = vq_base(&r->vq);
+                r->base = r->stopped_at = r->virgin ? r->base : vq_base(&r->vq);
+                ring_iommu_finish(r);
                 r->has_stopped = true;
                 r->log = (struct ring_log){ 0 };
                 vq_finish(&r->vq);
@@ -438,7 +454,7 @@ static void stop_now(struct ring *r)
                 bell_close(&r->err);
         }
         bell_close(&r->marked);
-        answer(r, 0);
+        ring_answer(r, 0);
 }
 
 /* The write of the old eventfd is over, so its number may be given back. */
@@ -449,7 +465,7 @@ static void change_bell_now(struct ring *r, struct ring_bell *b)
         b->said = true;
         if (b == &r->call)
                 bell_ring(r, b);
-        answer(r, 0);
+        ring_answer(r, 0);
 }
 
 static bool drained(const struct ring *r)
@@ -462,7 +478,7 @@ static void settle(struct ring *r)
 {
         /* The end of a notification wakes nobody (engine.h), so nobody may sleep while an order waits for it. */
         if ((r->stopping || r->bell_waits) && bells_busy(r))
-                at_round_end(r);
+                ring_at_round_end(r);
         if (r->bell_waits && !r->bell_waits->busy)
                 change_bell_now(r, TAKE(r->bell_waits, NULL));
         if (r->stopping && drained(r) && !r->watching && !r->hook_set && !bells_busy(r))
@@ -477,10 +493,11 @@ static int start(struct ring *r)
         r->view = r->order.view;
         r->vq.event_idx = r->features >> VIRTIO_RING_F_EVENT_IDX & 1;
         r->vq.indirect = r->features >> VIRTIO_RING_F_INDIRECT_DESC & 1;
-        res = vq_start(&r->vq, r->view->mt, &r->layout, r->base);
+        res = r->view->mt->iotlb ? ring_iommu_start(r) : vq_start(&r->vq, r->view->mt, &r->layout, r->base);
         if (res == 0)
                 res = r->dev->ops->ring_start(r->dev, r);
         if (res < 0) {
+                ring_iommu_finish(r);
                 vq_finish(&r->vq);
                 view_send_home(TAKE(r->view, NULL));
                 closep(&r->order.fd);
@@ -491,8 +508,9 @@ static int start(struct ring *r)
         r->told = r->order.broken;
         r->log = r->order.log;
         r->marked.fd = r->order.fd;
-        vq_want_kicks(&r->vq, true);
-        if (r->log.to)
+        if (!r->unmapped)
+                vq_want_kicks(&r->vq, true);
+        if (!r->unmapped && r->log.to)
                 mark_ring(r);
         qthread_add_poller(r->thread, &r->poller);
         if (r->kick_fd >= 0) {
@@ -509,6 +527,8 @@ static void stop(struct ring *r)
 {
         r->popping = false;
         r->stopping = true;
+        if (r->unmapped)
+                ring_drop_late(r);
         qthread_timer_cancel(r->thread, &r->poll_timer);
         if (r->watching)
                 engine_unwatch(qthread_engine(r->thread), &r->kick);
@@ -518,14 +538,16 @@ static void stop(struct ring *r)
 static int change_memory(struct ring *r)
 {
         struct mem_view *old = r->view;
-        int res = vq_remap(&r->vq, r->order.view->mt, &r->layout);
+        int res = r->has_iommu ? 0 : vq_remap(&r->vq, r->order.view->mt, &r->layout);
 
         if (res < 0) { /* go on seeing the old memory, it is still there; but take nothing more */
                 view_send_home(r->order.view);
-                report(r, r->vq.broken);
+                ring_report(r, r->vq.broken);
                 return res;
         }
         r->view = r->order.view;
+        if (r->has_iommu)
+                ring_unmap(r);
         if (!old->users)
                 view_send_home(old);
         return 0;
@@ -537,7 +559,7 @@ static void carry_out(struct qtask *t)
 
         switch (r->order.kind) {
         case RING_START:
-                answer(r, start(r));
+                ring_answer(r, start(r));
                 break;
         case RING_STOP:
         case RING_PARK:
@@ -545,10 +567,13 @@ static void carry_out(struct qtask *t)
                 break;
         case RING_ENABLE:
                 r->popping = r->order.enable && !r->vq.broken && !r->told;
-                answer(r, 0);
+                ring_answer(r, 0);
                 break;
         case RING_MEMORY:
-                answer(r, change_memory(r));
+                ring_answer(r, change_memory(r));
+                break;
+        case RING_INVALIDATE:
+                ring_invalidate(r);
                 break;
         case RING_LOG:
                 r->log = r->order.log;
@@ -557,7 +582,7 @@ static void carry_out(struct qtask *t)
                 break;
         case RING_KICK:
                 ring_poll(&r->poller);
-                answer(r, 0);
+                ring_answer(r, 0);
                 break;
         case RING_CALL:
         case RING_ERR:
@@ -604,6 +629,7 @@ void ring_init(struct ring *r, struct vu_device *dev, struct loop *l, unsigned i
         list_init(&r->round_end.link);
         r->poll_timer.fire = on_poll_timer;
         list_init(&r->poll_timer.link);
+        ring_iommu_init(r);
         r->order_task.run = carry_out;
         r->done_task.run = answer_arrived;
         r->trouble_task.run = trouble_arrived;

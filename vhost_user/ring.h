@@ -37,6 +37,7 @@ enum ring_order_kind {
         RING_ERR,    /* another err eventfd, written when the queue breaks. Running or not */
         RING_LOG,    /* running: another dirty log, or none */
         RING_KICK,   /* running: look at the ring; answered when its requests are taken */
+        RING_INVALIDATE, /* running, with an IOMMU: answered when nothing in flight uses the range any more */
 };
 /* What a ring marks, and where. */
 struct ring_log {
@@ -50,6 +51,7 @@ struct ring_order {
         bool broken;           /* START: it was broken before, in another process or before a PARK, and stays so */
         int fd;                /* CALL, ERR; START, LOG: written when pages were marked. Becomes the ring's; -1: none */
         struct ring_log log;   /* START, LOG */
+        uint64_t iova, iova_last; /* INVALIDATE: first and last byte */
         struct mem_view *view; /* START, MEMORY: becomes the ring's, also on failure */
         int result;            /* 0 or -errno */
         char why[160];         /* the sentence for a failure */
@@ -98,6 +100,7 @@ struct ring {
         void (*trouble)(struct ring *r, const char *why, bool memory_gone); /* control: it takes no more requests */
         void (*rung)(struct ring *r, bool err);                            /* control: tell the front end; or an error */
         bool call_due, err_due;   /* the owner's: rung, and not yet told */
+        void (*missing)(struct ring *r); /* control: with an IOMMU, it waits for translations */
         void *owner;
 
         /* The queue thread's: */
@@ -120,12 +123,25 @@ struct ring {
         bool told;                /* trouble was reported */
         unsigned guard_seen;      /* guard_hits when we last looked */
 
+        /* The queue thread's, with an IOMMU (ring_iommu.c): */
+        bool has_iommu;
+        bool unmapped;            /* the ring's own memory must be looked up before it is touched */
+        bool virgin;              /* and then the virtqueue must be started */
+        bool starved;             /* a translation is missing: nothing goes on until something has come */
+        struct list busy;         /* requests in flight */
+        unsigned hits;            /* those that an INVALIDATE waits for */
+        struct ring_late *late;   /* answers that could not be given */
+        unsigned nlate;
+
         /* In transit between the two: */
         struct ring_order order;
         struct qtask order_task;
         struct loop_task done_task, trouble_task;
         const char *trouble_why;
         bool trouble_memory;
+        atomic_bool miss_posted, retry_posted;
+        struct loop_task miss_task;
+        struct qtask retry_task;
 };
 
 void ring_init(struct ring *r, struct vu_device *dev, struct loop *l, unsigned index);
@@ -133,6 +149,9 @@ void ring_finish(struct ring *r); /* not running, no bells: a STOP was answered,
 
 /* Control, no other order being out. */
 void ring_order(struct ring *r, const struct ring_order *o);
+
+/* Control, running, with an IOMMU: translations have come, or were refused. Not while a STOP is out. */
+void ring_retry(struct ring *r);
 
 /* Has everything that START needs but a view? */
 bool ring_ready(const struct ring *r);

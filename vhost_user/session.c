@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/virtio_config.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,16 +44,20 @@ int session_answer_u64(struct session *s, uint64_t v)
 
 static int get_features(struct session *s, struct wire_msg *m)
 {
-        return session_answer_u64(s, s->dev->features | 1ull << VU_F_PROTOCOL_FEATURES | 1ull << VU_F_LOG_ALL);
+        return session_answer_u64(s, s->dev->features | 1ull << VU_F_PROTOCOL_FEATURES | 1ull << VU_F_LOG_ALL |
+                                     1ull << VIRTIO_F_ACCESS_PLATFORM);
 }
 
 /* Bits we did not offer may come back set (front ends pass some of their own): they are no reason to refuse. */
 static int set_features(struct session *s, struct wire_msg *m)
 {
         bool logging = session_is_logging(s);
-        int r = 0;
+        int r = session_iotlb_features(s, m->p.u64);
 
+        if (r < 0)
+                return r;
         s->features = m->p.u64;
+        session_iotlb_adopt(s);
         if (session_is_logging(s) != logging) /* this bit changes while rings run */
                 r = session_log_change_all(s);
         if (s->features >> VU_F_PROTOCOL_FEATURES & 1)
@@ -131,6 +136,7 @@ static int adopt_memory(struct session *s, struct mem_table *mt)
 
         mem_table_put(s->mem);
         s->mem = mt;
+        session_iotlb_adopt(s);
         for (unsigned i = 0; i < s->dev->num_queues && r == 0; i++)
                 r = s->ring[i].running ? session_order_view(s, &s->ring[i], RING_MEMORY)
                                        : session_start_if_ready(s, &s->ring[i]);
@@ -213,6 +219,8 @@ static const struct handler {
         [VU_SET_VRING_ENABLE] = { "SET_VRING_ENABLE", session_set_vring_enable, STATE, 0, 0, OWNED, NO_PF },
         [VU_SET_BACKEND_REQ_FD] = { "SET_BACKEND_REQ_FD", session_set_backend_req_fd, 0, sizeof(uint64_t), 1, 1, ANY,
                                     VU_PF_BACKEND_REQ },
+        [VU_IOTLB_MSG] = { "IOTLB_MSG", session_iotlb_msg, VU_IOTLB_MIN, sizeof(struct vu_iotlb), 0, 0, OWNED,
+                           VU_PF_BACKEND_REQ },
         [VU_GET_CONFIG] = { "GET_CONFIG", get_config, VU_CONFIG_HEADER, sizeof(struct vu_config), 0, 0, ANY,
                             VU_PF_CONFIG },
         [VU_SET_CONFIG] = { "SET_CONFIG", set_config, VU_CONFIG_HEADER, sizeof(struct vu_config), 0, 0, ANY,
@@ -279,6 +287,8 @@ static void finish_message(struct session *s)
         else if (ack)
                 wire_reply(&s->wire, s->request, &(uint64_t){ s->result < 0 }, sizeof(uint64_t));
         wire_resume(&s->wire);
+        if (s->retry)
+                session_iotlb_retry(s);
         session_back_say(s);
         if (s->park_done)
                 session_park_now(s);
@@ -330,6 +340,7 @@ static void on_end(struct loop_task *t)
         mem_table_put(s->mem);
         inflight_map_free(s->inflight);
         session_log_finish(s);
+        iotlb_free(s->iotlb);
         free(s);
         ended(opaque);
 }
@@ -391,6 +402,11 @@ static void ring_trouble(struct ring *r, const char *why, bool memory_gone)
                 session_close(s);
 }
 
+static void ring_missing(struct ring *r)
+{
+        session_back_say(r->owner);
+}
+
 struct session *session_alloc(struct loop *l, struct vu_device *dev, void (*ended)(void *opaque), void *opaque)
 {
         struct session *s = guard_install() < 0 ? NULL : calloc(1, sizeof(*s) + dev->num_queues * sizeof(s->ring[0]));
@@ -410,6 +426,7 @@ struct session *session_alloc(struct loop *l, struct vu_device *dev, void (*ende
                 s->ring[i].done = order_done;
                 s->ring[i].trouble = ring_trouble;
                 s->ring[i].rung = session_rung;
+                s->ring[i].missing = ring_missing;
                 s->ring[i].owner = s;
         }
         s->wire.message = on_message;

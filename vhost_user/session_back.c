@@ -38,10 +38,13 @@ static void say_bell(struct session *s)
 void session_back_say(struct session *s)
 {
         bool ack = s->protocol_features >> VU_PF_REPLY_ACK & 1;
+        struct vu_iotlb miss;
 
         if (!back_channel_idle(&s->back) || is_suspended(s))
                 return;
-        if (TAKE(s->config_changed, false))
+        if (session_iotlb_next_miss(s, &miss)) /* these are waited for */
+                back_channel_send(&s->back, VU_BACK_IOTLB_MSG, &miss, sizeof(miss), ack);
+        else if (TAKE(s->config_changed, false))
                 back_channel_send(&s->back, VU_BACK_CONFIG_CHANGE, NULL, 0, ack);
         else
                 say_bell(s);
@@ -58,6 +61,10 @@ static void on_said(struct back_channel *c, int res)
 {
         struct session *s = container_of(c, struct session, back);
 
+        if (res < 0 && c->out.hdr.request == VU_BACK_IOTLB_MSG && s->iotlb) {
+                iotlb_refused(s->iotlb, c->out.p.iotlb.iova, c->out.p.iotlb.perm);
+                session_iotlb_retry(s);
+        }
         if (res < 0)
                 log_limited(&s->dev->limit, LOG_LVL_WARN, "%s: the front end refused message %u of ours", s->dev->name,
                             c->out.hdr.request);
@@ -77,6 +84,8 @@ static void on_channel_gone(struct back_channel *c, int reason)
 int session_set_backend_req_fd(struct session *s, struct wire_msg *m)
 {
         back_channel_close(&s->back);
+        if (s->iotlb)
+                iotlb_ask_again(s->iotlb);
         return back_channel_open(&s->back, s->loop, wire_take_fd(m, 0));
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * session_impl.h - what the files of a session share: session.c (life, table of messages), session_rings.c (rings),
- * session_wake.c (devices that sleep), session_log.c (the dirty log), session_back.c (what we say unasked),
- * session_park.c (stand still, and go on), session_pack.c (into another process).
+ * session_wake.c (devices that sleep), session_log.c (the dirty log), session_iotlb.c (an IOMMU),
+ * session_back.c (what we say unasked), session_park.c (stand still, and go on), session_pack.c (into another process).
  */
 #pragma once
 
@@ -27,6 +27,8 @@ struct session {
         struct dirty_log *log, *old_log; /* NULL: none; an old one goes when no ring marks it any more */
         int log_fd;                      /* -1: none */
         unsigned pending;
+        struct iotlb *iotlb; /* NULL: ACCESS_PLATFORM was never negotiated */
+        bool retry;          /* rings that wait for translations are to look again, behind the message in hand */
         struct back_channel back;
         bool config_changed; /* the front end is to be told */
         unsigned next_bell;  /* whose turn it is to be told of, of rings that were rung by message */
@@ -90,6 +92,13 @@ void session_order_done(struct session *s);
 bool session_wake(struct session *s, struct ring *r);
 bool session_rest(struct session *s);
 
+/* session_iotlb.c. adopt: new memory, or new features. features: before they are adopted. */
+void session_iotlb_adopt(struct session *s);
+int session_iotlb_features(struct session *s, uint64_t features);
+int session_iotlb_check(const struct session *s);
+void session_iotlb_retry(struct session *s);
+bool session_iotlb_next_miss(struct session *s, struct vu_iotlb *ret);
+
 /* session_back.c: at the start, at the end, and when there may be something to say. */
 void session_back_init(struct session *s);
 void session_back_close(struct session *s);
@@ -114,3 +123,4 @@ int session_set_status(struct session *s, struct wire_msg *m);
 int session_set_backend_req_fd(struct session *s, struct wire_msg *m);
 int session_set_log_base(struct session *s, struct wire_msg *m);
 int session_set_log_fd(struct session *s, struct wire_msg *m);
+int session_iotlb_msg(struct session *s, struct wire_msg *m);

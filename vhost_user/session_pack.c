@@ -3,8 +3,10 @@
  * Not packed, and why:
  *   of a session: loop dev ended opaque end_task ring: made anew; closing stops_sent pending request need_reply result
  *     then answer answer_len answer_fd orders_done park_done park_opaque parked waking old_log: a parked session is between
- *     two messages; next_bell: any turn is fair; log: while there is one, it does not go to another process
- *   of a ring: dev loop thread done owner trouble rung order order_task done_task trouble_task ordered waits: made anew;
+ *     two messages; next_bell: any turn is fair; log: while there is one, it does not go to another process; iotlb retry: the
+ *     rings ask again
+ *   of a ring: dev loop thread done owner trouble rung missing order order_task done_task trouble_task ordered waits: made anew;
+ *     has_iommu unmapped virgin starved busy hits late nlate miss_posted retry_posted miss_task retry_task
  *     vq view priv kick poller round_end poll_timer started popping watching hook_set stopping bell_waits guard_seen
  *     trouble_why trouble_memory features inflight inband running marked has_marked: of a ring that runs, set again by its START;
  *     told: it is "broken" once parked
@@ -178,6 +180,9 @@ static int unpack_memory(struct session *s, struct parcel *p, const json_t *o)
                 r = mem_table_unpack(p, mem, &s->mem);
         if (r == 0 && inflight)
                 r = inflight_map_unpack(p, inflight, &s->inflight);
+        if (r == 0)
+                r = session_iotlb_features(s, s->features);
+        session_iotlb_adopt(s);
         return r;
 }
 
@@ -214,6 +219,7 @@ static void unpacked_free(struct session *s)
         mem_table_put(s->mem);
         inflight_map_free(s->inflight);
         session_log_finish(s);
+        iotlb_free(s->iotlb);
         free(s);
 }
 

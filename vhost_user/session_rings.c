@@ -67,6 +67,10 @@ int session_start_if_ready(struct session *s, struct ring *r)
 
 int session_start(struct session *s, struct ring *r)
 {
+        int res = session_iotlb_check(s);
+
+        if (res < 0)
+                return res;
         r->layout.packed = packed(s);
         if (r->layout.packed && !(s->dev->features >> VIRTIO_F_RING_PACKED & 1))
                 return err_note(-ENOTSUP, "queue %u: packed rings were never offered", r->index);

@@ -52,7 +52,7 @@ int vq_remap(struct virtqueue *vq, const struct mem_table *mt, const struct vq_l
 {
         int r = vq->ops->remap(vq, mt, at);
 
-        if (r < 0)
+        if (r < 0 && r != -EAGAIN)
                 vq->broken = "its rings are not in guest memory";
         return r;
 }

@@ -68,7 +68,7 @@ bool vq_size_ok(uint32_t num, bool packed);
  * vq_start - begin at @base, which is what vq_base() said or the front end thinks. With a record that was in use before, we
  * go on where it says, whatever @base is, and vq_pop() first gives again what was in flight then.
  * @vq: zeros, or started before. Returns 0, or with a sentence -EFAULT (a part of the ring is not in guest memory, or is
- * not aligned), -EBADMSG (the in-flight record makes no sense), -EINVAL (@base makes none) or -ENOMEM.
+ * not aligned), -EAGAIN (its translation is missing: nothing was done), -EBADMSG (the in-flight record makes no sense), -EINVAL (@base makes none) or -ENOMEM.
  */
 int vq_start(struct virtqueue *vq, const struct mem_table *mt, const struct vq_layout *at, uint32_t base);
 
@@ -78,7 +78,7 @@ void vq_finish(struct virtqueue *vq);
 /* Where another back end, or we, would go on: the number of SET_VRING_BASE. Nothing is in flight. */
 uint32_t vq_base(const struct virtqueue *vq);
 
-/* The memory table changed under a running queue. Same errors; then the queue is broken. */
+/* The memory table changed under a running queue. Same errors; then the queue is broken, but not by -EAGAIN. */
 int vq_remap(struct virtqueue *vq, const struct mem_table *mt, const struct vq_layout *at);
 
 /*
@@ -90,7 +90,8 @@ int vq_waiting(struct virtqueue *vq);
 /* How many of these are to be done again: they were in flight when the process before us died. */
 unsigned vq_again(const struct virtqueue *vq);
 
-/* Take the next chain: 1; 0: there is none (any more). -EINVAL: the queue is broken now, nothing was taken. */
+/* Take the next chain: 1; 0: there is none (any more). Nothing was taken: -EINVAL, the queue is broken now; -EAGAIN,
+ * translations are missing (guest_mem.h), ask again when some have come. */
 int vq_pop(struct virtqueue *vq, const struct mem_table *mt, struct chain *c);
 
 /* Give @c back with @written bytes. The guest sees it after vq_publish(). */

@@ -67,10 +67,12 @@ static bool place_decode(const struct virtqueue *vq, uint16_t v, unsigned *place
 
 static int packed_remap(struct virtqueue *vq, const struct mem_table *mt, const struct vq_layout *at)
 {
-        void *desc = gm_ring_part(mt, at->desc, at->num * sizeof(struct vring_packed_desc), RING_ALIGN);
-        void *driver = gm_ring_part(mt, at->driver, sizeof(struct vring_packed_desc_event), EVENT_ALIGN);
-        void *device = gm_ring_part(mt, at->device, sizeof(struct vring_packed_desc_event), EVENT_ALIGN);
+        void *desc = gm_ring_part(mt, at->desc, at->num * sizeof(struct vring_packed_desc), true, RING_ALIGN);
+        void *driver = gm_ring_part(mt, at->driver, sizeof(struct vring_packed_desc_event), false, EVENT_ALIGN);
+        void *device = gm_ring_part(mt, at->device, sizeof(struct vring_packed_desc_event), true, EVENT_ALIGN);
 
+        if ((!desc || !driver || !device) && errno == EAGAIN)
+                return -EAGAIN;
         if (!desc || !driver || !device)
                 return err_note(-EFAULT, "packed ring of %u entries (desc 0x%llx, driver area 0x%llx, device area 0x%llx) "
                                 "does not lie aligned in guest memory", at->num, (unsigned long long)at->desc,
@@ -230,6 +232,10 @@ static int packed_pop(struct virtqueue *vq, const struct mem_table *mt, struct c
         r = again ? read_again(vq, mt, c, &why) : read_offer(vq, mt, c, flags, &why);
         if (r < 0)
                 return vq_break(vq, why);
+        if (c->missing && again)
+                inflight_packed_not_yet(p->record);
+        if (c->missing)
+                return -EAGAIN;
         if (c->head >= vq->num)
                 return vq_break(vq, "a buffer id beyond the ring");
         if (vq_take(vq, c) < 0)

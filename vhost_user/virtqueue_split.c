@@ -33,10 +33,12 @@ static uint16_t *avail_event(struct virtqueue *vq) /* ours: kick me when you pas
 
 static int split_remap(struct virtqueue *vq, const struct mem_table *mt, const struct vq_layout *at)
 {
-        void *desc = gm_ring_part(mt, at->desc, at->num * sizeof(struct vring_desc), VRING_DESC_ALIGN_SIZE);
-        void *avail = gm_ring_part(mt, at->driver, avail_size(at->num), VRING_AVAIL_ALIGN_SIZE);
-        void *used = gm_ring_part(mt, at->device, used_size(at->num), VRING_USED_ALIGN_SIZE);
+        void *desc = gm_ring_part(mt, at->desc, at->num * sizeof(struct vring_desc), false, VRING_DESC_ALIGN_SIZE);
+        void *avail = gm_ring_part(mt, at->driver, avail_size(at->num), false, VRING_AVAIL_ALIGN_SIZE);
+        void *used = gm_ring_part(mt, at->device, used_size(at->num), true, VRING_USED_ALIGN_SIZE);
 
+        if ((!desc || !avail || !used) && errno == EAGAIN)
+                return -EAGAIN;
         if (!desc || !avail || !used)
                 return err_note(-EFAULT, "ring of %u entries (desc 0x%llx, avail 0x%llx, used 0x%llx) does not lie "
                                 "aligned in guest memory", at->num, (unsigned long long)at->desc,
@@ -115,6 +117,10 @@ static int split_pop(struct virtqueue *vq, const struct mem_table *mt, struct ch
                 head = gm_load16(&s->avail->ring[s->last_avail & (vq->num - 1)]);
         if (chain_read(c, mt, s->desc, vq->num, head, &why) < 0)
                 return vq_break(vq, why);
+        if (c->missing && again)
+                inflight_split_not_yet(s->record);
+        if (c->missing)
+                return -EAGAIN;
         if (vq_take(vq, c) < 0)
                 return -EINVAL;
         if (again)

@@ -48,6 +48,10 @@ static uint32_t usual(uint32_t request, uint8_t *to)
         uint64_t u64 = request == VU_SET_FEATURES ? features : request == VU_SET_PROTOCOL_FEATURES ? protocol : 0;
 
         switch (request) {
+        case VU_IOTLB_MSG: /* where the ring is, and where its first descriptors lead: see start_behind_iommu() */
+                memcpy(to, &(struct vu_iotlb){ GUEST_USER + 0x10000, 0x4000, GUEST_USER + 0x10000, 3, VU_IOTLB_UPDATE, { 0 } },
+                       sizeof(struct vu_iotlb));
+                return sizeof(struct vu_iotlb);
         case VU_SET_LOG_BASE: /* the guest's own memory for a log: why not */
                 memcpy(to, &(struct vu_log){ GUEST_FILE, 0 }, sizeof(struct vu_log));
                 return sizeof(struct vu_log);
@@ -138,6 +142,11 @@ static void send_on_channel(struct fuzz_input *in)
         uint8_t len = fuzz_u8(in), where = fuzz_u8(in);
         ssize_t ignored;
 
+        if (where & 0x80) {
+                a.h.request = VU_BACK_IOTLB_MSG;
+                a.v = where & 1;
+        }
+
         if (len & 0x80)
                 fuzz_bytes(in, (uint8_t *)&a + where % sizeof(a), 1);
         len &= 0x7f;
@@ -190,6 +199,17 @@ static void one_step(struct fuzz_input *in)
         }
 }
 
+/* Its ring runs, and its memory must be looked up first. */
+static void start_behind_iommu(void)
+{
+        connect_session();
+        handshake(FEATURES | 1ull << VIRTIO_F_ACCESS_PLATFORM);
+        set_memory();
+        say_u64(VU_SET_BACKEND_REQ_FD, 0, channel[1]);
+        start_ring(0);
+        say_state(VU_SET_VRING_ENABLE, 0, 1);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         struct fuzz_input in = { data, size };
@@ -202,7 +222,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         protocol = ALL_PF | (far & 32 ? INBAND_PF : 0);
         if (packed)
                 device_offers(PACKED_FEATURES);
-        if (far % 4 == 0) {
+        if (far % 32 == 31) {
+                start_behind_iommu();
+        } else if (far % 4 == 0) {
                 connect_session();
         } else if (far % 4 == 1) {
                 connect_session();

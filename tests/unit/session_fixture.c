@@ -296,7 +296,8 @@ void handshake(uint64_t features)
 
 void handshake_with(uint64_t features, uint64_t pf)
 {
-        assert_int_equal(ask_u64(VU_GET_FEATURES), device.features | 1ull << VU_F_PROTOCOL_FEATURES | 1ull << VU_F_LOG_ALL);
+        assert_int_equal(ask_u64(VU_GET_FEATURES), device.features | 1ull << VU_F_PROTOCOL_FEATURES | 1ull << VU_F_LOG_ALL |
+                                                 1ull << VIRTIO_F_ACCESS_PLATFORM);
         assert_int_equal(ask_u64(VU_GET_PROTOCOL_FEATURES), ALL_PF | INBAND_PF);
         send_raw(VU_SET_PROTOCOL_FEATURES, VU_VERSION, &pf, sizeof(pf), NULL, 0);
         assert_int_equal(say(VU_SET_OWNER, NULL, 0, -1), 0);

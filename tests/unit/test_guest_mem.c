@@ -22,7 +22,7 @@ static void test_translate(void **state)
                 for (uint64_t addr = edges[e] - 4; addr != edges[e] + 4; addr++)
                         for (size_t l = 0; l < ARRAY_SIZE(lens); l++) {
                                 struct iovec iov[4];
-                                int n = gm_translate(mt, addr, lens[l], iov, 4);
+                                int n = gm_translate(mt, addr, lens[l], false, iov, 4);
                                 uint64_t at = addr;
                                 bool inside = guest_at(mt, addr) && guest_at(mt, addr + lens[l] - 1) &&
                                               lens[l] <= 0x4000 && (addr < 0x4000) == (addr + lens[l] - 1 < 0x4000);
@@ -45,11 +45,11 @@ static void test_translate_limits(void **state)
         struct mem_table *mt = guest_new(NULL);
         struct iovec iov[2];
 
-        assert_int_equal(gm_translate(mt, 0x1800, 0x1000, iov, 2), 2);
-        assert_int_equal(gm_translate(mt, 0x1800, 0x1000, iov, 1), -E2BIG);
-        assert_int_equal(gm_translate(mt, 0x1800, 1, iov, 0), -E2BIG);
-        assert_int_equal(gm_translate(mt, 0x1800, 0, iov, 0), 0);
-        assert_int_equal(gm_translate(mt, 0x3fff, 2, iov, 2), -EFAULT);
+        assert_int_equal(gm_translate(mt, 0x1800, 0x1000, false, iov, 2), 2);
+        assert_int_equal(gm_translate(mt, 0x1800, 0x1000, false, iov, 1), -E2BIG);
+        assert_int_equal(gm_translate(mt, 0x1800, 1, false, iov, 0), -E2BIG);
+        assert_int_equal(gm_translate(mt, 0x1800, 0, false, iov, 0), 0);
+        assert_int_equal(gm_translate(mt, 0x3fff, 2, false, iov, 2), -EFAULT);
         mem_table_put(mt);
 }
 
@@ -76,10 +76,10 @@ static void test_ring_part(void **state)
         struct mem_table *mt = guest_new(NULL);
 
         for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
-                if (gm_ring_part(mt, GUEST_USER + parts[i].user, parts[i].len, parts[i].align) !=
+                if (gm_ring_part(mt, GUEST_USER + parts[i].user, parts[i].len, true, parts[i].align) !=
                     (parts[i].want ? guest_at(mt, parts[i].want) : NULL))
                         fail_msg("%s", parts[i].what);
-        assert_null(gm_ring_part(mt, 0x1000, 16, 16)); /* a guest address is no user address */
+        assert_null(gm_ring_part(mt, 0x1000, 16, true, 16)); /* a guest address is no user address */
         mem_table_put(mt);
 }
 
