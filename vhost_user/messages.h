@@ -40,6 +40,8 @@ enum vu_request {
         VU_REM_MEM_REG = 38,
         VU_SET_STATUS = 39,
         VU_GET_STATUS = 40,
+        VU_SET_DEVICE_STATE_FD = 42,
+        VU_CHECK_DEVICE_STATE = 43,
         VU_REQUEST_MAX,
 };
 
@@ -62,6 +64,7 @@ enum vu_protocol_feature {
         VU_PF_INBAND_NOTIFICATIONS = 14,
         VU_PF_CONFIGURE_MEM_SLOTS = 15,
         VU_PF_STATUS = 16,
+        VU_PF_DEVICE_STATE = 19,
 };
 
 #define VU_F_PROTOCOL_FEATURES 30 /* the virtio feature bit that stands for "protocol features exist" */
@@ -115,6 +118,9 @@ struct vu_iotlb {
 struct vu_log {
         uint64_t mmap_size, mmap_offset;
 };
+struct vu_device_state {
+        uint32_t direction, phase;
+};
 struct vu_config {
         uint32_t offset, size, flags;
         uint8_t region[VU_CONFIG_MAX];
@@ -135,6 +141,7 @@ union vu_payload {
         struct vu_vring_addr addr;
         struct vu_log log;
         struct vu_iotlb iotlb;
+        struct vu_device_state state_transfer;
         struct vu_config config;
         struct vu_inflight inflight;
 };

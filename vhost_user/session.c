@@ -25,9 +25,9 @@
 #include "vhost_user/session_impl.h"
 
 #define PROTOCOL_FEATURES                                                                        \
-        (1ull << VU_PF_MQ | 1ull << VU_PF_LOG_SHMFD | 1ull << VU_PF_REPLY_ACK | 1ull << VU_PF_BACKEND_REQ | 1ull << VU_PF_CONFIG | \
-         1ull << VU_PF_INFLIGHT_SHMFD | 1ull << VU_PF_RESET_DEVICE | 1ull << VU_PF_INBAND_NOTIFICATIONS | \
-         1ull << VU_PF_CONFIGURE_MEM_SLOTS | 1ull << VU_PF_STATUS)
+        (1ull << VU_PF_MQ | 1ull << VU_PF_LOG_SHMFD | 1ull << VU_PF_REPLY_ACK | 1ull << VU_PF_BACKEND_REQ | \
+         1ull << VU_PF_CONFIG | 1ull << VU_PF_INFLIGHT_SHMFD | 1ull << VU_PF_RESET_DEVICE |          \
+         1ull << VU_PF_INBAND_NOTIFICATIONS | 1ull << VU_PF_CONFIGURE_MEM_SLOTS | 1ull << VU_PF_STATUS | 1ull << VU_PF_DEVICE_STATE)
 
 #define INBAND_NEEDS (1ull << VU_PF_BACKEND_REQ | 1ull << VU_PF_REPLY_ACK)
 
@@ -231,6 +231,10 @@ static const struct handler {
         [VU_SET_STATUS] = { "SET_STATUS", session_set_status, U64, 0, 0, OWNED, VU_PF_STATUS },
         [VU_GET_STATUS] = { "GET_STATUS", session_get_status, 0, 0, 0, 0, OWNED, VU_PF_STATUS },
         [VU_VRING_KICK] = { "VRING_KICK", session_vring_kick, STATE, 0, 0, OWNED, VU_PF_INBAND_NOTIFICATIONS },
+        [VU_SET_DEVICE_STATE_FD] = { "SET_DEVICE_STATE_FD", session_set_device_state_fd, sizeof(struct vu_device_state),
+                                     sizeof(struct vu_device_state), 1, 1, OWNED, VU_PF_DEVICE_STATE },
+        [VU_CHECK_DEVICE_STATE] = { "CHECK_DEVICE_STATE", session_check_device_state, 0, 0, 0, 0, OWNED,
+                                    VU_PF_DEVICE_STATE },
         [VU_GET_MAX_MEM_SLOTS] = { "GET_MAX_MEM_SLOTS", get_max_mem_slots, 0, 0, 0, 0, ANY, VU_PF_CONFIGURE_MEM_SLOTS },
         [VU_ADD_MEM_REG] = { "ADD_MEM_REG", add_mem_reg, MEM_REG, 1, 1, OWNED, VU_PF_CONFIGURE_MEM_SLOTS },
         [VU_REM_MEM_REG] = { "REM_MEM_REG", rem_mem_reg, MEM_REG, 0, 1, OWNED, VU_PF_CONFIGURE_MEM_SLOTS },
@@ -341,6 +345,7 @@ static void on_end(struct loop_task *t)
         inflight_map_free(s->inflight);
         session_log_finish(s);
         iotlb_free(s->iotlb);
+        closep(&s->state_fd);
         free(s);
         ended(opaque);
 }
@@ -418,7 +423,7 @@ struct session *session_alloc(struct loop *l, struct vu_device *dev, void (*ende
         s->ended = ended;
         s->opaque = opaque;
         s->end_task.run = on_end;
-        s->log_fd = -1;
+        s->log_fd = s->state_fd = -1;
         s->answer_fd = -1;
         session_back_init(s);
         for (unsigned i = 0; i < dev->num_queues; i++) {

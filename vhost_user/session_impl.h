@@ -27,6 +27,8 @@ struct session {
         struct dirty_log *log, *old_log; /* NULL: none; an old one goes when no ring marks it any more */
         int log_fd;                      /* -1: none */
         unsigned pending;
+        int state_fd;  /* SET_DEVICE_STATE_FD: to be read to its end; -1: none */
+        bool state_ok; /* so far */
         struct iotlb *iotlb; /* NULL: ACCESS_PLATFORM was never negotiated */
         bool retry;          /* rings that wait for translations are to look again, behind the message in hand */
         struct back_channel back;
@@ -124,3 +126,5 @@ int session_set_backend_req_fd(struct session *s, struct wire_msg *m);
 int session_set_log_base(struct session *s, struct wire_msg *m);
 int session_set_log_fd(struct session *s, struct wire_msg *m);
 int session_iotlb_msg(struct session *s, struct wire_msg *m);
+int session_set_device_state_fd(struct session *s, struct wire_msg *m);
+int session_check_device_state(struct session *s, struct wire_msg *m);

@@ -52,6 +52,8 @@ static uint32_t usual(uint32_t request, uint8_t *to)
                 memcpy(to, &(struct vu_iotlb){ GUEST_USER + 0x10000, 0x4000, GUEST_USER + 0x10000, 3, VU_IOTLB_UPDATE, { 0 } },
                        sizeof(struct vu_iotlb));
                 return sizeof(struct vu_iotlb);
+        case VU_SET_DEVICE_STATE_FD:
+                return sizeof(struct vu_device_state);
         case VU_SET_LOG_BASE: /* the guest's own memory for a log: why not */
                 memcpy(to, &(struct vu_log){ GUEST_FILE, 0 }, sizeof(struct vu_log));
                 return sizeof(struct vu_log);
@@ -116,6 +118,8 @@ static void send_message(struct fuzz_input *in)
                 len = fuzz_u16(in) % PAYLOAD_MAX;
         if (how & 32)
                 nfds = pick_fds(fuzz_u8(in), fds);
+        else if (request == VU_SET_DEVICE_STATE_FD)
+                nfds = pick_fds(1, fds);
         else if (request == VU_SET_LOG_BASE || request == VU_SET_LOG_FD)
                 nfds = pick_fds(request == VU_SET_LOG_BASE ? 1 : 1 | 1 << 3, fds);
         else if (request == VU_SET_BACKEND_REQ_FD)

@@ -27,7 +27,8 @@
 #define FEATURES (1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VU_F_PROTOCOL_FEATURES)
 #define INBAND_PF (1ull << 14)
 /* All that is offered but in-band notifications. */
-#define ALL_PF (1ull << 0 | 1ull << 1 | 1ull << 3 | 1ull << 5 | 1ull << 9 | 1ull << 12 | 1ull << 13 | 1ull << 15 | 1ull << 16)
+#define ALL_PF (1ull << 0 | 1ull << 1 | 1ull << 3 | 1ull << 5 | 1ull << 9 | 1ull << 12 | 1ull << 13 | 1ull << 15 | \
+                1ull << 16 | 1ull << 19)
 
 #define PACKED_FEATURES (FEATURES | 1ull << VIRTIO_F_RING_PACKED)
 

@@ -7,6 +7,8 @@
 #include <cmocka.h>
 
 #include "tests/unit/packed_driver.h"
+#include <fcntl.h>
+
 #include "tests/unit/session_fixture.h"
 
 /* --- answers ----------------------------------------------------------------------------------------------------- */
@@ -569,6 +571,60 @@ static void test_truncated_record_ends_the_session(void **state)
         close(fd);
 }
 
+/* --- device state ------------------------------------------------------------------------------------------------ */
+
+static uint64_t transfer(uint32_t direction, uint32_t phase, int fd)
+{
+        struct vu_device_state d = { direction, phase };
+        struct packet k;
+
+        send_raw(VU_SET_DEVICE_STATE_FD, VU_VERSION, &d, sizeof(d), &fd, 1);
+        assert_true(answered(VU_SET_DEVICE_STATE_FD, &k));
+        return k.p.u64;
+}
+
+/* There is none: saving ends at once, loading must find the end at once. 0x100: the answer brings no fd. */
+static void test_device_state(void **state)
+{
+        static const struct { const char *bytes; bool closed, ok; } loads[] = {
+                { "", true, true }, { "x", true, false }, { "", false, false },
+        };
+        int p[2];
+        char c;
+
+        running_session();
+        assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+        assert_int_equal(transfer(0, 0, p[1]), 0x101); /* a ring runs */
+        assert_int_equal(ask_u64(VU_CHECK_DEVICE_STATE), 1);
+        say_state(VU_GET_VRING_BASE, 0, 0);
+        assert_int_equal(transfer(0, 1, p[1]), 0x101); /* no such phase, no such direction */
+        assert_int_equal(transfer(2, 0, p[1]), 0x101);
+        assert_int_equal(transfer(0, 0, p[1]), 0x100);
+        close(p[1]);
+        assert_int_equal(read(p[0], &c, 1), 0); /* saved: nothing, and its end */
+        close(p[0]);
+        assert_int_equal(ask_u64(VU_CHECK_DEVICE_STATE), 0);
+        assert_int_equal(ask_u64(VU_CHECK_DEVICE_STATE), 1); /* there was no other transfer */
+        for (size_t i = 0; i < ARRAY_SIZE(loads); i++) {
+                assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+                assert_int_equal(transfer(1, 0, p[0]), 0x100);
+                close(p[0]);
+                assert_int_equal(write(p[1], loads[i].bytes, strlen(loads[i].bytes)), strlen(loads[i].bytes));
+                if (loads[i].closed)
+                        close(p[1]);
+                assert_int_equal(ask_u64(VU_CHECK_DEVICE_STATE), !loads[i].ok);
+                if (!loads[i].closed)
+                        close(p[1]);
+        }
+        assert_int_equal(transfer(1, 0, kick), 0x101); /* reading that could hang */
+        assert_int_equal(transfer(1, 0, peer), 0x101);
+        assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+        assert_int_equal(transfer(1, 0, p[0]), 0x100); /* the session ends with it: teardown counts fds */
+        close(p[0]);
+        close(p[1]);
+        disconnect();
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -592,6 +648,7 @@ int main(void)
                 TEST(test_truncated_memory_ends_the_session),
                 TEST(test_status),
                 TEST(test_reset),
+                TEST(test_device_state),
                 TEST(test_record_survives_the_session),
                 TEST(test_stop_does_what_is_recorded),
                 TEST(test_stop_with_a_record_that_breaks_the_ring),
