@@ -289,8 +289,12 @@ static void flush_all(struct upgrade *u)
         u->step = FLUSH;
         u->waiting = 1; /* ours, against coming back too early */
         list_for_each(l, &u->env.disks->nodes) {
+                struct node *n = list_entry(l, struct node, link);
+
+                if (n->closing) /* or being opened: commands still come. PARK looks again */
+                        continue;
                 u->waiting++;
-                node_flush(list_entry(l, struct node, link), on_flushed, u);
+                node_flush(n, on_flushed, u);
         }
         came_back(u);
 }
