@@ -64,7 +64,7 @@ static void start_step(struct batch_run *run, unsigned i)
         bi->run = run;
         bi->iov = (struct iovec){ s->buf, s->len };
         bi->io = (struct io){
-                .op = op_of[s->op], .file = run->b->img->file, .off = s->off, .len = s->len, .iov = &bi->iov,
+                .op = op_of[s->op], .file = fmt_step_file(run->b->img, s), .off = s->off, .len = s->len, .iov = &bi->iov,
                 .niov = s->op == FMT_READ || s->op == FMT_WRITE, .done = on_step,
         };
         run->left++;

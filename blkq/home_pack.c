@@ -74,7 +74,7 @@ static void on_moved(struct move *mv, int res)
 static void place(struct pack *p)
 {
         struct vol *v = p->v;
-        struct extent e = { .kind = EXT_DATA, .len = p->packed.iov_len, .img = v->top };
+        struct extent e = { .kind = EXT_DATA, .len = p->packed.iov_len, .file = v->top->file, .img = v->top };
         int r = vol_may_write(v);
 
         if (r == 0)

@@ -124,7 +124,7 @@ static void on_packed_read(struct move *mv, int res)
 
 static struct unpack *unpack_new(struct chain_read *rd, const struct extent *e)
 {
-        uint64_t align = max_u64(e->img->file->off_align, 1);
+        uint64_t align = max_u64(e->file->off_align, 1);
         uint64_t from = round_down(e->host, align), to = round_up(e->host + e->packed_len, align);
         struct unpack *u = calloc(1, sizeof(*u));
 
@@ -153,7 +153,7 @@ static struct unpack *unpack_new(struct chain_read *rd, const struct extent *e)
 static void read_packed(struct chain_read *rd, const struct extent *e)
 {
         struct vol *v = rd->v;
-        struct extent packed = { .kind = EXT_DATA, .img = e->img };
+        struct extent packed = { .kind = EXT_DATA, .file = e->file, .img = e->img };
         struct unpack *u;
 
         if (!range_fits(e->skip, e->len, e->img->cluster_size)) {

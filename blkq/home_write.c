@@ -93,7 +93,8 @@ static void write_merged(struct chain_write *wr)
 {
         struct fmt_plan *p = &wr->plan;
         uint64_t skip = p->off - wr->base, len = p->head + p->len + p->tail;
-        struct extent e = { .kind = EXT_DATA, .len = len, .host = p->host - p->head, .img = wr->v->top,
+        struct extent e = { .kind = EXT_DATA, .len = len, .host = p->host - p->head, .file = fmt_data_file(wr->v->top),
+                            .img = wr->v->top,
                             .cipher = wr->v->top->cipher };
         struct iovec *iov;
         unsigned n = 0;
@@ -116,7 +117,8 @@ static void write_merged(struct chain_write *wr)
 static void write_plain(struct chain_write *wr, void (*done)(struct move *mv, int res))
 {
         struct fmt_plan *p = &wr->plan;
-        struct extent e = { .kind = EXT_DATA, .off = p->off, .len = p->len, .host = p->host, .img = wr->v->top,
+        struct extent e = { .kind = EXT_DATA, .off = p->off, .len = p->len, .host = p->host, .file = fmt_data_file(wr->v->top),
+                            .img = wr->v->top,
                             .cipher = wr->v->top->cipher };
 
         wr->move.done = done;

@@ -62,7 +62,7 @@ static void on_punched(struct io *io, int res)
 static void punch(struct chain_zero *z)
 {
         z->io = (struct io){
-                .op = z->plan.keep ? IO_ZERO_KEEP : IO_ZERO, .file = z->v->top->file, .off = z->plan.host,
+                .op = z->plan.keep ? IO_ZERO_KEEP : IO_ZERO, .file = fmt_data_file(z->v->top), .off = z->plan.host,
                 .len = z->plan.len, .done = on_punched,
         };
         engine_submit(z->v->mover.engine, &z->io);

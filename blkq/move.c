@@ -245,7 +245,7 @@ static void move_part(struct move *mv, enum io_op op, const struct extent *e, ui
                 return;
         }
         p->io = (struct io){
-                .op = op, .file = e->img->file, .off = e->host + at, .len = len, .iov = p->iov, .niov = p->niov,
+                .op = op, .file = e->file, .off = e->host + at, .len = len, .iov = p->iov, .niov = p->niov,
                 .done = on_part,
         };
         p->cipher = e->cipher;
@@ -258,7 +258,7 @@ static void move_part(struct move *mv, enum io_op op, const struct extent *e, ui
 static void move_data(struct move *mv, enum io_op op, const struct extent *e, const struct iovec *iov, unsigned niov,
                       uint64_t skip)
 {
-        struct file *f = e->img->file;
+        struct file *f = e->file;
         uint64_t chunk = e->cipher ? CIPHER_CHUNK : BOUNCE_CHUNK;
 
         if (!e->cipher && (f->mem_align <= 1 || iov_is_aligned(iov, niov, f->mem_align))) {
@@ -278,7 +278,7 @@ void move_start(struct mover *m, struct move *mv, enum io_op op, const struct ex
         mv->gen = m->gen;
         m->under_way[m->gen]++;
         if (n == 1 && ext->kind == EXT_DATA && ext->len == len && !ext->cipher) { /* the common road: the list as it is */
-                struct file *f = ext->img->file;
+                struct file *f = ext->file;
 
                 if (f->mem_align <= 1 || iov_is_aligned(iov, niov, f->mem_align)) {
                         mv->io = (struct io){

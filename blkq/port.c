@@ -9,6 +9,8 @@
 void chain_files(struct vol *v, struct engine *e, void (*tell)(struct engine *e, struct file *f))
 {
         for (struct fmt_image *img = v->top; img; img = img->backing) {
+                if (img->data_file)
+                        tell(e, img->data_file);
                 if (img->file)
                         tell(e, img->file);
                 for (unsigned i = 0; i < img->nparts; i++)

@@ -173,9 +173,9 @@ static int check_resize(const struct reopen *c)
         if (c->size < v->size)
                 return err_note(-EINVAL, "%" PRIu64 " bytes are less than the disk has (%" PRIu64 "): a disk that is in use "
                                 "does not shrink", c->size, v->size);
-        if (v->top->file && v->top->file->direct && !is_aligned(c->size, v->top->file->off_align))
+        if (v->top->file && v->top->file->direct && !is_aligned(c->size, fmt_off_align(v->top)))
                 return err_note(-EINVAL, "direct I/O on this file needs a size that is a multiple of %" PRIu32,
-                                v->top->file->off_align);
+                                fmt_off_align(v->top));
         return 0;
 }
 

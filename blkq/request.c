@@ -69,7 +69,7 @@ static unsigned append(struct extent *ext, unsigned n, const struct extent *e)
 {
         struct extent *last = &ext[n ? n - 1 : 0];
 
-        if (n && last->kind == e->kind && last->img == e->img &&
+        if (n && last->kind == e->kind && last->file == e->file && last->img == e->img &&
             (e->kind != EXT_DATA || last->host + last->len == e->host)) {
                 last->len += e->len;
                 return n;

@@ -73,27 +73,27 @@ int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qt
 /* Direct I/O in blocks that some request, cluster or end of image would not be a multiple of. */
 static bool is_too_coarse(const struct fmt_image *img, uint32_t block_size)
 {
-        uint32_t align = img->file ? img->file->off_align : 1;
+        uint32_t align = fmt_off_align(img);
         uint32_t unit = img->host_align ? img->host_align : img->subcluster_size;
 
         return align > block_size || (unit > 1 && unit < align) || (align > VOL_SECTOR && !is_aligned(img->size, align));
 }
 
-static const struct file *too_coarse(const struct fmt_image *top, uint32_t block_size)
+static const struct fmt_image *too_coarse(const struct fmt_image *top, uint32_t block_size)
 {
         for (const struct fmt_image *img = top; img; img = img->backing) {
                 if (is_too_coarse(img, block_size))
-                        return img->file;
+                        return img;
                 for (unsigned i = 0; i < img->nparts; i++)
                         if (is_too_coarse(img->parts[i], block_size))
-                                return img->parts[i]->file;
+                                return img->parts[i];
         }
         return NULL;
 }
 
 int vol_open_image(const char *path, struct fmt_open_opts *opts, uint32_t block_size, struct fmt_image **ret)
 {
-        const struct file *coarse;
+        const struct fmt_image *coarse;
         int r = chain_open(path, opts, ret);
 
         if (r < 0)
@@ -101,7 +101,7 @@ int vol_open_image(const char *path, struct fmt_open_opts *opts, uint32_t block_
         coarse = opts->flags & FMT_DIRECT ? too_coarse(*ret, block_size) : NULL;
         if (!coarse)
                 return 0;
-        log_info("%s: direct I/O needs blocks of %u bytes; using the page cache", coarse->path, coarse->off_align);
+        log_info("%s: direct I/O needs blocks of %u bytes; using the page cache", coarse->file->path, fmt_off_align(coarse));
         chain_close(*ret);
         opts->flags &= ~(unsigned)FMT_DIRECT;
         return chain_open(path, opts, ret);
@@ -197,8 +197,7 @@ uint32_t vol_block_size_min(struct vol *v)
 
         pthread_mutex_lock(&v->lock);
         for (const struct fmt_image *img = v->top; img; img = img->backing) {
-                if (img->file)
-                        min = (uint32_t)max_u64(min, img->file->off_align);
+                min = (uint32_t)max_u64(min, fmt_off_align(img));
                 for (unsigned i = 0; i < img->nparts; i++)
                         min = (uint32_t)max_u64(min, img->parts[i]->file->off_align);
         }

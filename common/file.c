@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/openat2.h>
 #include <linux/stat.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -148,7 +150,22 @@ int file_refresh_size(struct file *f)
         return f->is_blkdev ? look_at(f) : 0;
 }
 
-static int open_fd(struct file *f, unsigned flags)
+/* open(2), or beneath @dir when that is not NULL. */
+static int open_path(const char *dir, const char *path, int how)
+{
+        struct open_how beneath = {
+                .flags = (unsigned)how, .mode = how & O_CREAT ? 0644 : 0,
+                .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+        };
+        AUTO(closep) int from = -1;
+
+        if (!dir)
+                return open(path, how, 0644);
+        from = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        return from < 0 ? -1 : (int)syscall(SYS_openat2, from, path, &beneath, sizeof(beneath));
+}
+
+static int open_fd(struct file *f, const char *dir, const char *name, unsigned flags)
 {
         int how = O_CLOEXEC | O_NONBLOCK | (flags & FILE_RDONLY ? O_RDONLY : O_RDWR);
 
@@ -159,11 +176,13 @@ static int open_fd(struct file *f, unsigned flags)
         if (flags & FILE_NO_SYMLINK)
                 how |= O_NOFOLLOW;
         f->direct = flags & FILE_DIRECT;
-        f->fd = open(f->path, how | (f->direct ? O_DIRECT : 0), 0644);
+        f->fd = open_path(dir, name, how | (f->direct ? O_DIRECT : 0));
         if (f->fd < 0 && f->direct && errno == EINVAL) {
                 f->direct = false;
-                f->fd = open(f->path, how, 0644);
+                f->fd = open_path(dir, name, how);
         }
+        if (f->fd < 0 && dir && (errno == EXDEV || errno == ELOOP))
+                return err_note(-EPERM, "'%s' is not in or below '%s', or is reached through a symbolic link", name, dir);
         return f->fd < 0 ? err_note(-errno, "'%s': cannot open: %s", f->path, strerror(errno)) : 0;
 }
 
@@ -180,29 +199,35 @@ static bool take_from_shelf(struct file *f, unsigned flags)
         return f->fd >= 0;
 }
 
-int file_open(const char *path, unsigned flags, struct file **ret)
+/* @path: how the file is called, taken. @name: what is opened, in @dir if that is not NULL. */
+static int open_file(char *path, const char *dir, const char *name, unsigned flags, struct file **ret)
 {
         struct file *f = calloc(1, sizeof(*f));
         bool ours = false; /* locked already */
         int r;
 
-        if (!f)
+        if (!f || !path) {
+                free(path);
+                free(f);
                 return -ENOMEM;
+        }
         f->ops = &posix_ops;
         f->fd = -1;
         f->read_only = flags & FILE_RDONLY;
-        f->path = strdup(path);
-        ours = f->path && take_from_shelf(f, flags);
-        r = !f->path ? -ENOMEM : ours ? 0 : open_fd(f, flags);
+        f->path = path;
+        ours = take_from_shelf(f, flags);
+        r = ours ? 0 : open_fd(f, dir, name, flags);
         if (r == 0)
                 r = look_at(f);
+        if (r == 0 && dir && f->is_blkdev)
+                r = err_note(-EPERM, "'%s' is a device, not a regular file", f->path);
         if (r == 0 && !ours && !(flags & FILE_NO_LOCK))
                 r = image_lock(f->fd, f->path, !f->read_only);
         if (r == 0 && flags & FILE_OVERWRITE && !f->is_blkdev)
                 r = file_truncate(f, 0);
         if (r < 0) {
                 if (flags & FILE_CREATE && f->fd >= 0)
-                        unlink(path);
+                        unlink(f->path);
                 file_close(f);
                 return r;
         }
@@ -211,6 +236,22 @@ int file_open(const char *path, unsigned flags, struct file **ret)
         find_alignment(f);
         *ret = f;
         return 0;
+}
+
+int file_open(const char *path, unsigned flags, struct file **ret)
+{
+        return open_file(strdup(path), NULL, path, flags, ret);
+}
+
+int file_open_beneath(const char *dir, const char *name, unsigned flags, struct file **ret)
+{
+        char *path;
+
+        if (!strcmp(dir, ".")) /* as it was said */
+                return open_file(strdup(name), dir, name, flags, ret);
+        if (asprintf(&path, "%s/%s", dir, name) < 0)
+                return -ENOMEM;
+        return open_file(path, dir, name, flags, ret);
 }
 
 int file_identify(const char *path, dev_t *dev, ino_t *ino)

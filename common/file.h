@@ -78,6 +78,12 @@ enum file_flags {
  */
 int file_open(const char *path, unsigned flags, struct file **ret);
 
+/**
+ * file_open_beneath - the same for a name that a stranger wrote into an image: a regular file in the directory @dir or
+ * below it, reached without symbolic links. -EPERM with a sentence for anything else; file->path is @dir/@name.
+ */
+int file_open_beneath(const char *dir, const char *name, unsigned flags, struct file **ret);
+
 /*
  * A shelf: open files between two owners of an image, with their locks. While a thread uses one, file_close() puts the file on
  * it, as it is, and file_open() takes it from there (the same path, for the same use) instead of opening the path, which may

@@ -38,13 +38,13 @@ static int see_hole(struct extent *ext)
 
         if (ext->img->encrypted) /* a hole is noise when it is deciphered, not zeros */
                 return 0;
-        r = file_next_data(ext->img->file, ext->host, &data, &hole);
+        r = file_next_data(ext->file, ext->host, &data, &hole);
         if (r < 0)
                 return r;
-        ext->hole = ext->host < data || ext->host >= ext->img->file->size;
+        ext->hole = ext->host < data || ext->host >= ext->file->size;
         if (!ext->hole)
                 ext->len = min_u64(ext->len, hole - ext->host);
-        else if (data < ext->img->file->size)
+        else if (data < ext->file->size)
                 ext->len = min_u64(ext->len, data - ext->host);
         return 0;
 }
@@ -71,7 +71,7 @@ static int read_packed(const struct extent *ext, char *buf)
         int r = packed && cluster ? 0 : -ENOMEM;
 
         if (r == 0)
-                r = file_pread(ext->img->file, packed, ext->packed_len, ext->host);
+                r = file_pread(ext->file, packed, ext->packed_len, ext->host);
         if (r == 0)
                 r = fmt_unpack(ext->img, packed, ext->packed_len, cluster);
         if (r == 0)
@@ -84,7 +84,7 @@ static int read_encrypted(const struct extent *ext, char *buf)
 {
         uint64_t from = round_down(ext->host, CIPHER_SECTOR), to = round_up(ext->host + ext->len, CIPHER_SECTOR);
         AUTO(freep) char *sectors = malloc(to - from);
-        int r = sectors ? file_pread(ext->img->file, sectors, to - from, from) : -ENOMEM;
+        int r = sectors ? file_pread(ext->file, sectors, to - from, from) : -ENOMEM;
 
         if (r == 0)
                 r = sector_cipher_run(ext->cipher, CIPHER_DECRYPT, from / CIPHER_SECTOR, sectors, to - from);
@@ -97,7 +97,7 @@ int extent_read_sync(const struct extent *ext, void *buf)
 {
         if (ext->img->locked)
                 return err_note(-EACCES, "the image is encrypted and was opened without its key");
-        return ext->cipher ? read_encrypted(ext, buf) : file_pread(ext->img->file, buf, ext->len, ext->host);
+        return ext->cipher ? read_encrypted(ext, buf) : file_pread(ext->file, buf, ext->len, ext->host);
 }
 
 int chain_read_sync(struct fmt_image *top, void *buf, size_t len, uint64_t off)
@@ -144,7 +144,7 @@ static int write_plan(struct fmt_image *img, const struct fmt_plan *plan, const 
         int r;
 
         if (len == plan->len && !img->cipher)
-                return file_pwrite(img->file, buf, len, host);
+                return file_pwrite(fmt_data_file(img), buf, len, host);
         all = malloc(len);
         if (!all)
                 return -ENOMEM;
@@ -154,7 +154,7 @@ static int write_plan(struct fmt_image *img, const struct fmt_plan *plan, const 
                 r = chain_read_sync(img, all + plan->head + plan->len, plan->tail, plan->off + plan->len);
         if (r == 0 && img->cipher)
                 r = sector_cipher_run(img->cipher, CIPHER_ENCRYPT, host / CIPHER_SECTOR, all, len);
-        return r < 0 ? r : file_pwrite(img->file, all, len, host);
+        return r < 0 ? r : file_pwrite(fmt_data_file(img), all, len, host);
 }
 
 static void settle_plan(struct fmt_image *img, struct fmt_plan *plan, int r)
@@ -218,14 +218,16 @@ int fmt_settle_sync(struct fmt_image *img)
 static int fill_plan(struct fmt_image *img, const struct fmt_plan *plan, enum fmt_prealloc how)
 {
         uint64_t from = plan->host - plan->head, len = plan->head + plan->len + plan->tail;
+        bool keep = how != FMT_PREALLOC_METADATA || !img->data_file; /* there every place counts as used before */
+        struct file *file = fmt_data_file(img);
         int r = 0;
 
-        if (from + len > img->file->size)
-                r = file_truncate(img->file, from + len);
+        if (from + len > file->size)
+                r = file_truncate(file, from + len);
         if (r == 0 && how == FMT_PREALLOC_FULL)
-                return file_write_zeros(img->file, from, len);
+                return file_write_zeros(file, from, len);
         if (r == 0 && (how == FMT_PREALLOC_FALLOC || !plan->fresh))
-                return file_zero(img->file, from, len, true);
+                return file_zero(file, from, len, keep);
         return r;
 }
 
@@ -293,9 +295,9 @@ int fmt_share_sync(struct fmt_image *img, uint64_t off, const struct extent *fro
         if (plan.head || (plan.tail && !plan.fresh) || plan.kind == PLAN_PACKED)
                 r = -EINVAL; /* part of a cluster whose other bytes come from elsewhere */
         else if (offload)
-                r = file_offload(img->file, plan.host, from->img->file, from->host, plan.len);
+                r = file_offload(fmt_data_file(img), plan.host, from->file, from->host, plan.len);
         else
-                r = file_share(img->file, plan.host, from->img->file, from->host, plan.len);
+                r = file_share(fmt_data_file(img), plan.host, from->file, from->host, plan.len);
         if (r == 0)
                 *done = plan.len;
         settle_plan(img, &plan, r);

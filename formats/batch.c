@@ -56,7 +56,7 @@ int fmt_batch_run_sync(struct fmt_batch *b)
         assert(!b->started);
         b->started = true;
         for (unsigned i = 0; r == 0 && i < b->nsteps; i++)
-                r = run_step(b->img->file, &b->step[i]);
+                r = run_step(fmt_step_file(b->img, &b->step[i]), &b->step[i]);
         b->done(b, r);
         return r;
 }

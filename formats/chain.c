@@ -20,11 +20,12 @@
 
 static void close_one(struct fmt_image *img)
 {
-        struct file *file = img->file;
+        struct file *file = img->file, *data_file = img->data_file;
 
         free(TAKE(img->backing_name, NULL));
         free(TAKE(img->backing_format, NULL));
         img->drv->close(img);
+        file_close(data_file);
         file_close(file);
 }
 
@@ -69,15 +70,9 @@ static int choose_driver(struct file *file, const struct fmt_open_opts *opts, co
         return 0;
 }
 
-int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret)
+static int open_by_driver(const struct fmt_driver *drv, struct file *file, const struct fmt_open_opts *opts,
+                          struct fmt_image **ret)
 {
-        const struct fmt_driver *drv;
-        int r = choose_driver(file, opts, &drv);
-
-        if (r < 0) {
-                file_close(file);
-                return r;
-        }
         if (opts->snapshot && !(drv->caps & FMT_HAS_SNAPSHOTS)) {
                 file_close(file);
                 return err_note(-ENOTSUP, "%s images have no internal snapshots", drv->name);
@@ -88,6 +83,85 @@ int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fm
                                 opts->layer->key_secret);
         }
         return drv->open(file, opts, ret);
+}
+
+int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret)
+{
+        const struct fmt_driver *drv;
+        int r = choose_driver(file, opts, &drv);
+
+        if (r < 0) {
+                file_close(file);
+                return r;
+        }
+        return open_by_driver(drv, file, opts, ret);
+}
+
+/* --- the file of an image's data --------------------------------------------------------------------------------- */
+
+static unsigned file_flags(unsigned flags)
+{
+        return (flags & FMT_RDONLY ? FILE_RDONLY : 0) | (flags & FMT_DIRECT ? FILE_DIRECT : 0) |
+               (flags & FMT_NO_LOCK ? FILE_NO_LOCK : 0);
+}
+
+/* By the operator's word, or by the image's, which leads nowhere but beside the image. */
+static int open_data_at(const char *image_path, const char *name, const struct fmt_open_opts *opts, struct file **ret)
+{
+        AUTO(freep) char *dir = NULL, *rest = NULL;
+        int r;
+
+        if (opts->layer && opts->layer->data_path)
+                return file_open(opts->layer->data_path, file_flags(opts->flags), ret);
+        if (!name)
+                return err_note(-EINVAL, "'%s' does not say where its external data file is: name it with data-file",
+                                image_path);
+        r = chain_data_path(image_path, name, &dir, &rest);
+        return r < 0 ? r : file_open_beneath(dir, rest, file_flags(opts->flags), ret);
+}
+
+/* *ret: NULL when the image has none, or is only looked at. */
+static int open_data_file(const struct fmt_driver *drv, struct file *image, const struct fmt_open_opts *opts,
+                          struct file **ret)
+{
+        AUTO(freep) char *name = NULL;
+        int r = 0;
+
+        *ret = NULL;
+        if (opts->flags & (FMT_INFO_ONLY | FMT_REPAIRING))
+                return 0;
+        if (drv->data_name)
+                r = drv->data_name(image, &name);
+        if (r == 0 && opts->layer && opts->layer->data_path)
+                return err_note(-EINVAL, "'%s' keeps its data itself: it has no use for the data file '%s'", image->path,
+                                opts->layer->data_path);
+        if (r <= 0)
+                return r;
+        r = open_data_at(image->path, name, opts, ret);
+        if (r == 0 && (*ret)->dev == image->dev && (*ret)->ino == image->ino) {
+                file_close(TAKE(*ret, NULL));
+                r = err_note(-EINVAL, "'%s' names itself as its data file", image->path);
+        }
+        return r < 0 ? err_prefix(err_note(r, "%s", strerror(-r)), "data file of '%s': ", image->path) : 0;
+}
+
+/* The image in @file, with its data file. Takes @file. */
+static int open_with_data(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret)
+{
+        struct fmt_open_opts how = *opts;
+        const struct fmt_driver *drv;
+        int r = choose_driver(file, opts, &drv);
+
+        if (r == 0)
+                r = open_data_file(drv, file, opts, &how.data_file);
+        if (r < 0) {
+                file_close(file);
+                return r;
+        }
+        r = open_by_driver(drv, file, &how, ret);
+        if (r < 0)
+                file_close(how.data_file);
+        return r;
 }
 
 /* Sentences about the file name it already, those of the drivers do not. */
@@ -105,17 +179,15 @@ static int name_path(int r, const char *path)
 static int open_one(const char *path, const struct fmt_open_opts *opts, struct fmt_image **ret)
 {
         const struct fmt_driver *drv = opts->format ? fmt_driver_find(opts->format) : NULL;
-        unsigned flags = opts->flags;
         struct file *file;
         int r;
 
         if (drv && drv->caps & FMT_NO_FILE) {
                 r = drv->open(NULL, opts, ret);
         } else {
-                r = file_open(path, (flags & FMT_RDONLY ? FILE_RDONLY : 0) | (flags & FMT_DIRECT ? FILE_DIRECT : 0) |
-                                    (flags & FMT_NO_LOCK ? FILE_NO_LOCK : 0), &file);
+                r = file_open(path, file_flags(opts->flags), &file);
                 if (r == 0)
-                        r = fmt_open_file(file, opts, ret);
+                        r = open_with_data(file, opts, ret);
         }
         return r < 0 ? name_path(r, path) : 0;
 }
@@ -136,7 +208,7 @@ int chain_backing_path(const char *image_path, const char *name, char **ret)
         if (!strncmp(name, "file:", 5))
                 name += 5; /* says that what follows is a path, whatever colons it has */
         else if (has_protocol(name))
-                return err_note(-EINVAL, "'%s': backing file name '%s' is not a plain path; protocols are not followed",
+                return err_note(-EINVAL, "'%s': file name '%s' is not a plain path; protocols are not followed",
                                 image_path, name);
         if (name[0] == '/' || !slash)
                 *ret = strdup(name);
@@ -150,7 +222,33 @@ bool fmt_is_made_of(const struct fmt_image *img, dev_t dev, ino_t ino)
         for (unsigned i = 0; i < img->nparts; i++)
                 if (fmt_is_made_of(img->parts[i], dev, ino))
                         return true;
+        if (img->data_file && img->data_file->dev == dev && img->data_file->ino == ino)
+                return true;
         return img->file && img->file->dev == dev && img->file->ino == ino;
+}
+
+int chain_data_path(const char *image_path, const char *name, char **dir, char **rest)
+{
+        const char *slash = strrchr(image_path, '/');
+        AUTO(freep) char *real = NULL;
+        size_t len;
+
+        *rest = NULL;
+        *dir = slash ? strndup(image_path, max_u64(slash - image_path, 1)) : strdup(".");
+        real = *dir ? realpath(*dir, NULL) : NULL;
+        if (!real)
+                return *dir ? err_note(-errno, "'%s': %s", *dir, strerror(errno)) : -ENOMEM;
+        if (has_protocol(name))
+                return err_note(-EINVAL, "'%s': file name '%s' is not a plain path; protocols are not followed", image_path,
+                                name);
+        len = strlen(real);
+        if (name[0] == '/' && strcmp(real, "/") && !strncmp(name, real, len) && name[len] == '/')
+                name += len + strspn(name + len, "/");
+        if (name[0] == '/' || !name[0])
+                return err_note(-EPERM, "'%s' names the data file '%s', which is not in its own directory: whoever trusts that "
+                                "says so with data-file", image_path, name);
+        *rest = strdup(name);
+        return *rest ? 0 : -ENOMEM;
 }
 
 /* Before it is opened: our own lock on the same file would hide the loop behind "in use". */
@@ -185,6 +283,7 @@ static int open_backing(struct fmt_image *top, struct fmt_image *img, const stru
         how.format = layer && layer->format ? layer->format : img->backing_format;
         how.layer = layer;
         how.snapshot = NULL;
+        how.data_file = NULL;
         how.flags = FMT_RDONLY | (opts->flags & (FMT_DIRECT | FMT_NO_LOCK | FMT_GUESS));
         if (!how.format && !(opts->flags & FMT_GUESS))
                 return err_note(-EINVAL, "'%s' does not say which format its backing file '%s' has; "
@@ -230,7 +329,7 @@ int chain_reload(struct fmt_image **top, const struct fmt_open_opts *opts)
 {
         struct fmt_image *old = *top, *backing = old->backing;
         const struct fmt_driver *drv = old->drv;
-        struct file *file = old->file;
+        struct file *file = old->file, *data_file = old->data_file;
         AUTO(freep) char *path = strdup(file->path);
         struct fmt_open_opts how = *opts;
         int r;
@@ -240,8 +339,10 @@ int chain_reload(struct fmt_image **top, const struct fmt_open_opts *opts)
         free(TAKE(old->backing_name, NULL));
         free(TAKE(old->backing_format, NULL));
         drv->close(old);
+        how.data_file = data_file;
         r = drv->open(file, &how, top);
         if (r < 0) {
+                file_close(data_file);
                 chain_close(backing);
                 return name_path(r, path ? path : "");
         }
@@ -273,6 +374,7 @@ int chain_map(struct fmt_image *top, uint64_t off, uint64_t len, struct extent *
                         if (ext[i].kind == EXT_ABSENT)
                                 break;
                         ext[i].img = ext[i].img ? ext[i].img : img; /* or one of its parts */
+                        ext[i].file = ext[i].file ?: ext[i].img->file;
                         ext[i].depth = depth;
                         ext[i].in_image = true;
                 }

@@ -59,7 +59,8 @@ int fmt_pack(struct fmt_image *img, const void *in, void *out)
 
 bool fmt_can_pack(const struct fmt_image *img)
 {
-        return img->drv->pack && img->drv->plan_packed && !img->encrypted; /* packed clusters are never encrypted */
+        /* Packed clusters are never encrypted, and in a data file each cluster has its place. */
+        return img->drv->pack && img->drv->plan_packed && !img->encrypted && !img->data_file;
 }
 
 /* --- home ----------------------------------------------------------------------------------------------------- */
@@ -87,7 +88,7 @@ int fmt_plan_write(struct fmt_image *img, uint64_t off, uint64_t len, struct fmt
 
 int fmt_plan_packed(struct fmt_image *img, uint64_t off, uint32_t packed_len, struct fmt_plan *plan)
 {
-        int r = img->drv->plan_packed ? may_write(img) : -ENOTSUP;
+        int r = img->drv->plan_packed && !img->data_file ? may_write(img) : -ENOTSUP;
 
         return r < 0 ? r : img->drv->plan_packed(img, off, packed_len, plan);
 }
@@ -135,7 +136,7 @@ static int flush_file(struct fmt_image *img, struct fmt_batch **ret)
 
         if (!b)
                 return -ENOMEM;
-        if (img->file)
+        if (img->file) /* of such images: img->data_file has always tables beside it */
                 b->step[b->nsteps++] = (struct fmt_step){ .op = FMT_SYNC };
         b->done = just_free;
         *ret = b;
@@ -196,13 +197,63 @@ static int take_file_wishes(const struct fmt_create *req, struct file_wishes *w,
         return 0;
 }
 
+/* A file that is being made; what was there is emptied. */
+struct new_file {
+        struct file *file; /* NULL: none is to be made */
+        char *path;
+        bool ours; /* was not there before */
+};
+
+static int new_file_open(struct new_file *n, const char *path, const struct file_wishes *w)
+{
+        int r;
+
+        n->path = strdup(path);
+        r = n->path ? file_open(path, FILE_CREATE, &n->file) : -ENOMEM;
+        n->ours = r == 0;
+        if (r == -EEXIST) {
+                err_clear();
+                r = file_open(path, FILE_OVERWRITE, &n->file);
+        }
+        if (r < 0)
+                return r;
+        file_hint_extents(n->file, (uint32_t)w->extents);
+        if (w->nocow)
+                file_hint_nocow(n->file);
+        return 0;
+}
+
+static void new_file_close(struct new_file *n, bool failed)
+{
+        if (failed && n->ours)
+                unlink(n->path);
+        file_close(n->file);
+        free(n->path);
+}
+
+/* Option data_file, if it is there: beside the image, or where a path leads. */
+static int make_data_file(const char *image_path, const struct fmt_driver *drv, const struct fmt_create *req,
+                          const struct file_wishes *w, struct new_file *data)
+{
+        AUTO(freep) char *path = NULL;
+        const char *name = NULL;
+        int r;
+
+        for (size_t i = 0; drv->caps & FMT_HAS_DATA_FILE && i < req->nopts; i++)
+                if (!strcmp(req->opts[i].name, "data_file"))
+                        name = req->opts[i].value;
+        if (!name)
+                return 0;
+        r = chain_backing_path(image_path, name, &path);
+        return r < 0 ? r : new_file_open(data, path, w);
+}
+
 int fmt_create_path(const char *path, const struct fmt_driver *drv, const struct fmt_create *req)
 {
         AUTO(freep) struct fmt_option *opts = calloc(req->nopts + 1, sizeof(*opts));
+        struct new_file image = { 0 }, data = { 0 };
         struct fmt_create own = *req;
         struct file_wishes wishes = { 0 };
-        struct file *file;
-        bool ours = true;
         int r;
 
         if (!drv->create)
@@ -212,21 +263,14 @@ int fmt_create_path(const char *path, const struct fmt_driver *drv, const struct
         r = opts ? take_file_wishes(req, &wishes, opts, &own.nopts) : -ENOMEM;
         if (r < 0)
                 return r;
-        r = file_open(path, FILE_CREATE, &file);
-        if (r == -EEXIST) {
-                ours = false;
-                err_clear();
-                r = file_open(path, FILE_OVERWRITE, &file);
-        }
-        if (r < 0)
-                return r;
-        file_hint_extents(file, (uint32_t)wishes.extents);
-        if (wishes.nocow)
-                file_hint_nocow(file);
-        r = drv->create(file, &own);
-        if (r < 0 && ours)
-                unlink(path);
-        file_close(file);
+        r = new_file_open(&image, path, &wishes);
+        if (r == 0) /* while the image is locked: a data file that is the image itself is "in use" */
+                r = make_data_file(path, drv, req, &wishes, &data);
+        own.data_file = data.file;
+        if (r == 0)
+                r = drv->create(image.file, &own);
+        new_file_close(&data, r < 0);
+        new_file_close(&image, r < 0);
         return r;
 }
 

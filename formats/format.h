@@ -33,9 +33,9 @@ struct sector_cipher; /* luks/crypto.h */
 /* --- where bytes live ----------------------------------------------------------------------------------------- */
 
 enum extent_kind {
-        EXT_DATA,       /* at [host, host + len) of img->file */
+        EXT_DATA,       /* at [host, host + len) of file */
         EXT_ZERO,       /* reads as zeros */
-        EXT_COMPRESSED, /* packed in [host, host + packed_len) of img->file; see fmt_unpack() */
+        EXT_COMPRESSED, /* packed in [host, host + packed_len) of file; see fmt_unpack() */
         EXT_ABSENT,     /* not in this image: ask the backing image; never returned by chain_map() */
         EXT_NOWHERE,    /* the null format: reads leave the buffer as it is, writes vanish */
 };
@@ -49,8 +49,9 @@ struct extent {
         uint32_t packed_len;    /* COMPRESSED: bytes to read at host */
         uint32_t skip;          /* COMPRESSED: the range starts this far into the unpacked cluster */
         uint64_t off, len;      /* guest bytes */
-        uint64_t host;          /* bytes in img->file */
-        struct fmt_image *img;  /* whose file (a chain has several): an image of the chain, or one of its parts */
+        uint64_t host;          /* bytes in file */
+        struct file *file;      /* DATA, COMPRESSED: chain_map() fills in the img's file where fmt_map() left NULL */
+        struct fmt_image *img;  /* which image (a chain has several): one of the chain, or one of its parts */
         struct sector_cipher *cipher; /* DATA: encrypted in the file, sector by sector, numbered by host / 512; NULL: plain */
         unsigned depth;         /* 0: the top image, 1: its backing image, ... */
 };
@@ -104,6 +105,7 @@ struct fmt_step {
         enum fmt_op op;
         uint64_t off, len;
         void *buf; /* READ, WRITE: page-aligned, the driver's, untouched by others until done() */
+        bool data; /* in the image's data file, not in its own: fmt_step_file() */
 };
 
 /*
@@ -112,7 +114,7 @@ struct fmt_step {
  * may leave the driver with further work (fmt_housekeep).
  */
 struct fmt_batch {
-        struct fmt_image *img; /* whose file */
+        struct fmt_image *img; /* whose files */
         struct fmt_step *step;
         unsigned nsteps;
         void (*done)(struct fmt_batch *b, int err);
@@ -155,7 +157,7 @@ enum plan_kind {
 struct fmt_plan {
         enum plan_kind kind;
         uint64_t off, len; /* guest bytes done by this plan */
-        uint64_t host;     /* where byte @off goes in the file */
+        uint64_t host;     /* where byte @off goes in fmt_data_file() */
         /*
          * ALLOCATE: copy-up. The clusters' other bytes, [off - head, off) and [off + len, off + len + tail), must go into
          * the same write, read through chain_map() before commit. Both 0 when nothing is needed (the write fills its
@@ -253,6 +255,9 @@ struct fmt_snapshot_which {
 struct fmt_layer {
         const char *path, *format; /* of a backing image; of the top one chain_open() is told otherwise */
         const char *key_secret;    /* encrypted image: the name of the secret that opens it (secret.h) */
+        /* Where its external data file is, believed as it is. NULL: what the image says, if that is a regular file in the
+         * image's own directory or below it. -EINVAL for an image without such a file. */
+        const char *data_path;
         bool no_backing;           /* nothing is behind it, whatever it names */
         const struct fmt_layer *backing;
 };
@@ -267,6 +272,7 @@ struct fmt_open_opts {
         const struct fmt_snapshot_which *snapshot; /* the top image as it was then, FMT_RDONLY only; NULL: as it is now */
         const struct fmt_layer *layer; /* NULL: nothing is said */
         struct sector_cipher *cipher; /* taken, also on failure: of the same image, which was open before. NULL: none */
+        struct file *data_file; /* chain_open() opens it; for fmt_open_file(): taken with the image, when it opens */
         const char *state_dir; /* where table changes survive a killed process (maplog.h); NULL: nowhere */
 };
 #define FMT_CACHE_DEFAULT (32u << 20)
@@ -296,6 +302,12 @@ int chain_reload(struct fmt_image **top, const struct fmt_open_opts *opts);
  * *ret: a path to open (free() it). -EINVAL with a sentence for a name that is not a plain path.
  */
 int chain_backing_path(const char *image_path, const char *name, char **ret);
+
+/**
+ * chain_data_path - the same for an external data file. It lies beside the image that names it: *dir is the image's
+ * directory, *rest a name in it (free() both). -EINVAL with a sentence for a name that leads elsewhere or is no plain path.
+ */
+int chain_data_path(const char *image_path, const char *name, char **dir, char **rest);
 
 /* One image on a file of the caller's (taken, also on failure), without backing chain. Fuzzers and tests use this. */
 int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret);
@@ -354,6 +366,7 @@ const char *fmt_probe(const void *head, size_t len);
 struct fmt_image {
         const struct fmt_driver *drv;
         struct file *file;         /* owned; NULL: the format has none (FMT_NO_FILE) */
+        struct file *data_file;    /* owned; guest data lies here, tables in file. NULL: both in file, or only looked at */
         struct fmt_image *backing; /* owned; NULL: none */
         /* More files of the image (a VMDK's extents), each as an image that extents may name; the driver's. */
         struct fmt_image **parts;
@@ -372,6 +385,25 @@ struct fmt_image {
         char *backing_name;        /* as written in the image; NULL: none */
         char *backing_format;      /* likewise; NULL: not named */
 };
+
+/* Where the guest's data is written to. */
+static inline struct file *fmt_data_file(const struct fmt_image *img)
+{
+        return img->data_file ? img->data_file : img->file;
+}
+
+/* What direct I/O of this image must be aligned to: the coarser of its files. */
+static inline uint32_t fmt_off_align(const struct fmt_image *img)
+{
+        uint32_t tables = img->file ? img->file->off_align : 1, data = img->data_file ? img->data_file->off_align : 1;
+
+        return tables > data ? tables : data;
+}
+
+static inline struct file *fmt_step_file(const struct fmt_image *img, const struct fmt_step *s)
+{
+        return s->data ? img->data_file : img->file;
+}
 
 /* One finding of a check; the driver calls it for each. @repaired: check -r fixed it. All but leaks are corruptions. */
 enum fmt_finding_kind {
@@ -410,6 +442,7 @@ struct fmt_create {
         const char *backing_name, *backing_format; /* NULL: none. Stored as given */
         const struct fmt_option *opts;
         size_t nopts;
+        struct file *data_file; /* option data_file was given: the file, empty, opened by fmt_create_path(); borrowed */
 };
 
 /* How large the file of a new image will be. */
@@ -426,7 +459,8 @@ struct fmt_snapshot {
 };
 
 enum fmt_caps { FMT_CAN_WRITE = 1 << 0, FMT_HAS_BACKING = 1 << 1, FMT_HAS_SNAPSHOTS = 1 << 2, FMT_NO_FILE = 1 << 3,
-                FMT_HAS_KEYS = 1 << 4 /* images can be encrypted */ };
+                FMT_HAS_KEYS = 1 << 4,     /* images can be encrypted */
+                FMT_HAS_DATA_FILE = 1 << 5 /* the guest's data may lie in a file of its own: option data_file */ };
 
 /* A format. A reader sees at once what it can do and what it leaves out; NULL: it cannot. Contracts as above. */
 struct fmt_driver {
@@ -438,6 +472,9 @@ struct fmt_driver {
         int (*open)(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret);
         /* The backing image is open: is it the one that was meant? 0 or -errno with a sentence. */
         int (*adopt)(struct fmt_image *img);
+        /* Does the image keep its data in another file, and under which name? *name: free() it; NULL: it does not say. Returns 1
+         * (it does), 0 (no) or -errno. Nothing but the header is looked at. */
+        int (*data_name)(struct file *file, char **name);
         void (*close)(struct fmt_image *img); /* takes half-open images; frees the struct, not file and backing */
 
         int (*map)(struct fmt_image *img, uint64_t off, uint64_t len, struct extent *ext, unsigned max);
@@ -485,8 +522,8 @@ struct fmt_driver {
 const struct fmt_driver *fmt_driver_find(const char *name);  /* NULL: unknown */
 const struct fmt_driver *const *fmt_drivers(void);           /* NULL-terminated */
 
-/* qemu-img create: makes the file, writes an empty image, removes the file again on failure (unless it was there). Options of
- * the file, not of the format, are dealt with here: nocow, extent_size_hint. */
+/* qemu-img create: makes the file, and the data file if there is to be one, and writes an empty image. On failure what was
+ * not there before is removed again. Options of files, not of the format, are dealt with here: nocow, extent_size_hint. */
 int fmt_create_path(const char *path, const struct fmt_driver *drv, const struct fmt_create *req);
 
 void fmt_snapshots_free(struct fmt_snapshot *s, size_t n);

@@ -32,6 +32,8 @@ int fmt_layer_dup(const struct fmt_layer *from, struct fmt_layer **ret)
                         r = dup_text(from->format, &l->format);
                 if (r == 0)
                         r = dup_text(from->key_secret, &l->key_secret);
+                if (r == 0)
+                        r = dup_text(from->data_path, &l->data_path);
         }
         if (r < 0) {
                 fmt_layer_free(*ret);
@@ -48,6 +50,7 @@ void fmt_layer_free(struct fmt_layer *l)
                 free((char *)l->path);
                 free((char *)l->format);
                 free((char *)l->key_secret);
+                free((char *)l->data_path);
                 free(l);
                 l = next;
         }

@@ -64,6 +64,7 @@ static const struct qmp_arg encrypt_args[] = {
 static const struct qmp_arg backing_args[] = { /* what is not said here, the image above says */
         { "driver", QMP_STR, .optional = true, .values = image_drivers },
         { "file", QMP_OBJECT, .optional = true, .members = file_args },
+        { "data-file", QMP_OBJECT, .optional = true, .members = file_args },
         { "encrypt", QMP_OBJECT, .optional = true, .members = encrypt_args },
         { "backing", QMP_OBJECT, .optional = true, .members = backing_args },
         { NULL },
@@ -79,6 +80,7 @@ static const struct qmp_arg image_args[] = {
         { "file", QMP_OBJECT, .members = file_args },
         { "encrypt", QMP_OBJECT, .optional = true, .members = encrypt_args },
         { "backing", QMP_OBJECT, .optional = true, .members = backing_args },
+        { "data-file", QMP_OBJECT, .optional = true, .members = file_args },
         { NULL },
 };
 static const struct qmp_arg null_args[] = {
@@ -126,13 +128,14 @@ static const struct fmt_layer *read_layers(json_t *args, struct fmt_layer *l)
 
         for (json_t *o = args; o && n < FMT_MAX_CHAIN; o = json_object_get(o, "backing"), n++) {
                 l[n].key_secret = text_of(json_object_get(o, "encrypt"), "key-secret");
+                l[n].data_path = text_of(json_object_get(o, "data-file"), "filename");
                 if (n == 0)
                         continue;
                 l[n].path = text_of(json_object_get(o, "file"), "filename");
                 l[n].format = text_of(o, "driver");
                 l[n - 1].backing = &l[n];
         }
-        return l[0].key_secret || l[0].backing ? l : NULL;
+        return l[0].key_secret || l[0].data_path || l[0].backing ? l : NULL;
 }
 
 static void on_added(void *opaque, int res, const char *why)
@@ -164,6 +167,8 @@ static int add_node(struct disks *d, json_t *args, struct qmp_call *call)
 
         if (r < 0)
                 return r;
+        if (json_object_get(args, "data-file") && strcmp(o.format, "qcow2"))
+                return err_note(-EINVAL, "Parameter 'data-file' is unexpected");
         if (o.null_size % 512)
                 return err_note(-EINVAL, "Parameter 'size' expects a multiple of 512");
         return node_open_start(d, &o, on_added, call);

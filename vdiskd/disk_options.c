@@ -25,6 +25,7 @@ static int key_id(struct disk_opts *d, const char *v)
         return set_text("id", v, &d->id);
 }
 static int key_path(struct disk_opts *d, const char *v) { return set_text("path", v, &d->path); }
+static int key_data_file(struct disk_opts *d, const char *v) { return set_text("data-file", v, &d->data_path); }
 static int key_format(struct disk_opts *d, const char *v) { return set_format("format", v, &d->format); }
 static int key_socket(struct disk_opts *d, const char *v) { return set_socket("socket", v, &d->socket); }
 static int key_mode(struct disk_opts *d, const char *v) { return set_mode("socket-mode", v, &d->socket_mode); }
@@ -96,6 +97,7 @@ static const struct disk_key {
         { "path", "FILE", "the image or block device", key_path },
         { "id", "NAME", "its name on the control socket (default disk0, disk1, ...)", key_id },
         { "format", "NAME", "raw, qcow2 or null; raw is never guessed", key_format },
+        { "data-file", "FILE", "the image's external data file; default: the one it names, if beside it", key_data_file },
         { "socket", "PATH", "listen on this Unix socket", key_socket },
         { "socket-mode", "MODE", "its permissions, as 0660 (default: what the umask leaves)", key_mode },
         { "socket-owner", "USER", "its owner, a name or number", key_owner },
@@ -177,6 +179,8 @@ static int check_disk(const struct disk_opts *d)
 
         if (null && (d->path || !d->size))
                 return err_note(-EINVAL, "format=null: expected size=SIZE and no file, since it stores nothing");
+        if (d->data_path && d->format && strcmp(d->format, "qcow2"))
+                return err_note(-EINVAL, "data-file=%s: %s images have no external data file", d->data_path, d->format);
         if (!null && d->size)
                 return err_note(-EINVAL, "size=%llu: only a format=null disk takes a size; an image has its own",
                                 (unsigned long long)d->size);
@@ -192,6 +196,7 @@ void disk_opts_finish(struct disk_opts *d)
         free(d->id);
         free(d->path);
         free(d->format);
+        free(d->data_path);
         free(d->socket);
         free(d->socket_owner);
         free(d->socket_group);

@@ -75,7 +75,8 @@ static int open_disk(struct disks *d, const struct disk_opts *o)
                 .block_size = o->block_size,
                 .null_size = o->size,
                 .patience_ns = LOCK_PATIENCE_NS,
-                .layer = o->key_secret ? &(struct fmt_layer){ .key_secret = o->key_secret } : NULL,
+                .layer = o->key_secret || o->data_path ?
+                         &(struct fmt_layer){ .key_secret = o->key_secret, .data_path = o->data_path } : NULL,
         };
         struct node *n;
 

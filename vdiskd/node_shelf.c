@@ -4,7 +4,7 @@
  * image is closed, so whoever goes on reads it afresh; its files stay open, so nobody else can lock them meanwhile.
  *
  * Not packed, since it is made anew: disks link vol home nexports resizing closing closed opaque gone failed res fail_err
- * fail_what done done_opaque done_res done_task. Nor is layer (keys of encrypted images): such a node is not handed over,
+ * fail_what done done_opaque done_res done_task. Of layer only data_path is: a node with keys is not handed over,
  * upgrade_start() refuses
  */
 #include "node.h"
@@ -88,6 +88,7 @@ _Static_assert(sizeof(struct blk_totals) % sizeof(uint64_t) == 0, "counters and 
 
 json_t *node_pack(const struct node *n, struct parcel *p)
 {
+        const char *data_path = n->layer ? n->layer->data_path : NULL;
         json_t *files = json_array(), *counters = json_array();
 
         for (unsigned i = 0; i < n->shelf.n; i++) {
@@ -98,8 +99,9 @@ json_t *node_pack(const struct node *n, struct parcel *p)
         }
         for (size_t i = 0; i < NCOUNTERS; i++)
                 parcel_append(p, counters, parcel_u64(((const uint64_t *)&n->totals)[i]));
-        return json_pack("{s:s,s:o*,s:s,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name,
-                         "path", n->path ? parcel_bytes(n->path, strlen(n->path)) : NULL, "format", n->format,
+        return json_pack("{s:s,s:o*,s:o*,s:s,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name,
+                         "path", n->path ? parcel_bytes(n->path, strlen(n->path)) : NULL,
+                         "data-path", data_path ? parcel_bytes(data_path, strlen(data_path)) : NULL, "format", n->format,
                          "read-only", n->read_only, "writeback", n->writeback, "migratable", n->migratable,
                          "entry-with-data", n->entry_with_data, "awake", parcel_u64(n->awake),
                          "block-size", parcel_u64(n->block_size), "null-size", parcel_u64(n->null_size), "files", files, "totals", counters);
@@ -145,7 +147,7 @@ static void unpack_totals(struct node *n, const json_t *o)
                 ((uint64_t *)&n->totals)[i] = (uint64_t)json_integer_value(json_array_get(counters, i));
 }
 
-static int unpack_opts(const json_t *o, struct node_opts *no, char *path, size_t size)
+static int unpack_opts(const json_t *o, struct node_opts *no, struct fmt_layer *layer, char *path, char *data_path, size_t size)
 {
         const char *format;
         int r = parcel_get_text(o, "name", false, &no->name);
@@ -153,6 +155,11 @@ static int unpack_opts(const json_t *o, struct node_opts *no, char *path, size_t
         if (r == 0 && json_object_get(o, "path")) {
                 r = get_path(o, "path", path, size);
                 no->path = path;
+        }
+        if (r == 0 && json_object_get(o, "data-path")) {
+                r = get_path(o, "data-path", data_path, size);
+                layer->data_path = data_path;
+                no->layer = layer;
         }
         if (r == 0)
                 r = parcel_get_text(o, "format", false, &format);
@@ -180,9 +187,10 @@ int node_unpack(struct disks *d, struct parcel *p, const json_t *o, struct node 
 {
         struct node_opts no = { 0 };
         const json_t *files;
-        char path[4096];
+        char path[4096], data_path[4096];
         struct node *n;
-        int r = unpack_opts(o, &no, path, sizeof(path));
+        struct fmt_layer layer = { 0 };
+        int r = unpack_opts(o, &no, &layer, path, data_path, sizeof(path));
 
         if (r == 0)
                 r = parcel_get_array(o, "files", &files);

@@ -17,6 +17,7 @@
 struct disk_opts {
         char *id;     /* name of its node and its export on the control socket; set for all: "disk0" is the first */
         char *path;   /* NULL for format=null */
+        char *data_path; /* qcow2's external data file; NULL: as the image says, which must be beside it */
         char *format; /* a driver's name; NULL: find out, but never take it for raw */
         char *socket; /* path to listen on; NULL: fd, connect, or a socket that systemd passed */
         int socket_mode;                   /* its permissions; -1: what the umask leaves */

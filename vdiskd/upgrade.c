@@ -224,7 +224,7 @@ static int check_disks(const struct disks *d)
                 if (n->closing || n->resizing)
                         return err_note(-EBUSY, "disk '%s' is being %s; try again", n->name,
                                         n->closing ? "opened or closed" : "resized");
-                if (n->layer)
+                if (n->layer && (n->layer->key_secret || n->layer->backing))
                         return err_note(-ENOTSUP, "disk '%s' has a key or a chain of its own, which is not handed over: "
                                         "restart the daemon instead", n->name);
                 if (vol_failed(n->vol))

@@ -18,6 +18,8 @@ const struct fmt_option_doc qcow2_amend_options[] = {
         { "encrypt.old-secret", "str", "the secret with the password that goes, in all its slots" },
         { "encrypt.iter-time", "num", "milliseconds that one try of the new password shall take (2000)" },
         { "compat", "str", "version of the format: v3 or 1.1, v2 or 0.10" },
+        { "data_file", "str", "name of the external data file, which must hold the data already" },
+        { "data_file_raw", "bool", "off: the data file need not stay a valid raw image" },
         { "lazy_refcounts", "bool", "let a writer delay refcounts: on or off" },
         { NULL, NULL, NULL },
 };
@@ -25,21 +27,34 @@ const struct fmt_option_doc qcow2_amend_options[] = {
 struct wish {
         uint32_t version;
         int lazy; /* -1: as it is */
-        const char *backing_name, *backing_format; /* NULL: as it is */
+        int raw;  /* likewise */
+        const char *backing_name, *backing_format, *data_name; /* NULL: as it is */
 };
+
+/* 0, 1 or -EINVAL with a sentence. */
+static int on_off(const struct fmt_option *o)
+{
+        bool on = !strcmp(o->value, "on");
+
+        if (!on && strcmp(o->value, "off"))
+                return err_note(-EINVAL, "option %s cannot be '%s': it is on or off", o->name, o->value);
+        return on;
+}
 
 static int parse(struct wish *w, const struct fmt_option *o)
 {
-        bool on = !strcmp(o->value, "on");
+        int on = 0;
 
         if (!strcmp(o->name, "backing_file")) {
                 w->backing_name = o->value;
         } else if (!strcmp(o->name, "backing_fmt")) {
                 w->backing_format = o->value;
         } else if (!strcmp(o->name, "lazy_refcounts")) {
-                if (!on && strcmp(o->value, "off"))
-                        return err_note(-EINVAL, "option lazy_refcounts cannot be '%s': it is on or off", o->value);
-                w->lazy = on;
+                w->lazy = on = on_off(o);
+        } else if (!strcmp(o->name, "data_file")) {
+                w->data_name = o->value;
+        } else if (!strcmp(o->name, "data_file_raw")) {
+                w->raw = on = on_off(o);
         } else if (!strcmp(o->name, "compat")) {
                 bool v2 = !strcmp(o->value, "v2") || !strcmp(o->value, "0.10");
 
@@ -50,7 +65,7 @@ static int parse(struct wish *w, const struct fmt_option *o)
                 return err_note(-ENOTSUP, "option '%s' cannot be changed in an image that is there; convert makes a new one",
                                 o->name);
         }
-        return 0;
+        return on < 0 ? on : 0;
 }
 
 /* --- versions --------------------------------------------------------------------------------------------------- */
@@ -124,10 +139,28 @@ static int set_text(char **where, const char *text)
         return *text && !*where ? -ENOMEM : 0;
 }
 
+static int apply_data_file(const struct wish *w, struct qcow2_header *h)
+{
+        if (!qcow2_has_data_file(h) && (w->data_name || w->raw > 0))
+                return err_note(-EINVAL, "the image has no external data file; convert with -o data_file makes one that has");
+        if (w->raw > 0 && !qcow2_data_is_raw(h))
+                return err_note(-EINVAL, "data_file_raw cannot be set on an image that is there: its data file may hold anything");
+        if (w->raw == 0)
+                h->autoclear &= ~QCOW2_AUTOCLEAR_RAW_DATA_FILE;
+        if (w->data_name && strlen(w->data_name) > QCOW2_MAX_DATA_NAME)
+                return err_note(-ENAMETOOLONG, "the data file's name has %zu bytes, the limit is %u", strlen(w->data_name),
+                                QCOW2_MAX_DATA_NAME);
+        return w->data_name ? set_text(&h->data_name, w->data_name) : 0;
+}
+
 static int apply(const struct wish *w, struct qcow2_header *h)
 {
-        int r = 0;
+        int r = apply_data_file(w, h);
 
+        if (r == 0 && qcow2_data_is_raw(h) && w->backing_name && *w->backing_name)
+                r = err_note(-EINVAL, "an image with a raw data file cannot have a backing file");
+        if (r < 0)
+                return r;
         if (w->version != h->version)
                 set_version(h, w->version);
         if (w->lazy >= 0)
@@ -150,7 +183,7 @@ static int apply(const struct wish *w, struct qcow2_header *h)
 int qcow2_amend(struct fmt_image *img, const struct fmt_option *opts, size_t n, bool force)
 {
         AUTO(qcow2_header_finish) struct qcow2_header h = { 0 };
-        struct wish w = { .lazy = -1 };
+        struct wish w = { .lazy = -1, .raw = -1 };
         int r = qcow2_header_read(img->file, 0, &h);
 
         if (r == 0)

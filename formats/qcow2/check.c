@@ -86,10 +86,13 @@ int check_ref(struct checker *c, uint64_t off, uint64_t len, uint32_t flags)
         return r;
 }
 
-static void check_copied(struct checker *c, const char *what, uint64_t guest, uint64_t e, uint64_t off)
+static void check_copied(struct checker *c, bool guest_data, uint64_t guest, uint64_t e, uint64_t off)
 {
+        const char *what = guest_data ? "L2 entry" : "L1 entry";
         bool one = refmap_has(&c->t.refs, off >> c->t.h.cluster_bits, REF_ONE);
 
+        if (guest_data && qcow2_has_data_file(&c->t.h))
+                one = true; /* nobody can share it */
         if (one == !!(e & QCOW2_COPIED))
                 return;
         c->copied++;
@@ -129,19 +132,19 @@ static int walk_l2(struct checker *c, const uint8_t *l2, uint64_t guest, bool ac
 
         for (uint64_t i = 0; r == 0 && i < l2_entries(&c->t.h); i++, guest += c->t.h.cluster_size) {
                 struct l2e e = l2e_get(&c->t.h, l2, i), fixed;
-                const char *flaw = qcow2_l2e_flaw(&c->t, e, &fixed);
+                const char *flaw = qcow2_l2e_flaw(&c->t, guest, e, &fixed);
                 uint64_t off, len;
 
                 if (flaw)
                         report_flaw(c, e, guest, flaw);
                 qcow2_l2e_range(&c->t, fixed, &off, &len);
-                if (!len)
+                if (!len && !(qcow2_has_data_file(&c->t.h) && l2e_has_place(&c->t.h, fixed)))
                         continue;
                 r = check_ref(c, off, len, 0);
                 if (active)
                         tally(c, fixed, off, &next);
                 if (active && !l2e_is_compressed(fixed.desc))
-                        check_copied(c, "L2 entry", guest, e.desc, off);
+                        check_copied(c, true, guest, e.desc, off);
         }
         return r;
 }
@@ -168,7 +171,7 @@ static int walk_entry(struct checker *c, uint64_t e, uint64_t guest, bool active
         }
         r = check_ref(c, off, c->t.h.cluster_size, 0);
         if (r == 0 && active)
-                check_copied(c, "L1 entry", guest, e, off);
+                check_copied(c, false, guest, e, off);
         if (r == 0)
                 r = file_pread(c->t.file, l2, c->t.h.cluster_size, off);
         if (r < 0 && r != -ENOMEM) {

@@ -36,6 +36,8 @@ const struct fmt_option_doc qcow2_create_options[] = {
         { "encrypt.hash-alg", "str", "hash that turns passwords into keys (sha256)" },
         { "encrypt.iter-time", "num", "milliseconds that one try of a password shall take (2000)" },
         { "extended_l2", "bool", "32 sub-clusters a cluster, allocated one by one: on or off (off)" },
+        { "data_file", "str", "keep the data in this file, beside the image" },
+        { "data_file_raw", "bool", "the data file is a valid raw image at any time: on or off (off)" },
         { "lazy_refcounts", "bool", "let a writer delay refcounts: on or off (off)" },
         { "preallocation", "str", "off, metadata, falloc or full (off)" },
         { "refcount_bits", "num", "width of a refcount: 1, 2, 4, 8, 16, 32 or 64 (16)" },
@@ -109,6 +111,11 @@ static int parse_option(struct qcow2_wish *w, const struct fmt_option *o)
         } else if (strcmp(o->name, "extended_l2") == 0) {
                 r = parse_word(o, on_off, "on or off");
                 w->extended_l2 = r > 0;
+        } else if (strcmp(o->name, "data_file") == 0) {
+                w->data_name = *o->value ? o->value : NULL;
+        } else if (strcmp(o->name, "data_file_raw") == 0) {
+                r = parse_word(o, on_off, "on or off");
+                w->data_raw = r > 0;
         } else if (strcmp(o->name, "compression_type") == 0) {
                 r = parse_word(o, compression, "zlib or zstd");
                 w->zstd = r > 0;
@@ -117,7 +124,7 @@ static int parse_option(struct qcow2_wish *w, const struct fmt_option *o)
                 w->prealloc = r > 0 ? (enum qcow2_prealloc)r : QCOW2_PREALLOC_OFF;
         } else {
                 r = err_note(-ENOTSUP, "qcow2 option '%s' is not supported; supported are backing_file, backing_fmt, "
-                             "cluster_size, compat, compression_type, encrypt.format, encrypt.key-secret, "
+                             "cluster_size, compat, compression_type, data_file, data_file_raw, encrypt.format, encrypt.key-secret, "
                              "encrypt.cipher-alg, encrypt.cipher-mode, encrypt.ivgen-alg, encrypt.ivgen-hash-alg, "
                              "encrypt.hash-alg, encrypt.iter-time, extended_l2, lazy_refcounts, preallocation and "
                              "refcount_bits",
@@ -144,6 +151,18 @@ static int check_wish(const struct qcow2_wish *w)
         if (w->encrypted && w->prealloc != QCOW2_PREALLOC_OFF && w->version < 3)
                 return err_note(-EINVAL, "preallocation of an encrypted image needs compat=v3: version 2 cannot say that clusters "
                                 "with nothing in them read as zeros");
+        if (w->data_name && w->encrypted)
+                return err_note(-ENOTSUP, "an encrypted image with an external data file is not supported");
+        if (w->data_name && w->version < 3)
+                return err_note(-EINVAL, "data_file needs compat=v3");
+        if (w->data_raw && !w->data_name)
+                return err_note(-EINVAL, "data_file_raw=on needs a data_file");
+        if (w->data_raw && w->backing_name)
+                return err_note(-EINVAL, "a raw data file and a backing file exclude each other: the data file alone would not be "
+                                "the disk");
+        if (w->data_name && strlen(w->data_name) > QCOW2_MAX_DATA_NAME)
+                return err_note(-EINVAL, "the data file's name has %zu bytes, the limit is %u", strlen(w->data_name),
+                                QCOW2_MAX_DATA_NAME);
         if (w->backing_name && w->prealloc != QCOW2_PREALLOC_OFF && !w->extended_l2)
                 return err_note(-EINVAL, "preallocation and a backing file exclude each other: preallocated clusters would "
                                 "hide the backing file's (they do not with extended_l2=on)");
@@ -161,6 +180,8 @@ int qcow2_wish_read(const struct fmt_create *req, bool file, struct qcow2_wish *
                 w->backing_name = req->backing_name;
         if (req->backing_format)
                 w->backing_format = req->backing_format;
+        if (r == 0 && w->data_raw && w->prealloc == QCOW2_PREALLOC_OFF)
+                w->prealloc = QCOW2_PREALLOC_METADATA; /* so that the tables say what the data file says, whoever writes to it */
         if (r == 0)
                 r = qcow2_crypt_wish(w, file);
         return r < 0 ? r : check_wish(w);
@@ -187,6 +208,10 @@ int qcow2_wish_header(const struct qcow2_wish *w, uint64_t size, struct qcow2_he
                 h->compression = QCOW2_COMPRESSION_ZSTD;
                 h->incompatible |= QCOW2_INCOMPAT_COMPRESSION;
         }
+        if (w->data_name)
+                h->incompatible |= QCOW2_INCOMPAT_DATA_FILE;
+        if (w->data_raw)
+                h->autoclear |= QCOW2_AUTOCLEAR_RAW_DATA_FILE;
         needs = size > INT64_MAX - 512 ? UINT64_MAX : qcow2_l1_needs(h, h->size);
         if (needs > QCOW2_MAX_L1_ENTRIES)
                 return err_note(-EFBIG, "%" PRIu64 " bytes are too big for clusters of %" PRIu32 " bytes: the limit is %" PRIu64
@@ -194,14 +219,16 @@ int qcow2_wish_header(const struct qcow2_wish *w, uint64_t size, struct qcow2_he
         h->l1_entries = (uint32_t)needs;
         h->backing_name = w->backing_name ? strdup(w->backing_name) : NULL;
         h->backing_format = w->backing_format ? strdup(w->backing_format) : NULL;
-        if ((w->backing_name && !h->backing_name) || (w->backing_format && !h->backing_format))
+        h->data_name = w->data_name ? strdup(w->data_name) : NULL;
+        if ((w->backing_name && !h->backing_name) || (w->backing_format && !h->backing_format) ||
+            (w->data_name && !h->data_name))
                 return -ENOMEM;
         return 0;
 }
 
 /*
- * An L2 table and the clusters of data behind it, which are left as the empty file has them: zeros. With a backing file
- * none of their sub-clusters is in use yet.
+ * An L2 table and the clusters of data behind it (or in the data file), which are left as the empty file has them: zeros.
+ * With a backing file none of their sub-clusters is in use yet.
  */
 static int preallocate_l2(struct qcow2_txn *t, uint64_t index, uint8_t *buf, uint64_t *l1e)
 {
@@ -209,10 +236,10 @@ static int preallocate_l2(struct qcow2_txn *t, uint64_t index, uint8_t *buf, uin
         uint64_t clusters = div_round_up(min_u64(t->h.size - index * covers, covers), t->h.cluster_size);
         uint32_t in_use = t->h.backing_name ? 0 : sub_mask_all(&t->h);
         bool zero = t->h.crypt_method; /* nothing there is no ciphertext of zeros */
-        uint64_t l2, data;
+        uint64_t l2, data = index * covers;
         int r = qcow2_txn_alloc(t, 1, &l2);
 
-        if (r == 0)
+        if (r == 0 && !qcow2_has_data_file(&t->h))
                 r = qcow2_txn_alloc(t, clusters, &data);
         if (r < 0)
                 return r;
@@ -253,11 +280,12 @@ static int reserve_space(struct file *file, enum qcow2_prealloc prealloc, uint64
  * The L1 table, L2 tables and data come at known places, without a gap: preallocated, from cluster 1 on. An empty image has
  * its refcount structure first, where most readers of hex dumps look for it: room for it is left there until the commit.
  */
-static int write_tables(struct qcow2_txn *t, enum qcow2_prealloc prealloc)
+static int write_tables(struct qcow2_txn *t, enum qcow2_prealloc prealloc, struct file *data_file)
 {
         uint64_t len = (uint64_t)t->h.l1_entries * QCOW2_ENTRY_SIZE, cs = t->h.cluster_size;
         AUTO(freep) uint8_t *l1 = calloc(1, max_u64(len, 1));
-        uint64_t end = cs * (1 + div_round_up(len, cs) + t->h.l1_entries + div_round_up(t->h.size, cs));
+        uint64_t data_clusters = data_file ? 0 : div_round_up(t->h.size, cs);
+        uint64_t end = cs * (1 + div_round_up(len, cs) + t->h.l1_entries + data_clusters);
         uint64_t room = 0;
         int r = l1 ? 0 : -ENOMEM;
 
@@ -269,6 +297,8 @@ static int write_tables(struct qcow2_txn *t, enum qcow2_prealloc prealloc)
                 r = qcow2_txn_ref(t, room, REFCOUNT_CLUSTERS * cs, -1);
         if (r == 0 && prealloc != QCOW2_PREALLOC_OFF)
                 r = reserve_space(t->file, prealloc, end);
+        if (r == 0 && data_file)
+                r = reserve_space(data_file, prealloc, t->h.size);
         if (r == 0 && prealloc != QCOW2_PREALLOC_OFF)
                 r = preallocate(t, l1);
         return r < 0 || !len ? r : qcow2_txn_write(t, t->h.l1_offset, l1, len);
@@ -295,9 +325,13 @@ int qcow2_create(struct file *file, const struct fmt_create *req)
                 r = qcow2_wish_header(&wish, req->size, &t.h);
         if (r == 0)
                 r = qcow2_txn_alloc(&t, 1, &header_off);
+        if (r == 0 && !wish.data_name != !req->data_file)
+                r = err_note(-EINVAL, "option data_file and a data file go together");
         if (r == 0)
-                r = write_tables(&t, wish.prealloc);
+                r = write_tables(&t, wish.prealloc, req->data_file);
         if (r == 0)
                 r = write_luks(&t, &wish);
+        if (r == 0 && req->data_file)
+                r = file_sync(req->data_file);
         return r < 0 ? r : qcow2_txn_commit(&t, true);
 }

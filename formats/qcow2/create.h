@@ -10,9 +10,9 @@ enum qcow2_prealloc { QCOW2_PREALLOC_OFF, QCOW2_PREALLOC_METADATA, QCOW2_PREALLO
 
 struct qcow2_wish {
         uint32_t version, cluster_bits, refcount_bits;
-        bool lazy_refcounts, zstd, extended_l2;
+        bool lazy_refcounts, zstd, extended_l2, data_raw;
         enum qcow2_prealloc prealloc;
-        const char *backing_name, *backing_format; /* the request's; NULL: none */
+        const char *backing_name, *backing_format, *data_name; /* the request's; NULL: none */
 
         bool encrypted, crypt_words; /* encrypt.format=luks; any other encrypt option */
         const char *key_secret, *cipher_alg, *cipher_mode, *ivgen_alg, *ivgen_hash, *hash_alg; /* NULL: not said */

@@ -89,7 +89,7 @@ static struct entry decode_packed(const struct qcow2_image *q, struct l2e e)
 
         d.host = l2e_packed_host(e.desc, q->cluster_bits);
         d.packed_len = l2e_packed_len(e.desc, q->cluster_bits);
-        if (e.subs || !host_fits(q, d.host, 1)) /* the last sector may be beyond the end of the file: zeros */
+        if (e.subs || qcow2_has_data_file(&q->h) || !host_fits(q, d.host, 1)) /* the last sector may be beyond the end of the file: zeros */
                 d.kind = ENTRY_BAD;
         return d;
 }
@@ -109,6 +109,8 @@ struct entry entry_decode(const struct qcow2_image *q, struct l2e e)
         d.zero = l2e_zero(&q->h, e);
         if (l2e_wrong_bits(&q->h, e) || l2e_subs_flaw(&q->h, e, &fixed))
                 d.kind = ENTRY_BAD;
+        else if (qcow2_has_data_file(&q->h)) /* at its own place there (map_check_page() has looked), where nobody shares it */
+                d.copied = l2e_has_place(&q->h, e);
         else if (d.host && (!is_aligned(d.host, q->img.cluster_size) || !host_fits(q, d.host, q->img.cluster_size)))
                 d.kind = ENTRY_BAD;
         else if (d.copied && !d.host)
@@ -118,6 +120,6 @@ struct entry entry_decode(const struct qcow2_image *q, struct l2e e)
 
 struct l2e entry_encode(const struct qcow2_image *q, const struct entry *d)
 {
-        assert(d->kind == ENTRY_PLAIN && !(d->data & d->zero) && (d->host || !d->data));
+        assert(d->kind == ENTRY_PLAIN && !(d->data & d->zero) && (d->host || !d->data || qcow2_has_data_file(&q->h)));
         return l2e_make(&q->h, d->host, d->copied, d->data, d->zero);
 }

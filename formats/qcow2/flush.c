@@ -2,6 +2,8 @@
 /*
  * flush.c - everything committed so far, as one batch.
  *
+ *   0. nothing of ours: the external data file, if there is one
+ *      ------- sync of that file: entries that lead there come in group 3, so their data never waits for a sync of its own
  *   1. refcount pages (of blocks old and new: a refcount may be written at any time); a refcount table that has moved
  *      ------- sync, when a block or a table is new: they must be whole before something leads to them
  *   2. refcount table entries or the header; pages of copied L2 tables (no L1 entry leads to them yet)
@@ -27,7 +29,7 @@
 #include "qcow2.h"
 
 #define COPY_ALIGN 4096u
-#define FIXED_STEPS 6u /* four syncs, the header, a moved refcount table */
+#define FIXED_STEPS 7u /* five syncs, the header, a moved refcount table */
 
 struct flush_item {
         struct page *page;         /* NULL: a page of a top table */
@@ -253,6 +255,8 @@ int qcow2_flush(struct fmt_image *img, struct fmt_batch **ret)
         f->carried_linked = q->carried_linked;
         f->header = header_changes(q);
 
+        if (img->data_file)
+                f->b.step[f->b.nsteps++] = (struct fmt_step){ .op = FMT_SYNC, .data = true };
         add_pages(q, f, PAGES_REFCOUNT);
         if (q->reftable_moved)
                 add_moved_table(q, f);

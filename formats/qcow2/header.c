@@ -18,6 +18,7 @@ void qcow2_header_finish(struct qcow2_header *h)
 {
         free(h->backing_name);
         free(h->backing_format);
+        free(h->data_name);
         free(h->raw);
         free(h->ext);
         memset(h, 0, sizeof(*h));
@@ -138,6 +139,10 @@ static int check_features(const struct qcow2_header *h)
         if (bit != (h->compression != QCOW2_COMPRESSION_ZLIB))
                 return bad("compression_type is %u, but the compression type feature bit is %s", h->compression,
                            bit ? "set" : "not set");
+        if (qcow2_has_data_file(h) && h->nb_snapshots)
+                return bad("the image has an external data file and internal snapshots, which exclude each other");
+        if (qcow2_data_is_raw(h) && h->backing_name)
+                return bad("the image has a raw external data file and a backing file, which exclude each other");
         return 0;
 }
 
@@ -146,8 +151,8 @@ int qcow2_header_usable(const struct qcow2_header *h, bool write)
         if (h->crypt_method == QCOW2_CRYPT_AES)
                 return err_note(-ENOTSUP, "the image has the legacy encryption (AES), which QEMU dropped as broken; "
                                 "'qemu-img convert' can still read it");
-        if (h->incompatible & QCOW2_INCOMPAT_DATA_FILE)
-                return err_note(-ENOTSUP, "the image keeps its data in an external data file, which is not supported");
+        if (h->crypt_method != QCOW2_CRYPT_NONE && qcow2_has_data_file(h)) /* holes of that file would be noise */
+                return err_note(-ENOTSUP, "the image is encrypted and has an external data file, which is not supported");
         if (write && h->incompatible & QCOW2_INCOMPAT_CORRUPT)
                 return err_note(-EROFS, "the image is marked corrupt: open it read-only, or repair it with 'check -r all'");
         return 0;
@@ -212,6 +217,16 @@ static int read_one_ext(struct qcow2_header *h, const struct file *file, uint32_
                 if (len == 0 || len > 15)
                         return bad("the backing format's name has %" PRIu32 " bytes, must be 1 to 15", len);
                 h->backing_format = text_of(data, len, "backing format's name", &r);
+                return r;
+        case QCOW2_EXT_DATA_FILE:
+                if (!qcow2_has_data_file(h))
+                        return 0;
+                if (h->data_name)
+                        return bad("there are two data file extensions");
+                if (len > QCOW2_MAX_DATA_NAME)
+                        return bad("the data file's name has %" PRIu32 " bytes, the limit is %u", len, QCOW2_MAX_DATA_NAME);
+                if (len)
+                        h->data_name = text_of(data, len, "data file's name", &r);
                 return r;
         case QCOW2_EXT_BITMAPS:
                 if (*have_bitmaps)

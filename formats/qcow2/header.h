@@ -34,6 +34,7 @@ struct qcow2_header {
 
         char *backing_name;   /* owned; NULL: none */
         char *backing_format; /* owned; NULL: not named */
+        char *data_name;      /* owned; of the external data file; NULL: not named, or there is none */
 
         uint32_t nb_bitmaps; /* 0 unless QCOW2_AUTOCLEAR_BITMAPS says that they are valid */
         uint64_t bitmap_dir_offset, bitmap_dir_size;
@@ -61,7 +62,7 @@ int qcow2_header_read(struct file *file, unsigned flags, struct qcow2_header *h)
 
 /**
  * qcow2_header_usable - can we work with the guest data of this image? Asked by everybody but info.
- * Returns 0, -ENOTSUP (legacy AES encryption, external data file), or -EROFS (@write, and marked corrupt).
+ * Returns 0, -ENOTSUP (legacy AES encryption, encrypted external data file), or -EROFS (@write, and marked corrupt).
  */
 int qcow2_header_usable(const struct qcow2_header *h, bool write);
 
@@ -100,6 +101,22 @@ int qcow2_header_replace(struct file *file, const struct qcow2_header *h);
  * @type: 0 incompatible, 1 compatible, 2 autoclear. Returns @buf (unprintable bytes replaced).
  */
 const char *qcow2_feature_name(const struct qcow2_header *h, unsigned type, unsigned bit, char *buf, size_t buflen);
+
+static inline bool qcow2_has_data_file(const struct qcow2_header *h)
+{
+        return h->incompatible & QCOW2_INCOMPAT_DATA_FILE;
+}
+
+static inline bool qcow2_data_is_raw(const struct qcow2_header *h)
+{
+        return qcow2_has_data_file(h) && h->autoclear & QCOW2_AUTOCLEAR_RAW_DATA_FILE;
+}
+
+/* Autoclear bits whose meaning we keep when we change an image at rest; the others are cleared. */
+static inline uint64_t qcow2_kept_autoclear(const struct qcow2_header *h)
+{
+        return h->autoclear & (QCOW2_AUTOCLEAR_BITMAPS | (qcow2_has_data_file(h) ? QCOW2_AUTOCLEAR_RAW_DATA_FILE : 0));
+}
 
 /* Bytes of guest disk that one L2 table covers. Its entries have 8 bytes, or 16 with sub-clusters. */
 static inline uint64_t qcow2_l2_covers(const struct qcow2_header *h)

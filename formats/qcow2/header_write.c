@@ -122,6 +122,7 @@ static int fill_old_exts(struct filler *f, const struct qcow2_header *h, bool na
                 bool stale = type == QCOW2_EXT_BITMAPS && !(h->autoclear & QCOW2_AUTOCLEAR_BITMAPS);
                 int r = 0;
 
+                stale |= type == QCOW2_EXT_DATA_FILE && qcow2_has_data_file(h);
                 stale |= type == QCOW2_EXT_FEATURE_NAMES && (!names || h->version < 3);
                 stale |= type == QCOW2_EXT_BACKING_FORMAT || type == QCOW2_EXT_LUKS;
                 if (!stale)
@@ -175,6 +176,8 @@ static int lay_out(const struct qcow2_header *h, uint8_t *buf, bool names, uint6
                 r = fill_ext(&f, QCOW2_EXT_BACKING_FORMAT, h->backing_format, (uint32_t)strlen(h->backing_format));
         if (r == 0 && h->crypt_method == QCOW2_CRYPT_LUKS)
                 r = fill_luks(&f, h);
+        if (r == 0 && h->data_name)
+                r = fill_ext(&f, QCOW2_EXT_DATA_FILE, h->data_name, (uint32_t)strlen(h->data_name));
         if (r == 0)
                 r = fill_old_exts(&f, h, names, &have_names);
         if (r == 0 && names && !have_names && h->version >= 3)

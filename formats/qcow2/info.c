@@ -23,6 +23,10 @@ static int fill_data(json_t *data, struct file *file, const struct qcow2_header 
                 r = set(data, "lazy-refcounts", json_boolean(h->compatible & QCOW2_COMPAT_LAZY_REFCOUNTS));
         if (r == 0)
                 r = set(data, "refcount-bits", json_integer(1 << h->refcount_order));
+        if (r == 0 && h->data_name)
+                r = set(data, "data-file", json_string(h->data_name));
+        if (r == 0 && qcow2_has_data_file(h))
+                r = set(data, "data-file-raw", json_boolean(qcow2_data_is_raw(h)));
         if (r == 0 && h->crypt_method != QCOW2_CRYPT_NONE)
                 r = qcow2_crypt_info(file, h, data);
         if (r == 0 && v3)

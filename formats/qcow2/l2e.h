@@ -81,17 +81,29 @@ static inline struct l2e l2e_make_subs(uint64_t desc, uint32_t data, uint32_t ze
         return (struct l2e){ desc, data | (uint64_t)zero << 32 };
 }
 
-/* The next two: the entry is not compressed. Which sub-clusters lie at the offset, which read as zeros. */
+/* Offset 0 is a place only in an external data file, for the first cluster; COPIED says then that it is meant. */
+static inline bool l2e_has_offset(const struct qcow2_header *h, struct l2e e)
+{
+        return l2e_offset(e.desc) || (qcow2_has_data_file(h) && e.desc & QCOW2_COPIED);
+}
+
+/* The next three: the entry is not compressed. Which sub-clusters lie at the offset, which read as zeros. */
 static inline uint32_t l2e_data(const struct qcow2_header *h, struct l2e e)
 {
         if (qcow2_has_subclusters(h))
                 return (uint32_t)e.subs;
-        return l2e_offset(e.desc) && !l2e_is_zero(e.desc, h->version);
+        return l2e_has_offset(h, e) && !l2e_is_zero(e.desc, h->version);
 }
 
 static inline uint32_t l2e_zero(const struct qcow2_header *h, struct l2e e)
 {
         return qcow2_has_subclusters(h) ? (uint32_t)(e.subs >> 32) : l2e_is_zero(e.desc, h->version);
+}
+
+/* Is there a cluster, in use or not? */
+static inline bool l2e_has_place(const struct qcow2_header *h, struct l2e e)
+{
+        return l2e_offset(e.desc) || (l2e_has_offset(h, e) && l2e_data(h, e));
 }
 
 /*
@@ -100,7 +112,7 @@ static inline uint32_t l2e_zero(const struct qcow2_header *h, struct l2e e)
  */
 static inline struct l2e l2e_make(const struct qcow2_header *h, uint64_t host, bool copied, uint32_t data, uint32_t zero)
 {
-        uint64_t desc = host | (copied && host ? QCOW2_COPIED : 0);
+        uint64_t desc = host | (copied && (host || qcow2_has_data_file(h)) ? QCOW2_COPIED : 0);
 
         if (qcow2_has_subclusters(h))
                 return l2e_make_subs(desc, data, zero);
@@ -131,7 +143,7 @@ static inline const char *l2e_subs_flaw(const struct qcow2_header *h, struct l2e
                 *fixed = 0;
                 return "is of a compressed cluster and has sub-clusters";
         }
-        if (data && !l2e_offset(e.desc)) {
+        if (data && !l2e_has_offset(h, e)) {
                 *fixed = l2e_make_subs(0, 0, data | zero).subs;
                 return "has sub-clusters with data, but no cluster that they could lie in";
         }

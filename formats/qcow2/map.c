@@ -33,16 +33,26 @@ static bool points_into_tables(const struct qcow2_image *q, const struct entry *
         return false;
 }
 
+static const char *flaw_of(const struct qcow2_image *q, const struct page *p, unsigned i)
+{
+        struct entry d = entry_decode(q, page_entry(q, p, i));
+
+        if (!qcow2_has_data_file(&q->h))
+                return points_into_tables(q, &d) ? "points into a table" : NULL;
+        if (d.kind == ENTRY_BAD || !d.copied || d.host == (p->no * q->page_entries + i) << q->cluster_bits)
+                return NULL;
+        return "points to another place in the data file than it has in the disk";
+}
+
 void map_check_page(struct qcow2_image *q, struct page *p)
 {
         for (unsigned i = 0; i < q->page_entries; i++) {
-                struct entry d = entry_decode(q, page_entry(q, p, i));
+                const char *flaw = flaw_of(q, p, i);
 
-                if (!points_into_tables(q, &d))
+                if (!flaw)
                         continue;
                 page_set_entry(q, p, i, (struct l2e){ BAD_ENTRY, 0 });
-                (void)qcow2_contradiction(q, "entry %u of the L2 table page at byte %" PRIu64 " points into a table", i,
-                                          p->off);
+                (void)qcow2_contradiction(q, "entry %u of the L2 table page at byte %" PRIu64 " %s", i, p->off, flaw);
         }
 }
 
@@ -104,6 +114,7 @@ static struct extent extent_of(struct qcow2_image *q, const struct entry *d, boo
                 e.kind = EXT_DATA;
                 e.host = d->host + skip;
                 e.cipher = q->img.cipher;
+                e.file = fmt_data_file(&q->img);
                 e.writable = table_owned && d->copied && !q->img.read_only && !qcow2_is_corrupt(q);
         } else {
                 e.kind = d->zero & bit ? EXT_ZERO : EXT_ABSENT;

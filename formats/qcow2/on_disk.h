@@ -41,6 +41,7 @@ enum {
 #define QCOW2_MIN_CLUSTER_BITS 9u
 #define QCOW2_MAX_CLUSTER_BITS 21u
 #define QCOW2_MAX_BACKING_NAME 1023u
+#define QCOW2_MAX_DATA_NAME 1023u
 #define QCOW2_MAX_L1_ENTRIES (4u << 20)       /* 32 MiB */
 #define QCOW2_MAX_REFTABLE_BYTES (8u << 20)
 #define QCOW2_MAX_REFCOUNT_ORDER 6u
@@ -64,7 +65,7 @@ enum { QCOW2_COMPRESSION_ZLIB = 0, QCOW2_COMPRESSION_ZSTD = 1 };
 #define QCOW2_INCOMPAT_KNOWN 0x1full
 #define QCOW2_COMPAT_LAZY_REFCOUNTS (1ull << 0)
 #define QCOW2_AUTOCLEAR_BITMAPS (1ull << 0)
-#define QCOW2_AUTOCLEAR_RAW_DATA_FILE (1ull << 1)
+#define QCOW2_AUTOCLEAR_RAW_DATA_FILE (1ull << 1) /* the data file is a raw image of the disk at any time */
 
 /* --- header extensions: u32 type, u32 length, data padded to 8 bytes; type 0 ends the list --------------------- */
 

@@ -172,6 +172,7 @@ static int replay(struct qcow2_image *q, const char *state_dir)
 /* What a writer owes the image before its first write. */
 static int make_writable(struct qcow2_image *q, const char *state_dir)
 {
+        uint64_t keep;
         int r = 0;
 
         if (q->h.incompatible & QCOW2_INCOMPAT_DIRTY) {
@@ -183,9 +184,10 @@ static int make_writable(struct qcow2_image *q, const char *state_dir)
         }
         if (r == 0 && state_dir && q->img.file->fd >= 0)
                 r = replay(q, state_dir);
-        if (r < 0 || q->h.autoclear == 0)
+        keep = qcow2_kept_autoclear(&q->h) & ~QCOW2_AUTOCLEAR_BITMAPS;
+        if (r < 0 || q->h.autoclear == keep)
                 return r;
-        q->h.autoclear = 0; /* what these stand for (bitmaps, and things we do not know) will not follow our writes */
+        q->h.autoclear = keep; /* the others (bitmaps, and things we do not know) will not follow our writes */
         r = qcow2_header_switch(q->img.file, &q->h);
         return r < 0 ? r : file_sync(q->img.file);
 }
@@ -219,6 +221,36 @@ static int choose_snapshot(struct qcow2_image *q, const struct fmt_snapshot_whic
         return 0;
 }
 
+/* Guest clusters may lie anywhere in the disk, so all of it must be there. Only we write to it: nothing is cut off. */
+static int stretch_data_file(struct qcow2_image *q)
+{
+        struct file *data = q->img.data_file;
+
+        if (q->img.read_only || data->size >= q->img.size)
+                return 0;
+        if (data->is_blkdev)
+                return err_note(-ENOSPC, "the data file '%s' has %" PRIu64 " bytes, too few for a disk of %" PRIu64, data->path,
+                                data->size, q->img.size);
+        return file_truncate(data, q->img.size);
+}
+
+static int take_data_file(struct qcow2_image *q, struct file *data)
+{
+        bool wanted = qcow2_has_data_file(&q->h);
+        int r;
+
+        if (wanted != !!data)
+                return err_note(-EINVAL, wanted ? "the image's data is in another file, which is not open" :
+                                "the image keeps its data itself");
+        if (!data)
+                return 0;
+        q->img.data_file = data;
+        r = stretch_data_file(q);
+        if (r < 0)
+                q->img.data_file = NULL; /* the caller's again */
+        return r;
+}
+
 static int open_image(struct qcow2_image *q, const struct fmt_open_opts *opts)
 {
         bool header_only = opts->flags & (FMT_INFO_ONLY | FMT_REPAIRING);
@@ -237,7 +269,20 @@ static int open_image(struct qcow2_image *q, const struct fmt_open_opts *opts)
                 r = make_writable(q, opts->state_dir);
         if (r == 0 && opts->snapshot)
                 r = choose_snapshot(q, opts->snapshot);
-        return r < 0 ? r : load_tables(q);
+        if (r == 0)
+                r = load_tables(q);
+        return r < 0 ? r : take_data_file(q, opts->data_file);
+}
+
+static int qcow2_data_name(struct file *file, char **name)
+{
+        AUTO(qcow2_header_finish) struct qcow2_header h = { 0 };
+        int r = qcow2_header_read(file, 0, &h);
+
+        if (r < 0)
+                return r;
+        *name = TAKE(h.data_name, NULL);
+        return qcow2_has_data_file(&h);
 }
 
 static void qcow2_close(struct fmt_image *img)
@@ -288,9 +333,10 @@ static int qcow2_open(struct file *file, const struct fmt_open_opts *opts, struc
 
 const struct fmt_driver qcow2_driver = {
         .name = "qcow2",
-        .caps = FMT_CAN_WRITE | FMT_HAS_BACKING | FMT_HAS_SNAPSHOTS | FMT_HAS_KEYS,
+        .caps = FMT_CAN_WRITE | FMT_HAS_BACKING | FMT_HAS_SNAPSHOTS | FMT_HAS_KEYS | FMT_HAS_DATA_FILE,
         .probe = qcow2_probe,
         .open = qcow2_open,
+        .data_name = qcow2_data_name,
         .close = qcow2_close,
 
         .map = qcow2_map,

@@ -129,18 +129,18 @@ static bool is_desc(const struct replay *z, uint64_t index)
         return index % l2e_words(&z->t.h) == 0;
 }
 
-/* The host cluster that the descriptor @e leads to; 0: none. Ours are never compressed. */
-static uint64_t host_of(uint64_t e)
+/* The cluster of the image's file that the descriptor @e leads to; 0: none. Ours are never compressed. */
+static uint64_t host_of(const struct replay *z, uint64_t e)
 {
-        return l2e_is_compressed(e) ? 0 : l2e_offset(e);
+        return l2e_is_compressed(e) || qcow2_has_data_file(&z->t.h) ? 0 : l2e_offset(e);
 }
 
 static int claim(struct replay *z, uint64_t was, uint64_t now)
 {
-        uint64_t off = host_of(now), i = off >> z->t.h.cluster_bits;
+        uint64_t off = host_of(z, now), i = off >> z->t.h.cluster_bits;
         int r = 0;
 
-        if (!off || host_of(was) == off)
+        if (!off || host_of(z, was) == off)
                 return 0;
         if (!is_aligned(off, z->t.h.cluster_size) || i >= z->t.clusters || refmap_count(&z->t.refs, i) > 1 ||
             refmap_has(&z->t.refs, i, REF_META))
@@ -255,7 +255,7 @@ static int change_table(struct replay *z, size_t *at, uint64_t i)
                 if (disk == now)
                         continue;
                 qcow2_l2e_range(&z->t, (struct l2e){ .desc = disk }, &off, &len);
-                if (is_desc(z, index) && len && (l2e_is_compressed(disk) || host_of(disk) != host_of(now)))
+                if (is_desc(z, index) && len && (l2e_is_compressed(disk) || host_of(z, disk) != host_of(z, now)))
                         r = qcow2_txn_ref(&z->t, off, len, -1);
                 be64_put(slot, now);
                 changed = true;

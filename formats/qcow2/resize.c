@@ -48,10 +48,11 @@ static int load_l2(struct resizer *z, uint64_t i)
         return off ? file_pread(z->t.file, z->l2, z->t.h.cluster_size, off) : 0;
 }
 
-static int drop_entry(struct resizer *z, uint64_t i, bool *changed)
+static int drop_entry(struct resizer *z, uint64_t cluster, bool *changed)
 {
+        uint64_t i = cluster % l2_entries(&z->t.h);
         struct l2e e = l2e_get(&z->t.h, z->l2, i), fixed;
-        const char *flaw = qcow2_l2e_flaw(&z->t, e, &fixed);
+        const char *flaw = qcow2_l2e_flaw(&z->t, cluster << z->t.h.cluster_bits, e, &fixed);
         uint64_t off, len;
 
         if (flaw)
@@ -76,13 +77,13 @@ static int drop_clusters(struct resizer *z, uint64_t from, uint64_t to)
                 bool changed = false;
 
                 if (z->l1[i] && end - from == per) {
-                        r = qcow2_tree_ref(&z->t, &z->l1[i], 1, -1);
+                        r = qcow2_l1e_ref(&z->t, z->l1, i, -1, z->l2);
                         z->l1[i] = 0;
                         z->changed = true;
                 } else if (z->l1[i]) {
                         r = load_l2(z, i);
                         for (uint64_t k = from; r == 0 && k < end; k++)
-                                r = drop_entry(z, k % per, &changed);
+                                r = drop_entry(z, k, &changed);
                         if (r == 0 && changed)
                                 r = qcow2_l2_replace(&z->t, z->l1, i, z->l2);
                         z->changed |= changed;
@@ -139,7 +140,9 @@ static int zero_tail(struct resizer *z, uint64_t disk_end, uint64_t hide_end)
         if (used % sub && !((data | zero) & 1u << last) && hide_end > disk_end)
                 return err_note(-ENOTSUP, "the disk's last cluster is partly in the backing file, which is longer than the disk: "
                                 "write to the last cluster first, or rebase the image");
-        if (used % sub && data & 1u << last)
+        if (qcow2_has_data_file(h))
+                behind &= ~data; /* data goes with the end of that file */
+        else if (used % sub && data & 1u << last)
                 r = zero_bytes(z, &host, used, (last + 1) * sub);
         if (data & behind || hide_end > disk_end)
                 zero |= behind;
@@ -151,26 +154,55 @@ static int zero_tail(struct resizer *z, uint64_t disk_end, uint64_t hide_end)
         return qcow2_l2_replace(&z->t, z->l1, k / per, z->l2);
 }
 
-/* Guest clusters [from, to) read as zeros, not from the backing file. They are unallocated. */
-static int hide_backing(struct resizer *z, uint64_t from, uint64_t to)
+/* Unallocated guest clusters [from, to) get entries: zeros, or @data: their place in the data file. */
+static int fill_clusters(struct resizer *z, uint64_t from, uint64_t to, bool data)
 {
-        uint64_t per = l2_entries(&z->t.h);
+        const struct qcow2_header *h = &z->t.h;
+        uint64_t per = l2_entries(h);
         int r = 0;
 
-        if (from < to && z->t.h.version < 3)
-                return err_note(-ENOTSUP, "the backing file is longer than the disk and would show in the new space; version 2 "
-                                "images cannot hide it");
         while (r == 0 && from < to) {
                 uint64_t i = from / per, end = min_u64(to, (i + 1) * per);
 
                 r = load_l2(z, i);
                 for (; from < end; from++)
-                        l2e_put(&z->t.h, z->l2, from % per, l2e_zeros(&z->t.h));
+                        l2e_put(h, z->l2, from % per, !data ? l2e_zeros(h) :
+                                l2e_make(h, from << h->cluster_bits, true, sub_mask_all(h), 0));
                 if (r == 0)
                         r = qcow2_l2_replace(&z->t, z->l1, i, z->l2);
                 z->changed = true;
         }
         return r;
+}
+
+/* What a longer backing file has there reads as zeros. */
+static int hide_backing(struct resizer *z, uint64_t from, uint64_t to)
+{
+        if (from < to && z->t.h.version < 3)
+                return err_note(-ENOTSUP, "the backing file is longer than the disk and would show in the new space; version 2 "
+                                "images cannot hide it");
+        return fill_clusters(z, from, to, false);
+}
+
+/*
+ * The external data file is as long as the disk. What lay behind the end must not come back, so the space between the sizes
+ * is made anew: durable before the header says that it is the disk's, and cut off after.
+ */
+static int resize_data_file(const struct fmt_image *img, uint64_t old_size, uint64_t size)
+{
+        struct file *data = img->data_file;
+        int r = 0;
+
+        if (data->is_blkdev && data->size < size)
+                return err_note(-ENOSPC, "the data file '%s' is a device of %" PRIu64 " bytes, too few for %" PRIu64,
+                                data->path, data->size, size);
+        if (data->is_blkdev && old_size < size)
+                r = file_zero(data, old_size, size - old_size, false);
+        if (!data->is_blkdev && old_size < size && data->size > old_size)
+                r = file_truncate(data, old_size);
+        if (r == 0 && !data->is_blkdev)
+                r = file_truncate(data, size);
+        return r < 0 ? r : file_sync(data);
 }
 
 static int shrink(struct resizer *z, uint64_t old_size, uint64_t size)
@@ -189,12 +221,16 @@ static int grow(struct resizer *z, const struct fmt_image *img, uint64_t old_siz
                 hide_end = min_u64(hide_end, img->backing->size);
         if (r == 0)
                 r = zero_tail(z, old_size, hide_end);
+        if (r == 0 && img->data_file)
+                r = resize_data_file(img, old_size, size);
+        if (r == 0 && qcow2_data_is_raw(&z->t.h)) /* who reads the tables sees what the data file has there, then or later */
+                return fill_clusters(z, clusters_of(z, old_size), clusters_of(z, size), true);
         return r < 0 ? r : hide_backing(z, clusters_of(z, old_size), clusters_of(z, hide_end));
 }
 
 /* --- the frame ------------------------------------------------------------------------------------------------ */
 
-static int check_wish(const struct resizer *z, uint64_t size, bool shrink_ok)
+static int check_wish(const struct resizer *z, const struct fmt_image *img, uint64_t size, bool shrink_ok)
 {
         const struct qcow2_header *h = &z->t.h;
 
@@ -206,6 +242,8 @@ static int check_wish(const struct resizer *z, uint64_t size, bool shrink_ok)
                                 " bytes", size, h->cluster_size, QCOW2_MAX_L1_ENTRIES * qcow2_l2_covers(h));
         if (h->nb_bitmaps)
                 return err_note(-ENOTSUP, "the image has bitmaps, which would not fit the new size: remove them first");
+        if (qcow2_has_data_file(h) && !img->data_file)
+                return err_note(-EINVAL, "the image's data file is not open");
         if (h->version < 3 && h->nb_snapshots)
                 return err_note(-ENOTSUP, "a version 2 image with snapshots cannot be resized");
         return 0;
@@ -243,7 +281,7 @@ static int switch_size(struct resizer *z)
 {
         int r;
 
-        z->t.h.autoclear &= QCOW2_AUTOCLEAR_BITMAPS;
+        z->t.h.autoclear = qcow2_kept_autoclear(&z->t.h);
         r = qcow2_header_switch(z->t.file, &z->t.h);
         return r < 0 ? r : file_sync(z->t.file);
 }
@@ -256,7 +294,7 @@ int qcow2_resize(struct fmt_image *img, uint64_t size, bool shrink_ok)
 
         size = size > INT64_MAX ? size : round_up(size, 512);
         if (r == 0)
-                r = check_wish(&z, size, shrink_ok);
+                r = check_wish(&z, img, size, shrink_ok);
         if (r == 0)
                 r = load(&z, size);
         if (r < 0)
@@ -272,8 +310,12 @@ int qcow2_resize(struct fmt_image *img, uint64_t size, bool shrink_ok)
         if (r < 0)
                 return r;
         z.t.h.size = size;
-        if (!z.changed)
-                return switch_size(&z);
-        r = qcow2_l1_replace(&z.t, z.l1, z.entries);
-        return r < 0 ? r : qcow2_txn_commit(&z.t, false);
+        if (!z.changed) {
+                r = switch_size(&z);
+        } else {
+                r = qcow2_l1_replace(&z.t, z.l1, z.entries);
+                if (r == 0)
+                        r = qcow2_txn_commit(&z.t, false);
+        }
+        return r == 0 && img->data_file && size < old_size ? resize_data_file(img, old_size, size) : r;
 }

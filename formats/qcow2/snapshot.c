@@ -46,6 +46,13 @@ static int work_begin(struct work *w, struct file *file)
         return r < 0 ? r : qcow2_table_read(file, w->t.h.l1_offset, w->t.h.l1_entries, &w->l1);
 }
 
+/* Refused, not by the header: an image with a data file has no snapshots, so there is nothing to apply or delete. */
+static int refuse_data_file(const struct qcow2_header *h)
+{
+        return qcow2_has_data_file(h) ? err_note(-ENOTSUP, "an image with an external data file cannot have internal snapshots") :
+                                        0;
+}
+
 static int find(const struct work *w, const char *id_or_name, struct qcow2_snapshot **ret)
 {
         *ret = qcow2_snapshot_find(&w->snaps, id_or_name);
@@ -135,6 +142,8 @@ int qcow2_snapshot_create(struct fmt_image *img, const char *name)
         bool changed;
         int r = work_begin(&w, img->file);
 
+        if (r == 0)
+                r = refuse_data_file(&w.t.h);
         if (r == 0)
                 r = check_name(&w, name);
         if (r == 0)
@@ -243,13 +252,19 @@ int qcow2_empty(struct fmt_image *img)
         AUTO(work_finish) struct work w = { 0 };
         int r = work_begin(&w, img->file);
 
+        if (r == 0 && qcow2_data_is_raw(&w.t.h))
+                r = err_note(-ENOTSUP, "the tables of an image with a raw data file cannot be emptied");
         if (r == 0)
                 r = qcow2_tree_ref(&w.t, w.l1, w.t.h.l1_entries, -1);
         if (r < 0)
                 return r;
         memset(w.l1, 0, w.t.h.l1_entries * sizeof(*w.l1));
         r = qcow2_l1_replace(&w.t, w.l1, w.t.h.l1_entries);
-        return r < 0 ? r : qcow2_txn_commit(&w.t, false);
+        if (r == 0)
+                r = qcow2_txn_commit(&w.t, false);
+        if (r == 0 && img->data_file) /* nothing leads there any more */
+                r = file_zero(img->data_file, 0, img->data_file->size, false);
+        return r;
 }
 
 /* --- delete --------------------------------------------------------------------------------------------------- */

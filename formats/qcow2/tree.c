@@ -51,9 +51,30 @@ void qcow2_l2e_range(const struct qcow2_txn *t, struct l2e e, uint64_t *off, uin
                 *off = l2e_offset(e.desc);
                 *len = *off ? t->h.cluster_size : 0;
         }
+        if (qcow2_has_data_file(&t->h))
+                *len = 0; /* that is elsewhere, where nothing is counted */
 }
 
-const char *qcow2_l2e_flaw(const struct qcow2_txn *t, struct l2e e, struct l2e *fixed)
+/* Where data is cannot be told from a wrong offset, only that there is data; it has but one place. */
+static const char *data_file_flaw(const struct qcow2_txn *t, uint64_t guest, struct l2e e, struct l2e *fixed)
+{
+        uint64_t wrong = l2e_wrong_bits(&t->h, e);
+        const char *flaw;
+
+        if (l2e_is_compressed(e.desc)) {
+                *fixed = l2e_zeros(&t->h);
+                return "is of a compressed cluster, which an external data file cannot hold";
+        }
+        flaw = l2e_subs_flaw(&t->h, e, &fixed->subs);
+        fixed->desc &= ~wrong;
+        if (l2e_has_place(&t->h, e) && l2e_offset(e.desc) != guest) {
+                fixed->desc = (fixed->desc & ~QCOW2_OFFSET_MASK) | guest | QCOW2_COPIED;
+                flaw = "points to another place in the data file than it has in the disk";
+        }
+        return wrong ? "has reserved bits set" : flaw;
+}
+
+const char *qcow2_l2e_flaw(const struct qcow2_txn *t, uint64_t guest, struct l2e e, struct l2e *fixed)
 {
         const char *flaw = NULL;
         uint64_t off, len, wrong = QCOW2_COPIED;
@@ -61,6 +82,8 @@ const char *qcow2_l2e_flaw(const struct qcow2_txn *t, struct l2e e, struct l2e *
         *fixed = e;
         if (l2e_is_empty(e))
                 return NULL;
+        if (qcow2_has_data_file(&t->h))
+                return data_file_flaw(t, guest, e, fixed);
         qcow2_l2e_range(t, e, &off, &len);
         if (!l2e_is_compressed(e.desc) && !is_aligned(off, t->h.cluster_size))
                 flaw = "points to the middle of a cluster";
@@ -87,12 +110,18 @@ static int flawed(uint64_t l1_index, const char *flaw)
 
 /* --- whole trees ---------------------------------------------------------------------------------------------- */
 
+/* The guest offset that entry @i of an L2 table is for. */
+static uint64_t guest_of(const struct qcow2_txn *t, uint64_t l1_index, uint64_t i)
+{
+        return l1_index * qcow2_l2_covers(&t->h) + (i << t->h.cluster_bits);
+}
+
 static int ref_l2(struct qcow2_txn *t, uint64_t l1_index, const uint8_t *l2, int delta)
 {
         for (uint64_t i = 0; i < l2_entries(&t->h); i++) {
                 struct l2e e = l2e_get(&t->h, l2, i), fixed;
                 uint64_t off, len;
-                const char *flaw = qcow2_l2e_flaw(t, e, &fixed);
+                const char *flaw = qcow2_l2e_flaw(t, guest_of(t, l1_index, i), e, &fixed);
                 int r;
 
                 if (flaw)
@@ -105,38 +134,44 @@ static int ref_l2(struct qcow2_txn *t, uint64_t l1_index, const uint8_t *l2, int
         return 0;
 }
 
+int qcow2_l1e_ref(struct qcow2_txn *t, const uint64_t *l1, uint64_t i, int delta, uint8_t *l2)
+{
+        uint64_t fixed, off = l1e_offset(l1[i]);
+        const char *flaw = qcow2_l1e_flaw(t, l1[i], &fixed);
+        int r;
+
+        if (flaw)
+                return flawed(i, flaw);
+        if (!off)
+                return 0;
+        r = qcow2_txn_ref(t, off, t->h.cluster_size, delta);
+        if (r == 0)
+                r = file_pread(t->file, l2, t->h.cluster_size, off);
+        return r < 0 ? r : ref_l2(t, i, l2, delta);
+}
+
 int qcow2_tree_ref(struct qcow2_txn *t, const uint64_t *l1, uint64_t entries, int delta)
 {
         AUTO(freep) uint8_t *l2 = malloc(t->h.cluster_size);
         int r = l2 ? 0 : -ENOMEM;
 
-        for (uint64_t i = 0; r == 0 && i < entries; i++) {
-                uint64_t fixed, off = l1e_offset(l1[i]);
-                const char *flaw = qcow2_l1e_flaw(t, l1[i], &fixed);
-
-                if (flaw)
-                        return flawed(i, flaw);
-                if (!off)
-                        continue;
-                r = qcow2_txn_ref(t, off, t->h.cluster_size, delta);
-                if (r == 0)
-                        r = file_pread(t->file, l2, t->h.cluster_size, off);
-                if (r == 0)
-                        r = ref_l2(t, i, l2, delta);
-        }
+        for (uint64_t i = 0; r == 0 && i < entries; i++)
+                r = qcow2_l1e_ref(t, l1, i, delta, l2);
         return r;
 }
 
 /* Makes the entries of one L2 table right. Did any change? */
-static bool settle_l2(const struct qcow2_txn *t, uint8_t *l2, bool active)
+static bool settle_l2(const struct qcow2_txn *t, uint8_t *l2, uint64_t l1_index, bool active)
 {
         bool changed = false;
 
         for (uint64_t i = 0; i < l2_entries(&t->h); i++) {
                 struct l2e old = l2e_get(&t->h, l2, i), e;
 
-                (void)qcow2_l2e_flaw(t, old, &e);
-                if (active && !l2e_is_compressed(e.desc) && l2e_offset(e.desc)) {
+                (void)qcow2_l2e_flaw(t, guest_of(t, l1_index, i), old, &e);
+                if (active && qcow2_has_data_file(&t->h)) {
+                        e.desc |= l2e_offset(e.desc) ? QCOW2_COPIED : 0;
+                } else if (active && !l2e_is_compressed(e.desc) && l2e_offset(e.desc)) {
                         bool alone = refmap_count(&t->refs, l2e_offset(e.desc) >> t->h.cluster_bits) == 1;
 
                         e.desc = alone ? e.desc | QCOW2_COPIED : e.desc & ~QCOW2_COPIED;
@@ -189,7 +224,7 @@ static int settle_entry(struct qcow2_txn *t, uint64_t *l1, uint64_t i, bool acti
         if (r < 0)
                 return r;
         count = refmap_count(&t->refs, off >> t->h.cluster_bits);
-        if (settle_l2(t, l2, active)) {
+        if (settle_l2(t, l2, i, active)) {
                 if (twin && l1e_offset(twin[i]) == off && count == 2)
                         return replace_shared(t, l1, twin, i, l2);
                 return qcow2_l2_replace(t, l1, i, l2);

@@ -10,13 +10,14 @@
 
 /**
  * qcow2_l1e_flaw, qcow2_l2e_flaw - what is wrong with an entry? NULL: nothing.
+ * @guest: where in the disk; in an external data file, data must lie at the same place.
  * *fixed: the nearest entry that is right; one that points nowhere useful becomes "no table" / "reads as zeros".
  * COPIED is not looked at, except on compressed clusters, which never have it. Needs REF_META in t->refs.
  */
 const char *qcow2_l1e_flaw(const struct qcow2_txn *t, uint64_t e, uint64_t *fixed);
-const char *qcow2_l2e_flaw(const struct qcow2_txn *t, struct l2e e, struct l2e *fixed);
+const char *qcow2_l2e_flaw(const struct qcow2_txn *t, uint64_t guest, struct l2e e, struct l2e *fixed);
 
-/* The host clusters an L2 entry refers to: bytes [*off, *off + *len); *len is 0 for none. */
+/* The clusters of the image's file an L2 entry refers to: bytes [*off, *off + *len); *len is 0 for none. */
 void qcow2_l2e_range(const struct qcow2_txn *t, struct l2e e, uint64_t *off, uint64_t *len);
 
 /**
@@ -24,6 +25,9 @@ void qcow2_l2e_range(const struct qcow2_txn *t, struct l2e e, uint64_t *off, uin
  * itself). -EIO with a sentence when an entry is not right; t->refs is of no use then.
  */
 int qcow2_tree_ref(struct qcow2_txn *t, const uint64_t *l1, uint64_t entries, int delta);
+
+/* The same for one entry of it. @l2: room for a table. */
+int qcow2_l1e_ref(struct qcow2_txn *t, const uint64_t *l1, uint64_t i, int delta, uint8_t *l2);
 
 /**
  * qcow2_tree_settle - after counting: correct flawed entries and, in the @active tree, all COPIED bits.

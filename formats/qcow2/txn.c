@@ -383,7 +383,7 @@ int qcow2_txn_commit(struct qcow2_txn *t, bool whole_header)
         t->h.reftable_offset = s.offset;
         t->h.reftable_clusters = (uint32_t)s.clusters;
         t->h.incompatible &= ~QCOW2_INCOMPAT_DIRTY; /* every refcount was written just now */
-        t->h.autoclear &= QCOW2_AUTOCLEAR_BITMAPS;
+        t->h.autoclear = qcow2_kept_autoclear(&t->h);
         r = whole_header ? write_cluster0(t) : qcow2_header_switch(t->file, &t->h);
         if (r == 0)
                 r = file_sync(t->file);

@@ -183,24 +183,28 @@ void change_free(struct change *c)
 /* IN_PLACE: all that is written lies in a cluster of ours. REUSE: there is a cluster of ours, but not all of it is in use. */
 enum way { WAY_IN_PLACE, WAY_REUSE, WAY_ALLOCATE };
 
-static struct entry look(const struct qcow2_image *q, const struct page *p, unsigned slot, bool owned)
+static struct entry look(const struct qcow2_image *q, const struct page *p, unsigned slot, bool owned, uint64_t cluster_off)
 {
         struct entry d = { .kind = ENTRY_PLAIN };
 
         if (p)
                 d = entry_decode(q, page_entry(q, p, slot));
         d.copied &= owned;
+        if (q->img.data_file) { /* the place is there for every cluster, whatever it holds now */
+                d.host = cluster_off;
+                d.copied = true;
+        }
         return d;
 }
 
-static bool is_ours(const struct entry *d)
+static bool is_ours(const struct qcow2_image *q, const struct entry *d)
 {
-        return d->kind == ENTRY_PLAIN && d->host && d->copied;
+        return d->kind == ENTRY_PLAIN && (d->host || q->img.data_file) && d->copied;
 }
 
-static enum way way_of(const struct entry *d, uint32_t subs)
+static enum way way_of(const struct qcow2_image *q, const struct entry *d, uint32_t subs)
 {
-        if (!is_ours(d))
+        if (!is_ours(q, d))
                 return WAY_ALLOCATE;
         return subs & ~d->data ? WAY_REUSE : WAY_IN_PLACE;
 }
@@ -255,7 +259,7 @@ static uint32_t to_copy(const struct qcow2_image *q, const struct entry *d, uint
 static bool stretch_add(const struct qcow2_image *q, struct stretch *s, const struct entry *d, uint64_t start, uint32_t subs)
 {
         uint32_t zero = zero_subs(q, d, start), copy = 0;
-        enum way way = way_of(d, subs);
+        enum way way = way_of(q, d, subs);
 
         if (s->n == 0) {
                 s->way = way;
@@ -269,7 +273,7 @@ static bool stretch_add(const struct qcow2_image *q, struct stretch *s, const st
         if (way == WAY_ALLOCATE)
                 copy = to_copy(q, d, start);
         else
-                s->place_zero &= page_is_pristine(q, s->page, s->slot + s->n);
+                s->place_zero &= !q->img.data_file && page_is_pristine(q, s->page, s->slot + s->n);
         s->all_zero &= !copy && !(subs & ~d->data & ~zero);
         s->linked += d->host && way == WAY_ALLOCATE;
         s->last.d = *d;
@@ -291,7 +295,7 @@ static int stretch_find(struct qcow2_image *q, uint64_t off, uint64_t len, struc
         s->place_zero = !q->img.encrypted; /* zeros in the file would be deciphered to noise */
         most = min_u64(div_round_up(end - start, q->img.cluster_size), q->page_entries - s->slot);
         for (; s->n < most; start += q->img.cluster_size) {
-                struct entry d = look(q, s->page, s->slot + s->n, s->owned);
+                struct entry d = look(q, s->page, s->slot + s->n, s->owned, start);
 
                 if (d.kind == ENTRY_BAD && s->n == 0)
                         return qcow2_contradiction(q, "the L2 entry for guest offset %" PRIu64 " points to no valid cluster",

@@ -7,6 +7,7 @@
  *   a backing image, version 3                                -> a zero entry, so that old bytes do not shine through
  *   a backing image, version 2 (has no zero entries)          -> zeroes are written as data; a discard does nothing
  *   zeroes without leave to unmap, version 3, cluster ours    -> a zero entry that keeps the cluster
+ *   an external data file                                     -> data there becomes a hole or zeros, and stays data
  *
  * The same for some sub-clusters of one cluster, which goes when none of them has data any more and may be unmapped.
  */
@@ -17,7 +18,7 @@
 #include "common/err.h"
 #include "qcow2.h"
 
-enum action { ACT_NOTHING, ACT_TABLES, ACT_WRITE };
+enum action { ACT_NOTHING, ACT_TABLES, ACT_WRITE, ACT_PUNCH };
 
 static bool keeps(const struct qcow2_image *q, const struct entry *d, unsigned flags)
 {
@@ -25,11 +26,24 @@ static bool keeps(const struct qcow2_image *q, const struct entry *d, unsigned f
                d->host;
 }
 
+/* There is nothing to give back but what the file system has: data stays data, and becomes a hole. */
+static enum action action_in_data_file(const struct qcow2_image *q, const struct entry *d, uint64_t cluster_off, uint32_t subs,
+                                       unsigned flags)
+{
+        uint32_t shows = flags & ZERO_DISCARD ? 0 : subs & ~d->data & ~zero_subs(q, d, cluster_off); /* of a backing image */
+
+        if (d->data & subs)
+                return shows ? ACT_WRITE : ACT_PUNCH;
+        return shows ? ACT_TABLES : ACT_NOTHING;
+}
+
 static enum action action_for(const struct qcow2_image *q, const struct entry *d, uint64_t cluster_off, uint32_t subs,
                               unsigned flags)
 {
         bool can_drop = q->h.version >= 3 || absent_is_zero(q, cluster_off), whole = subs == q->all_subs;
 
+        if (q->img.data_file)
+                return action_in_data_file(q, d, cluster_off, subs, flags);
         if (d->kind == ENTRY_PACKED && !whole)
                 return flags & ZERO_DISCARD ? ACT_NOTHING : ACT_WRITE; /* its parts have no entries */
         if (flags & ZERO_DISCARD)
@@ -55,13 +69,21 @@ void zero_commit(struct qcow2_image *q, struct change *c)
                 now.zero &= ~subs;
                 if (keep || !absent_is_zero(q, off))
                         now.zero |= subs;
-                if (!keep && !now.data)
+                if (!keep && !now.data && !q->img.data_file)
                         now.host = now.copied = 0;
                 change_entry(q, c, k, &now);
                 page_set_pristine(q, c->page, c->slot + k, false); /* old bytes are where it says that no data is */
                 if (old.host && !now.host)
                         space_unlink(q, &c->spare, old.host, old.kind == ENTRY_PACKED ? old.packed_len : q->img.cluster_size);
         }
+}
+
+/* Of the data file, where everything lies at its place in the disk. */
+static void plan_punch(uint64_t off, unsigned flags, struct fmt_plan *plan)
+{
+        plan->kind = PLAN_PUNCH;
+        plan->host = off;
+        plan->keep = !(flags & (ZERO_MAY_UNMAP | ZERO_DISCARD));
 }
 
 /* A piece smaller than its sub-cluster: entries cannot say it. */
@@ -73,7 +95,9 @@ static int plan_edge(struct qcow2_image *q, struct page *p, uint64_t off, unsign
                 d = entry_decode(q, page_entry(q, p, l2_slot(q, off)));
         if (d.kind == ENTRY_BAD)
                 return qcow2_contradiction(q, "the L2 entry for guest offset %" PRIu64 " points to no valid cluster", off);
-        if (flags & ZERO_DISCARD || zero_subs(q, &d, round_down(off, q->img.cluster_size)) & 1u << sub_of(q, off))
+        if (q->img.data_file && d.data & 1u << sub_of(q, off))
+                plan_punch(off, flags, plan);
+        else if (flags & ZERO_DISCARD || zero_subs(q, &d, round_down(off, q->img.cluster_size)) & 1u << sub_of(q, off))
                 plan->kind = PLAN_NOTHING;
         else
                 plan->kind = PLAN_WRITE_ZEROES;
@@ -140,6 +164,8 @@ static int plan_clusters(struct qcow2_image *q, struct page *p, bool owned, cons
         }
         plan->len = (uint64_t)n << q->cluster_bits;
         plan->kind = first == ACT_WRITE ? PLAN_WRITE_ZEROES : PLAN_NOTHING;
+        if (first == ACT_PUNCH)
+                plan_punch(plan->off, flags, plan);
         return first == ACT_TABLES ? plan_tables(q, t->off, n, t->subs, linked, flags, plan) : 0;
 }
 
@@ -156,7 +182,11 @@ int qcow2_plan_zero(struct fmt_image *img, uint64_t off, uint64_t len, unsigned 
                 r = l2_look(q, off, &p, &owned);
         if (r < 0)
                 return r;
-        *plan = (struct fmt_plan){ .off = off };
+        *plan = (struct fmt_plan){ .off = off, .len = len };
+        if (img->data_file && qcow2_data_is_raw(&q->h)) { /* whoever reads that file alone must see zeros, too */
+                plan_punch(off, flags, plan);
+                return 0;
+        }
         if (end >= img->size) /* the last cluster is whole when all that is left of it is asked for */
                 end = round_up(end, cs);
         if (!is_aligned(off, unit) || end - off < unit) {

@@ -41,7 +41,8 @@ struct mix {
 };
 
 static struct {
-        char dir[64], image[96], base[96], raw[96], log[96];
+        char dir[64], image[96], base[96], raw[96], log[96], data[96];
+        enum { DATA_INSIDE, DATA_FILE, DATA_RAW } where; /* the guest's data of this sequence */
         unsigned long seed, seq;
         uint64_t rng;
 } t;
@@ -114,9 +115,10 @@ static void we_create(const char *path, const struct layout *l, const struct mix
 {
         char cluster[16], width[16];
         struct fmt_option opts[] = { { "cluster_size", cluster }, { "refcount_bits", width }, { "compat", mix->compat },
-                                     { "extended_l2", mix->extended_l2 } };
+                                     { "extended_l2", mix->extended_l2 }, { "data_file", t.data },
+                                     { "data_file_raw", t.where == DATA_RAW ? "on" : "off" } };
         struct fmt_create req = { .size = size, .backing_name = backing, .backing_format = backing_format,
-                                  .opts = opts, .nopts = ARRAY_SIZE(opts) };
+                                  .opts = opts, .nopts = ARRAY_SIZE(opts) - (t.where == DATA_INSIDE ? 2 : 0) };
         int r;
 
         snprintf(cluster, sizeof(cluster), "%u", l->cluster);
@@ -130,12 +132,14 @@ static void we_create(const char *path, const struct layout *l, const struct mix
 static void qemu_create(const char *path, const struct layout *l, const struct mix *mix, uint64_t size, const char *backing,
                         const char *backing_format)
 {
-        char chain[160] = "";
+        char chain[160] = "", data[160] = "";
 
         if (backing)
                 snprintf(chain, sizeof(chain), "-b %s -F %s", backing, backing_format);
-        if (run_shell(t.log, "qemu-img create -q -f qcow2 -o cluster_size=%u,refcount_bits=%u,compat=%s,extended_l2=%s %s %s %llu",
-                      l->cluster, mix->bits, mix->compat, mix->extended_l2, chain, path, (unsigned long long)size) != 0)
+        if (t.where != DATA_INSIDE)
+                snprintf(data, sizeof(data), ",data_file=%s,data_file_raw=%s", t.data, t.where == DATA_RAW ? "on" : "off");
+        if (run_shell(t.log, "qemu-img create -q -f qcow2 -o cluster_size=%u,refcount_bits=%u,compat=%s,extended_l2=%s%s %s %s %llu",
+                      l->cluster, mix->bits, mix->compat, mix->extended_l2, data, chain, path, (unsigned long long)size) != 0)
                 test_failed("qemu-img create failed, see %s", t.log);
 }
 
@@ -191,6 +195,8 @@ static void both_agree(const struct model *m)
         we_check(t.image);
         qemu_compare(t.image, t.raw, t.log, m);
         we_compare(t.image, m);
+        if (t.where == DATA_RAW && run_shell(t.log, "cmp -n %llu %s %s", (unsigned long long)m->size, t.raw, t.data) != 0)
+                test_failed("the raw data file is not the disk, see %s", t.log);
 }
 
 static void one_turn(struct model *m, const struct layout *l, bool us)
@@ -232,10 +238,11 @@ static void sequence(void)
         model_init(&m, l->size - below(64) * SECTOR);
         if (one_in(3))
                 base_format = make_base(&m);
+        t.where = mix.compat[0] == '0' || !one_in(4) ? DATA_INSIDE : base_format || one_in(2) ? DATA_FILE : DATA_RAW;
         (one_in(2) ? we_create : qemu_create)(t.image, l, &mix, m.size, base_format ? t.base : NULL, base_format);
         for (unsigned i = 0; i < turns; i++) {
                 one_turn(&m, l, one_in(3) ? false : true);
-                if (mix.bits > 1 && nsnaps < SNAPSHOTS_MAX && one_in(3)) {
+                if (t.where == DATA_INSIDE && mix.bits > 1 && nsnaps < SNAPSHOTS_MAX && one_in(3)) {
                         take_snapshot(one_in(2), nsnaps);
                         model_copy(&snaps[nsnaps++], &m);
                         both_agree(&m);
@@ -258,6 +265,7 @@ static void name_files(void)
         snprintf(t.base, sizeof(t.base), "%s/base", t.dir);
         snprintf(t.raw, sizeof(t.raw), "%s/raw", t.dir);
         snprintf(t.log, sizeof(t.log), "%s/log", t.dir);
+        snprintf(t.data, sizeof(t.data), "%s/data", t.dir);
 }
 
 int main(int argc, char **argv)

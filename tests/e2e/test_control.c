@@ -155,6 +155,30 @@ static void test_readers_and_writers_of_one_node(void **state)
         must("blockdev-del", "{'node-name':'nil'}");
 }
 
+/* What the guest writes goes to the file that the operator names, whatever the image says. */
+static void test_data_file(void **state)
+{
+        struct front_end *fe;
+        uint8_t *buf;
+
+        (void)state;
+        assert_int_equal(run("mkdir elsewhere && qemu-img create -q -f qcow2 -o data_file=far.data,data_file_raw=on far.qcow2 1M "
+                             "&& mv far.data elsewhere"), 0);
+        assert_non_null(strstr(try(client, "blockdev-add", "{'driver':'qcow2','node-name':'far','file':{'driver':'file',"
+                                   "'filename':'far.qcow2'}}", NULL), "No such file"));
+        must("blockdev-add", "{'driver':'qcow2','node-name':'far','file':{'driver':'file','filename':'far.qcow2'},"
+             "'data-file':{'driver':'file','filename':'elsewhere/far.data'}}");
+        must("block-export-add", "{'type':'vhost-user-blk','id':'far','node-name':'far','writable':true,"
+             "'addr':{'type':'unix','path':'far.sock'}}");
+        fe = connect_to("far.sock");
+        buf = fe_alloc(fe, 4096, 4096);
+        memset(buf, 0x44, 4096);
+        assert_int_equal(do_io(fe, FE_WRITE, buf, 4096), FE_OK);
+        fe_close(fe);
+        del("far", "hard");
+        assert_int_equal(run("test \"$(od -An -tx1 -N2 elsewhere/far.data)\" = ' 44 44'"), 0);
+}
+
 static json_int_t stat_of(const char *node, const char *field)
 {
         json_t *all = ask("query-blockstats"), *o;
@@ -457,6 +481,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_the_first_disk_has_names, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_a_disk_comes_and_goes, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_readers_and_writers_of_one_node, start_default, stop),
+                cmocka_unit_test_setup_teardown(test_data_file, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_statistics, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_hundreds_leak_nothing, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_beside_a_disk_under_load, start_default, stop),

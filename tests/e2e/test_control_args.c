@@ -43,6 +43,10 @@ static const struct {
         { "blockdev-add", "{'driver':'qcow2','node-name':'n','file':{'driver':'file','filename':'no.qcow2'}}", "No such file" },
         { "blockdev-add", "{'driver':'qcow2','node-name':'n','file':{'driver':'file','filename':''}}", "No such file" },
         { "blockdev-add", "{'driver':'qcow2','node-name':'n','file':{'driver':'file','filename':'.'}}", "directory" },
+        { "blockdev-add", "{'driver':'raw','node-name':'n','file':{'driver':'file','filename':'a'},"
+          "'data-file':{'driver':'file','filename':'b'}}", "Parameter 'data-file' is unexpected" },
+        { "blockdev-add", "{'driver':'qcow2','node-name':'n','file':{'driver':'file','filename':'a'},'data-file':{}}",
+          "Parameter 'data-file.driver' is missing" },
         { "blockdev-add", "{'driver':'qcow2','node-name':'n','file':{'driver':'file','filename':'first.qcow2'}}", "in use" },
         { "blockdev-add", "{'driver':'qcow2','node-name':'n','file':{'driver':'file','filename':'zeros.img'}}", "zeros.img" },
         { "blockdev-add", "{'driver':'qcow2'," FILE_ARG "}", "'node-name' must be specified for the root node" },

@@ -53,7 +53,7 @@ int img_run(struct img_io *io, struct fmt_batch *b)
                         io->between(io);
                         io->in_between = false;
                 }
-                r = run_step(io, b->img->file, &b->step[i]);
+                r = run_step(io, fmt_step_file(b->img, &b->step[i]), &b->step[i]);
         }
         b->done(b, r);
         return r;
@@ -90,7 +90,7 @@ static int read_packed(struct img_io *io, const struct extent *e, char *to)
         int r = step(io);
 
         if (r == 0)
-                r = file_pread(e->img->file, packed, e->packed_len, e->host);
+                r = file_pread(e->file, packed, e->packed_len, e->host);
         if (r == 0)
                 r = fmt_unpack(e->img, packed, e->packed_len, cluster);
         if (r == 0)
@@ -106,7 +106,7 @@ static int read_extent(struct img_io *io, const struct extent *e, char *to)
         case EXT_DATA:
                 r = step(io);
                 if (r == 0)
-                        r = file_pread(e->img->file, to, e->len, e->host);
+                        r = file_pread(e->file, to, e->len, e->host);
                 return r < 0 || !e->cipher ? r : sector_cipher_run(e->cipher, CIPHER_DECRYPT, e->host / CIPHER_SECTOR, to, e->len);
         case EXT_COMPRESSED:
                 return read_packed(io, e, to);
@@ -176,7 +176,7 @@ int img_put(struct img_io *io, const struct fmt_plan *plan, const void *data)
         if (io->img->cipher)
                 r = sector_cipher_run(io->img->cipher, CIPHER_ENCRYPT, (plan->host - head) / CIPHER_SECTOR, all,
                                       head + plan->len + tail);
-        return r < 0 ? r : file_pwrite(io->img->file, all, head + plan->len + tail, plan->host - head);
+        return r < 0 ? r : file_pwrite(fmt_data_file(io->img), all, head + plan->len + tail, plan->host - head);
 }
 
 static int after_change(struct img_io *io)
@@ -278,7 +278,7 @@ static int zero_one(struct img_io *io, struct fmt_plan *plan)
                 return write_zeroes(io, plan->off, plan->len);
         case PLAN_PUNCH:
                 r = step(io);
-                return r < 0 ? r : file_zero(io->img->file, plan->host, plan->len, plan->keep);
+                return r < 0 ? r : file_zero(fmt_data_file(io->img), plan->host, plan->len, plan->keep);
         case PLAN_NOTHING:
                 return 0;
         default:

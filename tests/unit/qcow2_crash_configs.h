@@ -16,6 +16,7 @@ static const struct config {
         bool flaky;           /* some flushes fail at some step, as when the host's disk is full, and are tried again later */
         bool encrypted;       /* LUKS; the image is made by us */
         bool with_data;       /* FMT_ENTRY_WITH_DATA: zeros may stand where an unflushed write replaced other bytes */
+        bool data_file, raw;  /* the data is in another file, which may have to be right on its own */
         bool holes_only;      /* writes only where zeros were: nothing but a copied L2 table makes a flush sync twice */
 } configs[] = {
         { "512, 64 bit: blocks and tables grow", "cluster_size=512,refcount_bits=64", 2u << 20, .filled = true, .ops = 150,
@@ -56,6 +57,14 @@ static const struct config {
           .ops = 150, .states = 40, .max_sectors = 40 },
         { "8k, encrypted, where zeros were", "cluster_size=8k", 4u << 20, .encrypted = true, .ops = 100, .states = 40,
           .max_sectors = 40, .writes_only = true },
+        { "64k, data file", "cluster_size=64k", 8u << 20, .filled = true, .ops = 100, .states = 30, .max_sectors = 300,
+          .data_file = true },
+        { "16k, sub-clusters, data file, backing", "cluster_size=16k,extended_l2=on", 4u << 20, .backing = true, .ops = 100,
+          .states = 30, .max_sectors = 40, .data_file = true },
+        { "4k, data file, backing", "cluster_size=4k", 4u << 20, .backing = true, .ops = 150, .states = 40, .max_sectors = 40,
+          .data_file = true },
+        { "4k, raw data file, failing flushes", "cluster_size=4k,data_file_raw=on", 4u << 20, .ops = 100, .states = 20,
+          .max_sectors = 60, .flaky = true, .data_file = true, .raw = true },
         { "64k, version 2, backing", "cluster_size=64k,compat=0.10", 8u << 20, .backing = true, .ops = 100, .states = 30,
           .max_sectors = 300 },
 };

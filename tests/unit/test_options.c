@@ -45,6 +45,7 @@ static const struct bad {
         { { "--disk", "path=a,socket=/s,id=a/b" }, { "id=a/b", "expected a letter" } },
         { { "--disk", "path=a,socket=/s,id=x", "--disk", "path=b,socket=/t,id=x" }, { "id=x", "two disks" } },
         { { "--disk", "path=a,socket=/s,id=disk1", "--disk", "path=b,socket=/t" }, { "id=disk1", "two disks" } },
+        { { "--disk", "path=a,format=raw,data-file=b,socket=/s" }, { "data-file=b", "raw images have no external data file" } },
         { { "--frobnicate" }, { "--frobnicate", "no such option", "--help" } },
         { { "--iothread=2" }, { "--iothread=2", "did you mean '--iothreads'?" } },
         { { "-x" }, { "-x", "expected an option" } },

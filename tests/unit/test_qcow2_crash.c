@@ -16,29 +16,21 @@
 
 #include <cmocka.h>
 
-#include "common/bytes.h"
 #include "common/cleanup.h"
 #include "common/err.h"
-#include "common/range.h"
 #include "formats/qcow2/on_disk.h"
 #include "formats/qcow2/refcount_bits.h"
 #include "tests/lib/img_io.h"
 #include "tests/lib/luks_image.h"
 #include "tests/lib/tmp_image.h"
+#include "tests/unit/crash_files.h"
 #include "tests/unit/qcow2_crash_configs.h"
 
-#define SECTOR 512u
 #define MAX_EVENTS 100000u
 #define MAX_LOG (1u << 20)
 
 static uint64_t seed;
 
-struct event {
-        enum file_event_kind kind;
-        uint64_t off, len;
-        unsigned char *bytes; /* WRITE */
-        size_t flushed;       /* SYNC that ended a flush: log entries that it promised + 1; else 0 */
-};
 struct said {
         uint32_t sector, version;
         size_t at; /* events recorded when it began */
@@ -48,6 +40,7 @@ struct said {
 static struct world {
         const struct config *c;
         char path[TMP_PATH_MAX], raw[TMP_PATH_MAX], base_file[TMP_PATH_MAX], state_file[TMP_PATH_MAX];
+        char data_file[TMP_PATH_MAX], state_data[TMP_PATH_MAX];
         struct file_tap tap;
         struct event *ev;
         size_t nev;
@@ -56,8 +49,8 @@ static struct world {
         size_t promise; /* log entries at the begin of the flush that runs */
         uint32_t version;
         uint32_t *now; /* version of each sector */
-        unsigned char *start; /* the file before we opened it */
-        size_t start_len;
+        unsigned char *start, *start_data; /* the files before we opened them */
+        size_t start_len, start_data_len;
         unsigned char *buf;
         struct fmt_image *img;
         struct img_io io;
@@ -66,26 +59,6 @@ static struct world {
 } w;
 
 /* --- contents ------------------------------------------------------------------------------------------------------ */
-
-/* A sector says which one it is and which version; version 0 is zeros. */
-static void stamp(unsigned char *to, uint32_t sector, uint32_t version)
-{
-        memset(to, 0, SECTOR);
-        for (unsigned i = 0; version && i < SECTOR; i += 8) {
-                be32_put(to + i, sector ^ 0xa5000000u);
-                be32_put(to + i + 4, version);
-        }
-}
-
-/* UINT32_MAX: no sector that we ever wrote there. */
-static uint32_t version_of(const unsigned char *b, uint32_t sector)
-{
-        unsigned char should[SECTOR];
-        uint32_t version = be32_get(b) == (sector ^ 0xa5000000u) ? be32_get(b + 4) : 0;
-
-        stamp(should, sector, version);
-        return memcmp(should, b, SECTOR) ? UINT32_MAX : version;
-}
 
 static void say(uint32_t sector, uint32_t version, bool settled)
 {
@@ -102,13 +75,12 @@ static void on_event(struct file_tap *tap, struct file *f, const struct file_eve
         struct event *e;
 
         (void)tap;
-        (void)f;
         /* Synchronous runner: DONE follows ISSUED at once, so a write is recorded at ISSUED and a sync at DONE. */
         if ((ev->kind == FILE_EV_SYNC) != (ev->phase == FILE_EV_DONE))
                 return;
         assert_true(w.nev < MAX_EVENTS);
         e = &w.ev[w.nev++];
-        *e = (struct event){ .kind = ev->kind, .off = ev->off, .len = ev->len };
+        *e = (struct event){ .kind = ev->kind, .off = ev->off, .len = ev->len, .data = f == w.img->data_file };
         if (ev->kind == FILE_EV_WRITE) {
                 assert_int_equal(ev->niov, 1);
                 e->bytes = malloc(ev->len);
@@ -271,52 +243,23 @@ static void run_load(void)
 
 /* --- states ------------------------------------------------------------------------------------------------------------ */
 
-struct bytes {
-        unsigned char *b;
-        size_t len, cap;
-};
-
-static void make_len(struct bytes *s, size_t len)
-{
-        assert_true(len <= s->cap);
-        if (len < s->len)
-                memset(s->b + len, 0, s->len - len);
-        s->len = len;
-}
-
-static void put(struct bytes *s, const struct event *e, uint64_t from, uint64_t len)
-{
-        uint64_t off = e->off + from;
-
-        if (e->kind == FILE_EV_WRITE) {
-                if (off + len > s->len)
-                        make_len(s, off + len);
-                memcpy(s->b + off, e->bytes + from, len);
-        } else if (e->kind != FILE_EV_SYNC && off < s->len) {
-                memset(s->b + off, 0, min_u64(len, s->len - off));
-        }
-}
-
-static void put_whole(struct bytes *s, const struct event *e)
-{
-        if (e->kind == FILE_EV_TRUNCATE)
-                make_len(s, e->off);
-        else
-                put(s, e, 0, e->len);
-}
-
 /* How much of what no sync covers made it. */
 enum luck { LUCK_ALL, LUCK_LATE, LUCK_LATEST, LUCK_HALF, LUCK_SECTORS, LUCK_ONE, LUCK_ALL_BUT_ONE, LUCKS };
 
-static void put_some(struct bytes *s, size_t from, size_t to)
+/* @covered: of each file, what is there for sure. */
+static void put_some(struct files *files, const size_t *covered, size_t to)
 {
         enum luck luck = rnd_below(&w.rnd, LUCKS);
+        size_t from = min_u64(covered[0], covered[1]);
         size_t one = from < to ? from + rnd_below(&w.rnd, to - from) : to;
 
         for (size_t i = from; i < to; i++) {
                 const struct event *e = &w.ev[i];
+                struct bytes *s = &files->part[e->data];
                 bool sectors = luck == LUCK_SECTORS && e->kind != FILE_EV_TRUNCATE;
 
+                if (i < covered[e->data])
+                        continue;
                 for (uint64_t k = 0; sectors && k < e->len; k += SECTOR)
                         if (rnd(&w.rnd) >> 63)
                                 put(s, e, k, min_u64(SECTOR, e->len - k));
@@ -360,9 +303,12 @@ static void check_sectors(const unsigned char *disk, size_t promised, size_t upt
 static const struct fmt_open_opts *how(unsigned flags)
 {
         static struct fmt_open_opts opts;
+        static struct fmt_layer state;
 
         flags |= w.c->with_data ? FMT_ENTRY_WITH_DATA : 0;
-        opts = (struct fmt_open_opts){ .format = "qcow2", .flags = flags, .layer = w.c->encrypted ? luks_image_layer() : NULL };
+        state = (struct fmt_layer){ .data_path = w.c->data_file && w.nev ? w.state_data : NULL };
+        opts = (struct fmt_open_opts){ .format = "qcow2", .flags = flags,
+                                       .layer = w.c->encrypted ? luks_image_layer() : &state };
         return &opts;
 }
 
@@ -389,13 +335,19 @@ static void go_on_with(const char *path)
         assert_int_equal(qemu_check(path), 0);
 }
 
-static void check_state(const struct bytes *s, size_t promised, size_t upto)
+static void check_state(const struct files *s, size_t promised, size_t upto)
 {
         unsigned char *disk = malloc(w.c->size);
         struct fmt_image *img;
         struct img_io io = { 0 };
 
-        assert_int_equal(save_file(w.state_file, s->b, s->len), 0);
+        assert_int_equal(save_file(w.state_file, s->part[0].b, s->part[0].len), 0);
+        if (w.c->data_file)
+                assert_int_equal(save_file(w.state_data, s->part[1].b, s->part[1].len), 0);
+        if (w.c->raw) {
+                assert_true(s->part[1].len == w.c->size);
+                check_sectors(s->part[1].b, promised, upto);
+        }
         if (qemu_check(w.state_file) != 0)
                 fail_msg("not clean when cut after event %zu", upto);
         must(chain_open(w.state_file, how(FMT_RDONLY), &img), "open the state");
@@ -415,12 +367,37 @@ static int by_value(const void *a, const void *b)
         return x < y ? -1 : x > y;
 }
 
+static struct files start_files(size_t cap)
+{
+        struct files s = { { { calloc(1, cap), w.start_len, cap }, { calloc(1, cap), w.start_data_len, cap } } };
+
+        memcpy(s.part[0].b, w.start, w.start_len);
+        if (w.start_data)
+                memcpy(s.part[1].b, w.start_data, w.start_data_len);
+        return s;
+}
+
+static void free_files(struct files *s)
+{
+        free(s->part[0].b);
+        free(s->part[1].b);
+}
+
+/* A sync of one file says nothing about the other. */
+static void cover(struct files *sure, size_t *covered, size_t sync_at)
+{
+        bool data = w.ev[sync_at].data;
+
+        for (; covered[data] < sync_at; covered[data]++)
+                if (w.ev[covered[data]].data == data)
+                        put_whole(&sure->part[data], &w.ev[covered[data]]);
+}
+
 static void cut_everywhere(void)
 {
-        size_t cap = 64u << 20, cut[100], covered = 0, promised, sync_at = 0;
-        struct bytes sure = { calloc(1, cap), w.start_len, cap }, state = { calloc(1, cap), 0, cap };
+        size_t cap = 64u << 20, cut[100], covered[2] = { 0 }, promised, sync_at = 0;
+        struct files sure = start_files(cap), state = { { { calloc(1, cap), 0, cap }, { calloc(1, cap), 0, cap } } };
 
-        memcpy(sure.b, w.start, w.start_len);
         for (unsigned i = 0; i < w.c->states; i++) {
                 cut[i] = rnd_below(&w.rnd, w.nev + 1);
                 /* Mostly just before a sync: there as much as can be is uncertain. */
@@ -433,18 +410,19 @@ static void cut_everywhere(void)
                 for (; sync_at < cut[i]; sync_at++) {
                         if (w.ev[sync_at].kind != FILE_EV_SYNC)
                                 continue;
-                        for (; covered < sync_at; covered++)
-                                put_whole(&sure, &w.ev[covered]);
+                        cover(&sure, covered, sync_at);
                         if (w.ev[sync_at].flushed)
                                 promised = w.ev[sync_at].flushed - 1;
                 }
-                memcpy(state.b, sure.b, max_u64(sure.len, state.len));
-                state.len = sure.len;
+                for (unsigned p = 0; p < 2; p++) {
+                        memcpy(state.part[p].b, sure.part[p].b, max_u64(sure.part[p].len, state.part[p].len));
+                        state.part[p].len = sure.part[p].len;
+                }
                 put_some(&state, covered, cut[i]);
                 check_state(&state, promised, cut[i]);
         }
-        free(sure.b);
-        free(state.b);
+        free_files(&sure);
+        free_files(&state);
 }
 
 /* --- order, without luck ----------------------------------------------------------------------------------------------- */
@@ -498,7 +476,7 @@ static void audit_l2(const struct bytes *file, uint64_t table, size_t upto)
                         uint64_t e = word(&file[i], table + k);
                         uint64_t host = l2e_is_compressed(e) ? l2e_packed_host(e, bits) : l2e_offset(e);
 
-                        if (host)
+                        if (host && !w.c->data_file) /* nothing is counted there */
                                 audit_cluster(file, host, "an L2 entry", upto);
                 }
 }
@@ -545,6 +523,8 @@ static void audit_all(void)
         memcpy(file[0].b, w.start, w.start_len);
         memcpy(file[1].b, w.start, w.start_len);
         for (size_t i = 0; i < w.nev; i++) {
+                if (w.ev[i].data)
+                        continue;
                 if (w.ev[i].kind != FILE_EV_SYNC) {
                         put_whole(&file[1], &w.ev[i]);
                         continue;
@@ -553,7 +533,8 @@ static void audit_all(void)
                 audit_blocks(file, &file[0], i);
                 audit_blocks(file, &file[1], i);
                 for (; covered < i; covered++)
-                        put_whole(&file[0], &w.ev[covered]);
+                        if (!w.ev[covered].data)
+                                put_whole(&file[0], &w.ev[covered]);
         }
         free(file[0].b);
         free(file[1].b);
@@ -579,6 +560,10 @@ static void make_image(void)
         const struct config *c = w.c;
         uint32_t total = (uint32_t)(c->size / SECTOR);
         bool full = c->filled || c->backing;
+        char options[TMP_PATH_MAX + 80];
+
+        snprintf(options, sizeof(options), "%s%s%s", c->options, c->data_file ? ",data_file=" : "",
+                 c->data_file ? w.data_file : "");
 
         w.version = 1;
         for (uint32_t i = 0; i < total; i++) {
@@ -592,17 +577,18 @@ static void make_image(void)
                 make_encrypted();
         else if (c->filled)
                 assert_int_equal(run_cmd("qemu-img convert %s -f raw -O qcow2 -o %s '%s' '%s'", c->compressed ? "-c" : "",
-                                         c->options, w.raw, w.path), 0);
+                                         options, w.raw, w.path), 0);
         else if (c->backing)
-                assert_int_equal(run_cmd("qemu-img create -q -f qcow2 -o %s -b '%s' -F raw '%s'", c->options, w.base_file,
-                                         w.path), 0);
+                assert_int_equal(run_cmd("qemu-img create -q -f qcow2 -o %s -b '%s' -F raw '%s' %llu", options, w.base_file,
+                                         w.path, (unsigned long long)c->size), 0);
         else
-                assert_int_equal(run_cmd("qemu-img create -q -f qcow2 -o %s '%s' %llu", c->options, w.path,
+                assert_int_equal(run_cmd("qemu-img create -q -f qcow2 -o %s '%s' %llu", options, w.path,
                                          (unsigned long long)c->size), 0);
         if (c->snapshot)
                 assert_int_equal(c->encrypted ? luks_image_snapshot(w.path) : run_cmd("qemu-img snapshot -c first '%s'", w.path), 0);
         w.start = load_file(w.path, &w.start_len);
         assert_non_null(w.start);
+        w.start_data = c->data_file ? load_file(w.data_file, &w.start_data_len) : NULL;
 }
 
 static void run_config(const struct config *c)
@@ -612,6 +598,8 @@ static void run_config(const struct config *c)
         tmp_path("crash.raw", w.raw);
         tmp_path("crash-base.raw", w.base_file);
         tmp_path("crash-state.qcow2", w.state_file);
+        tmp_path("crash.data", w.data_file);
+        tmp_path("crash-state.data", w.state_data);
         w.ev = calloc(MAX_EVENTS, sizeof(*w.ev));
         w.log = calloc(MAX_LOG, sizeof(*w.log));
         w.now = calloc(c->size / SECTOR, sizeof(*w.now));
@@ -620,11 +608,12 @@ static void run_config(const struct config *c)
         must(chain_open(w.path, how(0), &w.img), "open");
         w.io = (struct img_io){ .img = w.img };
         w.img->file->tap = &w.tap;
+        if (w.img->data_file)
+                w.img->data_file->tap = &w.tap;
         run_load();
-        w.img->file->tap = NULL;
+        chain_close(w.img);
         audit_all();
         cut_everywhere();
-        chain_close(w.img);
         for (size_t i = 0; i < w.nev; i++)
                 free(w.ev[i].bytes);
         free(w.ev);
@@ -632,6 +621,7 @@ static void run_config(const struct config *c)
         free(w.now);
         free(w.buf);
         free(w.start);
+        free(w.start_data);
 }
 
 static void test_crash(void **state)

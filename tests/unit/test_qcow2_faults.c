@@ -84,15 +84,19 @@ static void compare(struct world *w)
                         fail_msg("byte %zu is 0x%02x, should be 0x%02x", i, w->buf[i], w->model[i]);
 }
 
-static bool run_with_failure(const void *bytes, size_t len, unsigned long fail_at)
+/* @data: the data file's bytes; NULL: there is none. */
+static bool run_with_failure(const void *bytes, size_t len, const void *data, unsigned long fail_at)
 {
         struct fmt_open_opts opts = { .format = "qcow2", .cache_bytes = 1 };
         struct world *w = calloc(1, sizeof(*w));
-        char path[TMP_PATH_MAX];
+        char path[TMP_PATH_MAX], data_path[TMP_PATH_MAX];
         bool failed;
 
         tmp_path("faults.qcow2", path);
+        tmp_path("faults.data", data_path);
         assert_int_equal(save_file(path, bytes, len), 0);
+        if (data)
+                assert_int_equal(save_file(data_path, data, SIZE), 0);
         w->rnd = seed;
         assert_int_equal(chain_open(path, &opts, &w->img), 0);
         w->io = (struct img_io){ .img = w->img };
@@ -112,16 +116,18 @@ static bool run_with_failure(const void *bytes, size_t len, unsigned long fail_a
         return failed;
 }
 
-static void every_step(const char *options, bool snapshot)
+static void every_step(const char *geometry, bool snapshot, bool data_file)
 {
-        char path[TMP_PATH_MAX], raw[TMP_PATH_MAX];
+        char path[TMP_PATH_MAX], raw[TMP_PATH_MAX], data_path[TMP_PATH_MAX], options[2 * TMP_PATH_MAX];
         unsigned char *content = malloc(SIZE);
         unsigned failures = 0;
-        size_t len;
-        void *bytes;
+        size_t len, data_len;
+        void *bytes, *data;
 
         tmp_path("faults-start.qcow2", path);
         tmp_path("faults.raw", raw);
+        tmp_path("faults.data", data_path);
+        snprintf(options, sizeof(options), "%s%s%s", geometry, data_file ? ",data_file=" : "", data_file ? data_path : "");
         for (size_t i = 0; i < SIZE; i++)
                 content[i] = (unsigned char)(i / 40960 % 2 ? i / 512 : 0);
         assert_int_equal(save_file(raw, content, SIZE), 0);
@@ -130,29 +136,37 @@ static void every_step(const char *options, bool snapshot)
                 assert_int_equal(run_cmd("qemu-img snapshot -c first '%s'", path), 0);
         bytes = load_file(path, &len);
         assert_non_null(bytes);
+        data = data_file ? load_file(data_path, &data_len) : NULL;
         for (unsigned long at = 1; at < 400; at += 1 + at / 20)
-                failures += run_with_failure(bytes, len, at);
+                failures += run_with_failure(bytes, len, data, at);
         assert_true(failures > 10); /* else the steps were not hit */
         free(bytes);
+        free(data);
         free(content);
 }
 
 static void test_small_clusters(void **state)
 {
         (void)state;
-        every_step("cluster_size=512,refcount_bits=64", false);
+        every_step("cluster_size=512,refcount_bits=64", false, false);
 }
 
 static void test_snapshot(void **state)
 {
         (void)state;
-        every_step("cluster_size=8k", true);
+        every_step("cluster_size=8k", true, false);
 }
 
 static void test_usual(void **state)
 {
         (void)state;
-        every_step("cluster_size=64k", false);
+        every_step("cluster_size=64k", false, false);
+}
+
+static void test_data_file(void **state)
+{
+        (void)state;
+        every_step("cluster_size=4k", false, true);
 }
 
 int main(void)
@@ -161,6 +175,7 @@ int main(void)
                 cmocka_unit_test(test_small_clusters),
                 cmocka_unit_test(test_snapshot),
                 cmocka_unit_test(test_usual),
+                cmocka_unit_test(test_data_file),
         };
 
         rcu_register_thread();

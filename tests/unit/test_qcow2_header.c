@@ -189,10 +189,8 @@ static void test_usable(void **state)
         h.incompatible = QCOW2_INCOMPAT_CORRUPT;
         assert_int_equal(qcow2_header_usable(&h, false), 0);
         assert_int_equal(qcow2_header_usable(&h, true), -EROFS);
-        h.incompatible = QCOW2_INCOMPAT_DATA_FILE;
-        assert_int_equal(qcow2_header_usable(&h, false), -ENOTSUP);
-        h.incompatible = QCOW2_INCOMPAT_DATA_FILE;
-        assert_int_equal(qcow2_header_usable(&h, false), -ENOTSUP);
+        h.incompatible = QCOW2_INCOMPAT_DATA_FILE | QCOW2_INCOMPAT_EXTENDED_L2;
+        assert_int_equal(qcow2_header_usable(&h, true), 0);
         h.incompatible = 0;
         h.crypt_method = QCOW2_CRYPT_LUKS;
         assert_int_equal(qcow2_header_usable(&h, true), 0);

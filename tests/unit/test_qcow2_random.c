@@ -30,6 +30,7 @@ static const struct config {
         bool backing;
         size_t cache;
         unsigned rounds, ops;
+        bool data_file, raw; /* the data is in a file of its own, which must be right without the image, too */
 } configs[] = {
         { "512, 16 bit", "cluster_size=512", 3u << 20, .rounds = 3, .ops = 300 },
         { "512, 64 bit: tables grow", "cluster_size=512,refcount_bits=64", 5u << 20, .rounds = 2, .ops = 500, .filled = true },
@@ -63,11 +64,20 @@ static const struct config {
         { "2M, 1 bit", "cluster_size=2M,refcount_bits=1", 40u << 20, .rounds = 2, .ops = 60 },
         { "2M, snapshot", "cluster_size=2M,refcount_bits=64", 32u << 20, .filled = true, .snapshot = true,
           .rounds = 2, .ops = 40 },
+        { "512, data file, tiny cache", "cluster_size=512", 3u << 20, .rounds = 2, .ops = 300, .cache = 1, .data_file = true },
+        { "64k, data file, backing", "cluster_size=64k", 24u << 20, .backing = true, .rounds = 2, .ops = 300, .data_file = true },
+        { "16k, sub-clusters, data file, backing", "cluster_size=16k,extended_l2=on", 8u << 20, .backing = true, .rounds = 2,
+          .ops = 200, .data_file = true },
+        { "4k, raw data file", "cluster_size=4k,data_file_raw=on", (4u << 20) + 1536, .rounds = 2, .ops = 300,
+          .data_file = true, .raw = true },
+        { "64k, raw data file", "cluster_size=64k,data_file_raw=on", 24u << 20, .filled = true, .rounds = 2, .ops = 200,
+          .data_file = true, .raw = true },
 };
 
 struct world {
         const struct config *c;
         char path[TMP_PATH_MAX], raw[TMP_PATH_MAX], base[TMP_PATH_MAX], first[TMP_PATH_MAX]; /* first: at the snapshot */
+        char data[TMP_PATH_MAX], options[2 * TMP_PATH_MAX];
         unsigned char *model, *buf;
         struct fmt_image *img;
         struct img_io io;
@@ -97,21 +107,23 @@ static void make_image(struct world *w)
 {
         const struct config *c = w->c;
 
+        snprintf(w->options, sizeof(w->options), "%s%s%s", c->options, c->data_file ? ",data_file=" : "",
+                 c->data_file ? w->data : "");
         if (c->filled) {
                 make_content(w, c->size);
                 assert_int_equal(save_file(w->raw, w->model, c->size), 0);
                 assert_int_equal(run_cmd("qemu-img convert %s -f raw -O qcow2 -o %s '%s' '%s'", c->compressed ? "-c" : "",
-                                         c->options, w->raw, w->path), 0);
+                                         w->options, w->raw, w->path), 0);
         } else if (c->backing) { /* shorter than the disk */
                 size_t size = c->size / 3 * 2 / 512 * 512;
 
                 make_content(w, size);
                 assert_int_equal(save_file(w->base, w->model, size), 0);
-                assert_int_equal(run_cmd("qemu-img create -q -f qcow2 -o %s -b '%s' -F raw '%s' %llu", c->options, w->base,
+                assert_int_equal(run_cmd("qemu-img create -q -f qcow2 -o %s -b '%s' -F raw '%s' %llu", w->options, w->base,
                                          w->path, (unsigned long long)c->size), 0);
         } else {
                 memset(w->model, 0, c->size);
-                assert_int_equal(run_cmd("qemu-img create -q -f qcow2 -o %s '%s' %llu", c->options, w->path,
+                assert_int_equal(run_cmd("qemu-img create -q -f qcow2 -o %s '%s' %llu", w->options, w->path,
                                          (unsigned long long)c->size), 0);
         }
         if (c->snapshot) {
@@ -221,7 +233,8 @@ static void one_op(struct world *w)
                 break;
         case 13:
         case 14:
-                write_packed(w, off);
+                if (!w->c->data_file)
+                        write_packed(w, off);
                 break;
         default:
                 compare(w, off, len);
@@ -236,6 +249,8 @@ static void close_and_check(struct world *w)
         assert_int_equal(run_cmd("qemu-img check '%s'", w->path), 0); /* no errors, and after settling no leaks */
         assert_int_equal(save_file(w->raw, w->model, w->c->size), 0);
         assert_int_equal(run_cmd("qemu-img compare -f qcow2 -F raw '%s' '%s'", w->path, w->raw), 0);
+        if (w->c->raw)
+                assert_int_equal(run_cmd("cmp -n %llu '%s' '%s'", (unsigned long long)w->c->size, w->data, w->raw), 0);
 }
 
 static void run_config(const struct config *c)
@@ -246,6 +261,7 @@ static void run_config(const struct config *c)
         tmp_path("model.raw", w.raw);
         tmp_path("base.raw", w.base);
         tmp_path("first.raw", w.first);
+        tmp_path("disk.data", w.data);
         w.model = malloc(c->size);
         w.buf = malloc(c->size);
         make_image(&w);

@@ -122,11 +122,16 @@ static const struct {
         { 65536, 24 << 20, false, false, ",refcount_bits=1" },
         { 65536, 24 << 20, true, true, ",extended_l2=on" },
         { 16384, 4 << 20, false, false, ",extended_l2=on" },
+        { 65536, 24 << 20, true, false, ",data_file=" },
+        { 4096, 4 << 20, false, false, ",data_file_raw=on,data_file=" },
 };
 
 static void create(struct disk *d, size_t c)
 {
-        char base[TMP_PATH_MAX], chain[TMP_PATH_MAX + 32] = "";
+        char base[TMP_PATH_MAX], chain[TMP_PATH_MAX + 32] = "", data[TMP_PATH_MAX] = "";
+
+        if (strstr(configs[c].options, "data_file="))
+                tmp_path("replay.data", data);
 
         if (configs[c].backing) {
                 tmp_path("base.raw", base);
@@ -135,8 +140,8 @@ static void create(struct disk *d, size_t c)
                 assert_int_equal(save_file(base, d->model, d->size), 0);
                 snprintf(chain, sizeof(chain), "-b %s -F raw", base);
         }
-        assert_int_equal(run_cmd("qemu-img create -q -f qcow2 -o cluster_size=%llu%s %s %s %llu",
-                                 (unsigned long long)d->cluster, configs[c].options, chain, d->path,
+        assert_int_equal(run_cmd("qemu-img create -q -f qcow2 -o cluster_size=%llu%s%s %s %s %llu",
+                                 (unsigned long long)d->cluster, configs[c].options, data, chain, d->path,
                                  (unsigned long long)d->size), 0);
 }
 

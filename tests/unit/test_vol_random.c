@@ -50,6 +50,8 @@ static const struct kind {
 #if HAVE_CRYPTO
         { "qcow2 16k, encrypted, backing", "qcow2", "cluster_size=16k," LUKS, true, 0, .encrypted = true },
 #endif
+        { "qcow2 4k, data file, backing", "qcow2", "cluster_size=4k,data_file=random.data", true, 0 },
+        { "qcow2 64k, raw data file", "qcow2", "data_file=random.data,data_file_raw=on", false, 0 },
 };
 
 struct load;

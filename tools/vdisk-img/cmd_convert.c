@@ -27,6 +27,7 @@ struct job {
         struct tool_image target;
         struct fmt_layer new_layer; /* what -o says about opening what it makes */
         char *backing, *backing_format; /* owned */
+        char *data_path; /* owned; where -o data_file puts the data of the new image */
         struct option_list opts;
         struct copy_opts copy;
         struct shared shared; /* of the source that is copied now */
@@ -39,6 +40,7 @@ static void job_finish(struct job *j)
 {
         option_list_finish(&j->opts);
         free(j->backing);
+        free(j->data_path);
         free(j->backing_format);
         tool_snapshot_finish(&j->snapshot);
         shared_finish(&j->shared);
@@ -66,7 +68,9 @@ static int look_at_backing(const struct job *j, const struct fmt_driver *drv)
         if (r == 0)
                 r = chain_open(path, &(struct fmt_open_opts){ .format = j->backing_format, .flags = FMT_RDONLY | FMT_GUESS |
                                                               j->flags }, &img);
-        return r < 0 ? r : tool_refuse_part_of(j->to, img, "backing chain");
+        if (r == 0)
+                r = tool_refuse_part_of(j->to, img, "backing chain");
+        return r < 0 ? r : tool_refuse_part_of(j->data_path, img, "backing chain");
 }
 
 /* Before anything is made. */
@@ -79,7 +83,9 @@ static int may_compress(const struct job *j, const struct fmt_driver *drv)
         if (j->copy.any_order)
                 return err_note(-EINVAL, "-c and -W exclude each other: compressed clusters follow each other anyway");
         for (size_t i = 0; i < j->opts.n; i++)
-                if (!strcmp(j->opts.opts[i].name, "encrypt.format"))
+                if (!strcmp(j->opts.opts[i].name, "data_file"))
+                        return err_note(-EINVAL, "-c and data_file exclude each other: in a data file every cluster has its place");
+                else if (!strcmp(j->opts.opts[i].name, "encrypt.format"))
                         return err_note(-EINVAL, "-c and encryption exclude each other: compressed clusters would not be "
                                         "encrypted");
                 else if (!strcmp(j->opts.opts[i].name, "preallocation") && strcmp(j->opts.opts[i].value, "off"))
@@ -200,6 +206,8 @@ static int open_sources(struct job *j)
                 r = tool_open_snapshot(&j->from[i], FMT_RDONLY | j->flags, &j->snapshot, &j->map[i]);
                 if (r == 0)
                         r = tool_refuse_part_of(j->to, j->map[i], "source");
+                if (r == 0)
+                        r = tool_refuse_part_of(j->data_path, j->map[i], "source");
                 if (r == 0 && tool_disk_size(j->map[i]) > INT64_MAX - j->size)
                         r = err_note(-EFBIG, "'%s': the disks together are larger than 8 EiB", j->from[i].path);
                 if (r == 0)
@@ -211,8 +219,11 @@ static int open_sources(struct job *j)
 static int convert(struct job *j)
 {
         const struct fmt_driver *drv = tool_driver(j->to_format);
-        int r = drv ? open_sources(j) : -EINVAL;
+        int r = drv ? tool_data_path(&j->opts, j->to, &j->data_path) : -EINVAL;
 
+        j->new_layer.data_path = j->data_path;
+        if (r == 0)
+                r = open_sources(j);
         if (r == 0)
                 r = may_compress(j, drv);
         if (r == 0 && !j->keep_target)
@@ -223,6 +234,8 @@ static int convert(struct job *j)
         r = copy(j, drv);
         if (r < 0 && !j->keep_target)
                 tool_remove(j->to);
+        if (r < 0 && j->data_path)
+                tool_remove(j->data_path);
         progress_end(&j->progress);
         return r;
 }

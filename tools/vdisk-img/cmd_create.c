@@ -61,7 +61,7 @@ static int refuse_own_backing(const struct job *j, const char *backing)
 static int look_at_backing(const struct job *j, uint64_t *size)
 {
         AUTO(tool_closep) struct fmt_image *img = NULL;
-        AUTO(freep) char *path = NULL;
+        AUTO(freep) char *path = NULL, *data = NULL;
         int r;
 
         if (!(j->drv->caps & FMT_HAS_BACKING))
@@ -77,6 +77,10 @@ static int look_at_backing(const struct job *j, uint64_t *size)
                        &img);
         if (r == 0)
                 r = tool_refuse_part_of(j->path, img, "backing chain");
+        if (r == 0)
+                r = tool_data_path(&j->opts, j->path, &data);
+        if (r == 0)
+                r = tool_refuse_part_of(data, img, "backing chain");
         if (r < 0)
                 return r;
         if (!j->size)

@@ -19,6 +19,7 @@
 struct entry {
         uint64_t start, len, offset;
         const struct fmt_image *img;
+        const struct file *file; /* where offset is in */
         unsigned depth;
         bool present, zero, data, has_offset;
 };
@@ -30,7 +31,7 @@ static void entry_from(const struct extent *ext, struct entry *e)
         bool raw_hole = ext->hole && !strcmp(ext->img->drv->name, "raw");
 
         *e = (struct entry){
-                .start = ext->off, .len = ext->len, .img = ext->img, .depth = ext->depth,
+                .start = ext->off, .len = ext->len, .img = ext->img, .file = ext->file, .depth = ext->depth,
                 .zero = ext->kind == EXT_ZERO || ext->hole,
                 .data = (ext->kind == EXT_DATA && !raw_hole) || ext->kind == EXT_COMPRESSED,
                 .has_offset = plain, .offset = plain ? ext->host : 0,
@@ -40,7 +41,7 @@ static void entry_from(const struct extent *ext, struct entry *e)
 
 static bool can_merge(const struct entry *a, const struct entry *b)
 {
-        return a->len && a->img == b->img && a->depth == b->depth && a->present == b->present && a->zero == b->zero &&
+        return a->len && a->img == b->img && a->file == b->file && a->depth == b->depth && a->present == b->present && a->zero == b->zero &&
                a->data == b->data && a->has_offset == b->has_offset && (!a->has_offset || a->offset + a->len == b->offset);
 }
 
@@ -52,7 +53,7 @@ static int print_text(const struct entry *e)
                 return err_note(-ENOTSUP, "the range at %llu is compressed or encrypted, which only --output=json can show",
                                 (unsigned long long)e->start);
         printf("%#-16llx%#-16llx%#-16llx%s\n", (unsigned long long)e->start, (unsigned long long)e->len,
-               (unsigned long long)e->offset, e->img->file->path);
+               (unsigned long long)e->offset, e->file->path);
         return 0;
 }
 

@@ -81,7 +81,9 @@ static int take_word(struct fmt_layer *l, const char *name, const struct fmt_opt
                 l->format = format_of(o->value);
         } else if (!strcmp(name, "file.filename") || !strcmp(name, "filename")) {
                 l->path = o->value;
-        } else if (!strcmp(name, "file.driver")) {
+        } else if (!strcmp(name, "data-file.filename")) {
+                l->data_path = o->value;
+        } else if (!strcmp(name, "file.driver") || !strcmp(name, "data-file.driver")) {
                 return take_file_driver(o);
         } else if (!strcmp(name, "encrypt.key-secret")) {
                 l->key_secret = o->value;
@@ -92,6 +94,7 @@ static int take_word(struct fmt_layer *l, const char *name, const struct fmt_opt
                 l->no_backing = true;
         } else {
                 return err_note(-EINVAL, "image option '%s=%s' is not known: there are driver, file.driver, file.filename, "
+                                "data-file.filename, "
                                 "encrypt.format, encrypt.key-secret, backing= (none), and all of them behind 'backing.'",
                                 o->name, o->value);
         }

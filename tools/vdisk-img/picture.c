@@ -163,7 +163,7 @@ int picture_take(struct picture *p, struct fmt_image *top, size_t ncells)
                 return -ENOMEM;
         for (struct fmt_image *img = top; r == 0 && img; img = img->backing, l++) {
                 l->img = img;
-                l->host_end = img->file->size;
+                l->host_end = fmt_data_file(img)->size;
                 l->cells = calloc(p->ncells, sizeof(*l->cells));
                 l->places = calloc(div_round_up(p->ncells * PICTURE_ROWS, 8), 1);
                 r = l->cells && l->places ? take_layer(p, l, img) : -ENOMEM;

@@ -66,7 +66,7 @@ void shared_finish(struct shared *s)
 static bool worth_trying(const struct shared *s, const struct fmt_image *map, const struct fmt_image *target)
 {
         for (; map; map = map->backing)
-                if (map->file && !map->encrypted && !target->encrypted && (s->offload || file_can_share(target->file, map->file)))
+                if (map->file && !map->encrypted && !target->encrypted && (s->offload || file_can_share(fmt_data_file(target), fmt_data_file(map))))
                         return true;
         return false;
 }
@@ -78,7 +78,7 @@ static bool worth_trying(const struct shared *s, const struct fmt_image *map, co
 static void fit_clusters(struct extent *ext, uint64_t target_off, uint64_t disk_end, uint32_t cluster)
 {
         uint64_t at = ext->off + target_off, end = at + ext->len, from = round_up(at, cluster);
-        bool both_end = ext->off + ext->len == disk_end && ext->host + ext->len == ext->img->file->size;
+        bool both_end = ext->off + ext->len == disk_end && ext->host + ext->len == ext->file->size;
 
         if (!both_end)
                 end = round_down(end, max_u64(cluster, BLOCK));

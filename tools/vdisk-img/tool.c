@@ -138,12 +138,21 @@ void tool_snapshot_finish(struct tool_snapshot *s)
         *s = (struct tool_snapshot){ 0 };
 }
 
+int tool_data_path(const struct option_list *opts, const char *image, char **path)
+{
+        *path = NULL;
+        for (size_t i = 0; i < opts->n; i++)
+                if (!strcmp(opts->opts[i].name, "data_file") && *opts->opts[i].value)
+                        return chain_backing_path(image, opts->opts[i].value, path);
+        return 0;
+}
+
 int tool_refuse_part_of(const char *target, const struct fmt_image *chain, const char *what)
 {
         dev_t dev;
         ino_t ino;
 
-        if (access(target, F_OK) < 0 || file_identify(target, &dev, &ino) < 0) {
+        if (!target || access(target, F_OK) < 0 || file_identify(target, &dev, &ino) < 0) {
                 err_clear(); /* it is not there, or will not be opened either */
                 return 0;
         }

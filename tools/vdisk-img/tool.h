@@ -117,7 +117,10 @@ int tool_create(const char *path, const struct fmt_driver *drv, const struct fmt
 /* What was made and did not get finished goes away; a block device stays. */
 void tool_remove(const char *path);
 
-/* -EINVAL with a sentence when @target is one of the files of @chain, which is "part of @what". */
+/* Where option data_file of a new image at @image leads; *path NULL: there is no such option. 0, or -EINVAL with a sentence. */
+int tool_data_path(const struct option_list *opts, const char *image, char **path);
+
+/* -EINVAL with a sentence when @target (NULL: never) is one of the files of @chain, which is "part of @what". */
 int tool_refuse_part_of(const char *target, const struct fmt_image *chain, const char *what);
 
 /* -ENOTSUP with a sentence when @img was guessed to be raw, and its first bytes are those of a format we do not have. */

@@ -14,7 +14,7 @@
 #define DEFAULT_QUEUES 64 /* as vdiskd --disk; QEMU asks for one for each virtual CPU */
 
 struct disk_words {
-        const char *path, *format, *socket, *serial, *connect, *mode, *owner, *group;
+        const char *path, *data_path, *format, *socket, *serial, *connect, *mode, *owner, *group;
         long num_queues, block_size;
         bool read_only, writeback, migratable;
 };
@@ -44,6 +44,7 @@ static const struct text_key {
         size_t at; /* in disk_words */
 } texts[] = {
         { "path", offsetof(struct disk_words, path) },
+        { "data-file", offsetof(struct disk_words, data_path) },
         { "format", offsetof(struct disk_words, format) },
         { "socket", offsetof(struct disk_words, socket) },
         { "socket-mode", offsetof(struct disk_words, mode) },
@@ -76,7 +77,7 @@ static int read_word(const char *word, struct disk_words *d)
         if (IS("cache"))
                 return read_choice(word, value, "writeback", "none", &d->writeback);
 #undef IS
-        return err_note(-EINVAL, "%s: the keys are path, format, socket, socket-mode, socket-owner, socket-group, connect, serial, "
+        return err_note(-EINVAL, "%s: the keys are path, data-file, format, socket, socket-mode, socket-owner, socket-group, connect, serial, "
                         "num-queues, block-size, read-only, migratable and cache", word);
 }
 
@@ -98,13 +99,17 @@ static char *absolute(const char *path)
 
 static int add_node(struct ctl *c, const char *name, const struct disk_words *d)
 {
-        AUTO(freep) char *path = absolute(d->path);
+        AUTO(freep) char *path = absolute(d->path), *data = d->data_path ? absolute(d->data_path) : NULL;
         json_t *args;
 
-        if (!path)
+        if (!path || (d->data_path && !data))
                 return -ENOMEM;
         args = json_pack("{s:s,s:s,s:b,s:b,s:{s:b},s:{s:s,s:s}}", "driver", d->format, "node-name", name, "read-only",
                          d->read_only, "migratable", d->migratable, "cache", "direct", !d->writeback, "file", "driver", "file", "filename", path);
+        if (args && data && json_object_set_new(args, "data-file", json_pack("{s:s,s:s}", "driver", "file", "filename", data)) < 0) {
+                json_decref(args);
+                args = NULL;
+        }
         if (!args)
                 return err_note(-EINVAL, "a name or path is no UTF-8, which the control socket cannot carry");
         return qmp_client_call(c->client, "blockdev-add", args, NULL);
