@@ -362,6 +362,34 @@ void be_free(struct back_end *b)
         rmdir(b->dir);
 }
 
+static int complain(int r)
+{
+        if (r < 0)
+                fprintf(stderr, "%s\n", err_text(r));
+        return r;
+}
+
+int be_group_start(struct back_end *b, const struct be_disk *disks, unsigned n, uint64_t *seed)
+{
+        const char *given = getenv("E2E_SEED");
+
+        if (seed) {
+                *seed = given ? strtoull(given, NULL, 10) : (uint64_t)getpid() << 16;
+                printf("E2E_SEED=%llu\n", (unsigned long long)*seed);
+        }
+        return complain(be_new(b, disks, n));
+}
+
+int be_group_stop(struct back_end *b)
+{
+        int r = be_stop(b);
+
+        for (unsigned i = 0; r == 0 && i < b->ndisks; i++)
+                r = be_check(b, i);
+        be_free(b);
+        return complain(r);
+}
+
 bool be_packed(void)
 {
         return getenv("E2E_PACKED");

@@ -65,5 +65,12 @@ int be_count_fds(const struct back_end *b);
 /* Kills what runs, removes directory and images. */
 void be_free(struct back_end *b);
 
+/*
+ * Around a group of tests: be_new(), and the seed of its random choices, printed: E2E_SEED in the environment, or another one
+ * each time (NULL: it makes none). Then be_stop(), be_check() of all disks, be_free(). Both say what went wrong.
+ */
+int be_group_start(struct back_end *b, const struct be_disk *disks, unsigned n, uint64_t *seed);
+int be_group_stop(struct back_end *b);
+
 /* fe_open() on a disk of it, tried again while the daemon still has the front end before. */
 int be_open(const struct back_end *b, unsigned disk, struct fe_opts opts, struct front_end **ret);

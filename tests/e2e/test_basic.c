@@ -194,23 +194,13 @@ static int start(void **state)
                 { .format = "qcow2", .size = DISK_LEN },
                 { .format = "raw", .size = DISK_LEN, .read_only = true },
         };
-        int r = be_new(&be, disks, ARRAY_SIZE(disks));
 
-        if (r < 0)
-                print_error("%s\n", err_text(r));
-        return r;
+        return be_group_start(&be, disks, ARRAY_SIZE(disks), NULL);
 }
 
 static int stop(void **state)
 {
-        int r = be_stop(&be);
-
-        if (r == 0)
-                r = be_check(&be, 0);
-        if (r < 0)
-                print_error("%s\n", err_text(r));
-        be_free(&be);
-        return r;
+        return be_group_stop(&be);
 }
 
 int main(void)

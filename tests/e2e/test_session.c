@@ -247,25 +247,13 @@ static void test_idle_connection_leaks_no_fd(void **state)
 static int start(void **state)
 {
         struct be_disk disks[] = { { .format = "raw", .size = DISK_LEN }, { .format = "qcow2", .size = DISK_LEN } };
-        int r = be_new(&be, disks, ARRAY_SIZE(disks));
 
-        seed = getenv("E2E_SEED") ? strtoull(getenv("E2E_SEED"), NULL, 10) : (uint64_t)getpid() << 16;
-        print_message("E2E_SEED=%llu\n", (unsigned long long)seed);
-        if (r < 0)
-                print_error("%s\n", err_text(r));
-        return r;
+        return be_group_start(&be, disks, ARRAY_SIZE(disks), &seed);
 }
 
 static int stop(void **state)
 {
-        int r = be_stop(&be);
-
-        if (r == 0)
-                r = be_check(&be, 1);
-        if (r < 0)
-                print_error("%s\n", err_text(r));
-        be_free(&be);
-        return r;
+        return be_group_stop(&be);
 }
 
 int main(void)

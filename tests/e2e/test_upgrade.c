@@ -256,25 +256,12 @@ static int start(void **state)
         };
         int r = be_adopt_orphans();
 
-        if (r == 0)
-                r = be_new(&be, disks, ARRAY_SIZE(disks));
-        seed = getenv("E2E_SEED") ? strtoull(getenv("E2E_SEED"), NULL, 10) : (uint64_t)getpid() << 16;
-        print_message("E2E_SEED=%llu\n", (unsigned long long)seed);
-        if (r < 0)
-                print_error("%s\n", err_text(r));
-        return r;
+        return r < 0 ? r : be_group_start(&be, disks, ARRAY_SIZE(disks), &seed);
 }
 
 static int stop(void **state)
 {
-        int r = be_stop(&be);
-
-        for (unsigned d = 0; r == 0 && d < DISKS; d++)
-                r = be_check(&be, d);
-        if (r < 0)
-                print_error("%s\n", err_text(r));
-        be_free(&be);
-        return r;
+        return be_group_stop(&be);
 }
 
 int main(int argc, char **argv)

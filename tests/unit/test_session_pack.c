@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "common/err.h"
+#include "tests/unit/packed_driver.h"
 #include "tests/unit/session_fixture.h"
 #include "vhost_user/session_impl.h"
 #include "vhost_user/session_pack.h"
@@ -125,6 +126,24 @@ static void test_a_ring_that_cannot_go_on(void **state)
         assert_int_equal(recv(peer, &(char){ 0 }, 1, MSG_DONTWAIT), 0);
         close(TAKE(peer, -1));
         refuse_start = false;
+}
+
+/* Nothing in its ring tells where a packed queue goes on: that must go along. */
+static void test_a_packed_ring_goes_on(void **state)
+{
+        uint32_t len;
+
+        running_packed_session(6);
+        for (uint16_t i = 0; i < 15; i++) {
+                hand_over();
+                pd_offer(&packed_driver, i % 6, 1 + i % 3);
+                turn();
+                assert_int_equal(pd_reap(&packed_driver, &len), -1);
+                session_resume(session);
+                turn();
+                assert_int_equal(pd_reap(&packed_driver, &len), i % 6);
+        }
+        disconnect();
 }
 
 static void test_what_is_taken_completes_first(void **state)
@@ -414,6 +433,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 T(test_a_running_ring_goes_on),
                 T(test_a_ring_that_cannot_go_on),
+                T(test_a_packed_ring_goes_on),
                 T(test_what_is_taken_completes_first),
                 T(test_a_message_in_hand),
                 T(test_half_a_message),
