@@ -26,9 +26,9 @@
 
 static int make_encrypted(void **state)
 {
-        if (make_images(state) < 0 || luks_image_create(at("secret.qcow2"), 16 * MIB, "64k", NULL) < 0 ||
-            luks_image_create(at("base.qcow2"), 16 * MIB, "64k", NULL) < 0 ||
-            luks_image_create(at("over.qcow2"), 16 * MIB, "64k", NULL) < 0)
+        if (make_images(state) < 0 || luks_image_create(at("secret.qcow2"), 16 * MIB, "cluster_size=64k", NULL) < 0 ||
+            luks_image_create(at("base.qcow2"), 16 * MIB, "cluster_size=64k", NULL) < 0 ||
+            luks_image_create(at("over.qcow2"), 16 * MIB, "cluster_size=64k", NULL) < 0)
                 return -1;
         if (save_file(at("key"), "secret", 6) < 0 || save_file(at("wrong"), "guess", 5) < 0)
                 return -1;

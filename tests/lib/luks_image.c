@@ -2,6 +2,7 @@
 #include "luks_image.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/cleanup.h"
 #include "common/secret.h"
@@ -28,13 +29,21 @@ const struct fmt_layer *luks_image_layer(void)
         return &layer;
 }
 
-int luks_image_create(const char *path, uint64_t size, const char *cluster_size, const char *backing)
+int luks_image_create(const char *path, uint64_t size, const char *options, const char *backing)
 {
-        struct fmt_option opts[] = { { "cluster_size", cluster_size }, { "encrypt.format", "luks" },
-                                     { "encrypt.key-secret", luks_image_layer()->key_secret }, { "encrypt.iter-time", "1" } };
-        struct fmt_create req = { .size = size, .opts = opts, .nopts = ARRAY_SIZE(opts), .backing_name = backing,
+        struct fmt_option opts[8] = { { "encrypt.format", "luks" }, { "encrypt.key-secret", luks_image_layer()->key_secret },
+                                      { "encrypt.iter-time", "1" } };
+        struct fmt_create req = { .size = size, .opts = opts, .nopts = 3, .backing_name = backing,
                                   .backing_format = backing ? "raw" : NULL };
+        AUTO(freep) char *text = strdup(options);
+        char *save = NULL;
 
+        for (char *o = strtok_r(text, ",", &save); o && req.nopts < ARRAY_SIZE(opts); o = strtok_r(NULL, ",", &save)) {
+                char *value = strchr(o, '=');
+
+                *value++ = 0;
+                opts[req.nopts++] = (struct fmt_option){ o, value };
+        }
         return fmt_create_path(path, fmt_driver_find("qcow2"), &req);
 }
 

@@ -65,6 +65,8 @@ static const struct config {
           .data_file = true },
         { "4k, raw data file, failing flushes", "cluster_size=4k,data_file_raw=on", 4u << 20, .ops = 100, .states = 20,
           .max_sectors = 60, .flaky = true, .data_file = true, .raw = true },
+        { "16k, sub-clusters, encrypted", "cluster_size=16k,extended_l2=on", 4u << 20, .encrypted = true, .ops = 100,
+          .states = 30, .max_sectors = 40 },
         { "64k, version 2, backing", "cluster_size=64k,compat=0.10", 8u << 20, .backing = true, .ops = 100, .states = 30,
           .max_sectors = 300 },
 };

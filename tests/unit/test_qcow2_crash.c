@@ -547,7 +547,7 @@ static void make_encrypted(void)
         const struct config *c = w.c;
         struct img_io io = { 0 };
 
-        must(luks_image_create(w.path, c->size, strchr(c->options, '=') + 1, c->backing ? w.base_file : NULL), "create");
+        must(luks_image_create(w.path, c->size, c->options, c->backing ? w.base_file : NULL), "create");
         must(chain_open(w.path, how(0), &io.img), "open");
         for (uint64_t i = 0; c->filled && i < c->size / SECTOR; i += 48)
                 must(img_write(&io, w.buf + i * SECTOR, min_u64(32 * SECTOR, c->size - i * SECTOR), i * SECTOR), "fill");
