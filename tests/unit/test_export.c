@@ -204,6 +204,54 @@ static void test_stop_with_a_front_end(void **state)
         close(fd);
 }
 
+static unsigned parked;
+
+static void on_parked(void *opaque)
+{
+        parked++;
+}
+
+/* Nobody is heard and nobody uses the volume; who came meanwhile is served afterwards. */
+static void test_stand_still(void **state)
+{
+        int first = connected(), second;
+
+        parked = 0;
+        assert_int_equal(asks(first), 1);
+        export_park(export, on_parked, NULL);
+        turn();
+        assert_int_equal(parked, 1);
+        assert_true(export_parked(export));
+        assert_int_equal(attached, 0);
+        assert_int_equal(asks(first), -1);
+        export_resume(export, NULL);
+        turn();
+        assert_int_equal(asks(first), 1);
+        close(first);
+        turn();
+        export_park(export, on_parked, NULL);
+        turn();
+        assert_int_equal(parked, 2);
+        second = connected();
+        assert_int_equal(asks(second), -1);
+        export_resume(export, NULL);
+        turn();
+        assert_int_equal(asks(second), 1);
+        close(second);
+        turn();
+        second = connected();
+        assert_int_equal(asks(second), 1);
+        export_park(export, on_parked, NULL); /* its front end hangs up while it is parked: seen afterwards */
+        close(second);
+        turn();
+        assert_int_equal(parked, 3);
+        export_resume(export, NULL);
+        turn();
+        second = connected();
+        assert_int_equal(asks(second), 1);
+        close(second);
+}
+
 /* Without a free file descriptor the front end waits in the backlog, and nothing spins. */
 static void test_out_of_fds(void **state)
 {
@@ -251,6 +299,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST(test_come_and_go), TEST(test_one_at_a_time), TEST(test_stop_with_a_front_end),
+                TEST(test_stand_still),
                 TEST(test_out_of_fds),  TEST(test_bad_options),
         };
         int r;
