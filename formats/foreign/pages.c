@@ -5,6 +5,7 @@
  *
  * Invariants
  * - A page never changes once it is published, and leaves through call_rcu(): other threads may still be looking at it.
+ *   The callback needs nothing of the image, so closing does not wait for it.
  * - A page is on its way once at a time (loading), so all who miss it wait for one read.
  */
 #include "formats/foreign/pages.h"
@@ -36,7 +37,6 @@ struct set {
 struct pages {
         pages_loaded loaded;
         struct list loading;
-        bool dropped;   /* some page has left through call_rcu() */
         uint64_t nsets; /* a power of two */
         struct set set[];
 };
@@ -92,8 +92,6 @@ void pages_free(struct pages *p)
         if (!p)
                 return;
         assert(list_empty(&p->loading));
-        if (p->dropped)
-                rcu_barrier(); /* they are freed before the image goes away */
         for (uint64_t i = 0; i < p->nsets; i++)
                 for (unsigned w = 0; w < WAYS; w++)
                         page_free(p->set[i].way[w]);
@@ -141,10 +139,8 @@ static void insert(struct pages *p, struct page *page)
         struct page **way = &s->way[s->oldest++ % WAYS], *old = *way;
 
         publish(*way, page);
-        if (!old)
-                return;
-        p->dropped = true;
-        call_rcu(&old->rcu, page_free_rcu);
+        if (old)
+                call_rcu(&old->rcu, page_free_rcu);
 }
 
 static void on_loaded(struct fmt_batch *b, int err)

@@ -52,7 +52,8 @@ void check_blind(struct checker *c, const char *fmt, ...)
 {
         va_list ap;
 
-        c->blind = true;
+        c->blind = c->blind || !c->only_look;
+        c->looked_bad += c->only_look;
         c->chk->corruptions++;
         va_start(ap, fmt);
         tell(c, FINDING_BLIND, false, fmt, ap);
@@ -73,6 +74,8 @@ int check_ref(struct checker *c, uint64_t off, uint64_t len, uint32_t flags)
         unsigned bits = c->t.h.cluster_bits;
         int r = 0;
 
+        if (c->only_look)
+                return 0;
         for (uint64_t i = off >> bits; r == 0 && len && i <= (off + len - 1) >> bits; i++) {
                 r = refmap_add(&c->t.refs, i, 1);
                 if (r == 0)

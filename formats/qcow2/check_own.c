@@ -23,9 +23,36 @@ static int ref_table(struct checker *c, uint64_t off, uint64_t len)
         return check_ref(c, off, len, REF_META);
 }
 
+/* With -r all, what cannot be repaired is given up, as qemu-img does. */
+static bool may_give_up(const struct checker *c)
+{
+        return c->chk->fix_all && !c->only_refcounts;
+}
+
+static void on_lost_snapshot(void *opaque, const char *why)
+{
+        struct checker *c = opaque;
+
+        check_report(c, FINDING_CORRUPTION, "the snapshot table is damaged: %s; what it says there is given up", why);
+        c->flaws++;
+        c->rewrite_snapshots = true;
+}
+
+static void find_short_snapshots(struct checker *c)
+{
+        for (uint32_t i = 0; i < c->snaps.n; i++)
+                if (qcow2_snapshot_is_short(&c->t.h, &c->snaps.v[i])) {
+                        check_report(c, FINDING_CORRUPTION, "snapshot '%.60s' lacks fields that version 3 wants (the size of "
+                                     "its VM state and disk)", c->snaps.v[i].name);
+                        c->flaws++;
+                        c->rewrite_snapshots = true;
+                }
+}
+
 static int own_snapshots(struct checker *c)
 {
-        int r = qcow2_snapshots_read(c->t.file, &c->t.h, &c->snaps);
+        int r = may_give_up(c) ? qcow2_snapshots_salvage(c->t.file, &c->t.h, &c->snaps, on_lost_snapshot, c)
+                               : qcow2_snapshots_read(c->t.file, &c->t.h, &c->snaps);
 
         if (r == -ENOMEM)
                 return r;
@@ -34,6 +61,7 @@ static int own_snapshots(struct checker *c)
                 check_blind(c, "the snapshot table is damaged: %s", err_text(r));
                 return 0;
         }
+        find_short_snapshots(c);
         r = ref_table(c, c->t.h.snapshots_offset, c->snaps.bytes);
         for (uint32_t i = 0; r == 0 && i < c->snaps.n; i++)
                 r = ref_table(c, c->snaps.v[i].l1_offset, (uint64_t)c->snaps.v[i].l1_entries * QCOW2_ENTRY_SIZE);
@@ -88,21 +116,42 @@ static int own_bitmap(struct checker *c, const uint8_t *dir, uint64_t *at)
         return own_bitmap_table(c, off, entries);
 }
 
+static int walk_bitmaps(struct checker *c, const uint8_t *dir)
+{
+        uint64_t at = 0;
+        int r = 0;
+
+        for (uint32_t i = 0; r == 0 && i < c->t.h.nb_bitmaps; i++)
+                r = own_bitmap(c, dir, &at);
+        return r;
+}
+
 static int own_bitmaps(struct checker *c)
 {
         AUTO(freep) uint8_t *dir = NULL;
-        uint64_t at = 0;
         int r;
 
+        if (!c->t.h.nb_bitmaps && c->t.h.autoclear & QCOW2_AUTOCLEAR_BITMAPS) {
+                check_report(c, FINDING_CORRUPTION, "the bitmaps feature bit is set, but there is no bitmaps extension");
+                c->flaws++;
+        }
         if (!c->t.h.nb_bitmaps)
                 return 0;
         dir = malloc(c->t.h.bitmap_dir_size + 1);
         r = dir ? file_pread(c->t.file, dir, c->t.h.bitmap_dir_size, c->t.h.bitmap_dir_offset) : -ENOMEM;
+        if (r == 0 && may_give_up(c)) {
+                c->only_look = true;
+                r = walk_bitmaps(c, dir);
+                c->only_look = false;
+                if (c->looked_bad) {
+                        c->flaws++;
+                        c->t.h.nb_bitmaps = 0; /* all of them: their clusters are free, see check_repair() */
+                        return r;
+                }
+        }
         if (r == 0)
                 r = ref_table(c, c->t.h.bitmap_dir_offset, c->t.h.bitmap_dir_size);
-        for (uint32_t i = 0; r == 0 && i < c->t.h.nb_bitmaps; i++)
-                r = own_bitmap(c, dir, &at);
-        return r;
+        return r < 0 ? r : walk_bitmaps(c, dir);
 }
 
 /* --- the refcount structure: last, so that blocks on top of other tables are seen -------------------------------- */

@@ -19,6 +19,9 @@ struct checker {
         struct qcow2_snapshots snaps;
         bool only_refcounts; /* repair refcounts and COPIED bits, refuse anything else (dirty images) */
 
+        bool rewrite_snapshots; /* what is left of a damaged table, or fields that were missing */
+        bool only_look;         /* count nothing: is all of it sane? Flaws are counted in looked_bad */
+        uint64_t looked_bad;
         bool blind;         /* something could not be read, so what is counted is not all: repair nothing */
         bool bad_structure; /* refcount table or blocks cannot be used as they are */
         uint64_t flaws;     /* entries that point nowhere or carry wrong bits */

@@ -47,7 +47,7 @@ struct qcow2_header {
 };
 
 enum qcow2_header_flags {
-        QCOW2_REPAIRING = 1 << 0, /* accept a missing refcount table and bitmaps that contradict themselves */
+        QCOW2_REPAIRING = 1 << 0, /* accept a missing refcount table, a snapshot table anywhere, bitmaps that contradict themselves */
 };
 
 /**

@@ -50,7 +50,7 @@ static int repair_snapshot(struct checker *c, struct qcow2_snapshot *s, bool *mo
 
 static int repair_snapshots(struct checker *c)
 {
-        bool moved = false;
+        bool moved = c->rewrite_snapshots;
         int r = 0;
 
         for (uint32_t i = 0; r == 0 && i < c->snaps.n; i++)
@@ -80,5 +80,7 @@ int check_repair(struct checker *c)
                 return r;
         if (chk->fix_all && !c->only_refcounts)
                 c->t.h.incompatible &= ~QCOW2_INCOMPAT_CORRUPT;
+        if (!c->t.h.nb_bitmaps)
+                c->t.h.autoclear &= ~QCOW2_AUTOCLEAR_BITMAPS; /* it may be set without bitmaps, see own_bitmaps() */
         return qcow2_txn_commit(&c->t, false);
 }

@@ -10,7 +10,7 @@
 #include "common/err.h"
 #include "common/range.h"
 
-#define bad(...) err_note(-EIO, __VA_ARGS__)
+#define bad(...) err_note(-EBADMSG, __VA_ARGS__) /* the table contradicts itself; -EIO is the disk's */
 
 static void entry_finish(struct qcow2_snapshot *e)
 {
@@ -40,25 +40,34 @@ static void decode_extra(struct qcow2_snapshot *e)
                 e->icount = be64_get(e->extra + QSX_ICOUNT);
 }
 
-/* @b: extra data, id, name, as long as the entry said. */
-static int decode_strings(struct qcow2_snapshot *e, const uint8_t *b, uint32_t id_len, uint32_t name_len)
+static char *read_text(struct file *file, uint64_t off, uint16_t len, int *r)
 {
-        e->extra = e->extra_len ? malloc(e->extra_len) : NULL;
-        e->id = strndup((const char *)b + e->extra_len, id_len);
-        e->name = strndup((const char *)b + e->extra_len + id_len, name_len);
-        if ((e->extra_len && !e->extra) || !e->id || !e->name)
-                return -ENOMEM;
-        if (e->extra_len)
-                memcpy(e->extra, b, e->extra_len);
-        decode_extra(e);
-        return 0;
+        char *text = calloc(1, len + 1u);
+
+        *r = text ? file_pread(file, text, len, off) : -ENOMEM;
+        return text;
 }
 
-static int check_entry(const struct file *file, const struct qcow2_header *h, const struct qcow2_snapshot *e, uint32_t i)
+/* What follows the fixed part: @extra bytes of extra data, of which e->extra_len are kept, id and name. */
+static int read_rest(struct file *file, uint64_t at, uint64_t extra, uint16_t id_len, uint16_t name_len,
+                     struct qcow2_snapshot *e)
 {
-        if (e->extra_len > QCOW2_MAX_SNAPSHOT_EXTRA)
-                return bad("snapshot %" PRIu32 " has %" PRIu32 " bytes of extra data, the limit is %u", i, e->extra_len,
-                           QCOW2_MAX_SNAPSHOT_EXTRA);
+        int r = 0;
+
+        e->extra = e->extra_len ? malloc(e->extra_len) : NULL;
+        if (e->extra_len)
+                r = e->extra ? file_pread(file, e->extra, e->extra_len, at) : -ENOMEM;
+        if (r == 0)
+                e->id = read_text(file, at + extra, id_len, &r);
+        if (r == 0)
+                e->name = read_text(file, at + extra + id_len, name_len, &r);
+        if (r == 0)
+                decode_extra(e);
+        return r;
+}
+
+static int check_l1(const struct file *file, const struct qcow2_header *h, const struct qcow2_snapshot *e, uint32_t i)
+{
         if (e->l1_entries > QCOW2_MAX_L1_ENTRIES)
                 return bad("snapshot %" PRIu32 "'s l1_size is %" PRIu32 " entries, the limit is %u", i, e->l1_entries,
                            QCOW2_MAX_L1_ENTRIES);
@@ -71,35 +80,38 @@ static int check_entry(const struct file *file, const struct qcow2_header *h, co
         return 0;
 }
 
-/* One entry at *at, which moves behind it. */
+/*
+ * One entry at *at, which moves behind it as soon as it is known where that is; @e is finished by the caller. -EBADMSG: it
+ * is damaged, -EMSGSIZE: it has more extra data than it may have (cut in @e).
+ */
 static int read_entry(struct file *file, const struct qcow2_header *h, uint32_t i, uint64_t *at, struct qcow2_snapshot *e)
 {
         uint8_t b[QS_EXTRA];
-        AUTO(freep) uint8_t *rest = NULL;
-        uint32_t id_len, name_len, len;
-        int r = file_pread(file, b, sizeof(b), *at);
+        uint16_t id_len, name_len;
+        uint64_t extra, len, start = *at;
+        int r = file_pread(file, b, sizeof(b), start);
 
         if (r < 0)
                 return r;
         id_len = be16_get(b + QS_ID_SIZE);
         name_len = be16_get(b + QS_NAME_SIZE);
+        extra = be32_get(b + QS_EXTRA_SIZE);
         *e = (struct qcow2_snapshot){
                 .l1_offset = be64_get(b + QS_L1_OFFSET), .l1_entries = be32_get(b + QS_L1_ENTRIES),
                 .date_sec = be32_get(b + QS_DATE_SEC), .date_nsec = be32_get(b + QS_DATE_NSEC),
                 .vm_clock_ns = be64_get(b + QS_VM_CLOCK), .vm_state_size = be32_get(b + QS_VM_STATE),
-                .extra_len = be32_get(b + QS_EXTRA_SIZE), .disk_size = h->size, .icount = UINT64_MAX,
+                .extra_len = (uint32_t)min_u64(extra, QCOW2_MAX_SNAPSHOT_EXTRA), .disk_size = h->size, .icount = UINT64_MAX,
         };
-        r = check_entry(file, h, e, i);
-        if (r < 0)
-                return r;
-        len = e->extra_len + id_len + name_len;
-        if (!range_fits(*at + QS_EXTRA, len, file->size))
-                return bad("snapshot %" PRIu32 " (at offset 0x%" PRIx64 ") ends beyond the file", i, *at);
-        rest = malloc(len + 1u);
-        r = rest ? file_pread(file, rest, len, *at + QS_EXTRA) : -ENOMEM;
+        len = QS_EXTRA + extra + id_len + name_len;
+        if (!range_fits(start, len, file->size))
+                return bad("snapshot %" PRIu32 " (at offset 0x%" PRIx64 ") ends beyond the file", i, start);
+        *at += round_up(len, 8);
+        r = read_rest(file, start + QS_EXTRA, extra, id_len, name_len, e);
         if (r == 0)
-                r = decode_strings(e, rest, id_len, name_len);
-        *at += round_up(QS_EXTRA + (uint64_t)len, 8);
+                r = check_l1(file, h, e, i);
+        if (r == 0 && extra > QCOW2_MAX_SNAPSHOT_EXTRA) /* last: all the rest is there */
+                r = err_note(-EMSGSIZE, "snapshot %" PRIu32 " has %" PRIu64 " bytes of extra data, the limit is %u", i, extra,
+                             QCOW2_MAX_SNAPSHOT_EXTRA);
         return r;
 }
 
@@ -123,6 +135,16 @@ static int check_ids(const struct qcow2_snapshots *s)
         return 0;
 }
 
+static int check_place(const struct file *file, const struct qcow2_header *h)
+{
+        if (h->nb_snapshots <= QCOW2_MAX_SNAPSHOTS && h->snapshots_offset &&
+            is_aligned(h->snapshots_offset, h->cluster_size) &&
+            range_fits(h->snapshots_offset, (uint64_t)h->nb_snapshots * QS_EXTRA, file->size))
+                return 0;
+        return bad("%" PRIu32 " snapshots at offset 0x%" PRIx64 " cannot be: they must be at most %u, begin at a cluster and lie "
+                   "inside the file", h->nb_snapshots, h->snapshots_offset, QCOW2_MAX_SNAPSHOTS);
+}
+
 int qcow2_snapshots_read(struct file *file, const struct qcow2_header *h, struct qcow2_snapshots *s)
 {
         uint64_t at = h->snapshots_offset;
@@ -131,6 +153,8 @@ int qcow2_snapshots_read(struct file *file, const struct qcow2_header *h, struct
         memset(s, 0, sizeof(*s));
         if (h->nb_snapshots == 0)
                 return 0;
+        if (check_place(file, h) < 0)
+                return -EIO;
         s->v = calloc(h->nb_snapshots, sizeof(*s->v));
         if (!s->v)
                 return -ENOMEM;
@@ -145,7 +169,71 @@ int qcow2_snapshots_read(struct file *file, const struct qcow2_header *h, struct
                 r = check_ids(s);
         if (r < 0)
                 qcow2_snapshots_finish(s);
+        return r == -EBADMSG || r == -EMSGSIZE ? -EIO : r;
+}
+
+/* Zeros behind the last snapshot look like one without an id. */
+static int check_id(const struct qcow2_snapshots *s, const char *id, uint32_t i)
+{
+        if (!id[0])
+                return bad("snapshot %" PRIu32 " has no id", i);
+        for (uint32_t k = 0; k < s->n; k++)
+                if (strcmp(s->v[k].id, id) == 0)
+                        return bad("two snapshots have the id '%s'", id);
+        return 0;
+}
+
+/* As long as it is known where the next entry begins. */
+static int salvage_entries(struct file *file, const struct qcow2_header *h, struct qcow2_snapshots *s,
+                           void (*lost)(void *opaque, const char *why), void *opaque)
+{
+        uint64_t at = h->snapshots_offset, was = 0;
+
+        for (uint32_t i = 0; i < h->nb_snapshots && at != was && s->bytes <= QCOW2_MAX_SNAPSHOT_BYTES; i++) {
+                struct qcow2_snapshot *e = &s->v[s->n];
+                int r, id = 0;
+
+                was = at;
+                r = read_entry(file, h, i, &at, e);
+                if (r == 0 || r == -EMSGSIZE)
+                        id = check_id(s, e->id, i);
+                if (r < 0 || id < 0)
+                        lost(opaque, err_text(r < 0 ? r : id));
+                err_clear();
+                if ((r == 0 || r == -EMSGSIZE) && id == 0)
+                        s->n++;
+                else
+                        entry_finish(e);
+                if (r < 0 && r != -EMSGSIZE && r != -EBADMSG)
+                        return r;
+                s->bytes = at - h->snapshots_offset;
+        }
+        return 0;
+}
+
+int qcow2_snapshots_salvage(struct file *file, const struct qcow2_header *h, struct qcow2_snapshots *s,
+                            void (*lost)(void *opaque, const char *why), void *opaque)
+{
+        int r = 0;
+
+        memset(s, 0, sizeof(*s));
+        if (h->nb_snapshots == 0)
+                return 0;
+        if (check_place(file, h) < 0) {
+                lost(opaque, err_text(-EBADMSG));
+                err_clear();
+                return 0;
+        }
+        s->v = calloc(h->nb_snapshots, sizeof(*s->v));
+        r = s->v ? salvage_entries(file, h, s, lost, opaque) : -ENOMEM;
+        if (r < 0)
+                qcow2_snapshots_finish(s);
         return r;
+}
+
+bool qcow2_snapshot_is_short(const struct qcow2_header *h, const struct qcow2_snapshot *e)
+{
+        return h->version >= 3 && e->extra_len < QSX_ICOUNT;
 }
 
 /* --- writing -------------------------------------------------------------------------------------------------- */
@@ -209,7 +297,7 @@ int qcow2_snapshots_replace(struct qcow2_txn *t, struct qcow2_snapshots *s)
         uint64_t len, off = 0;
         int r = qcow2_snapshots_encode(s, &buf, &len);
 
-        if (r == 0 && t->h.nb_snapshots)
+        if (r == 0 && s->bytes)
                 r = qcow2_txn_ref(t, t->h.snapshots_offset, s->bytes, -1);
         if (r == 0 && len)
                 r = qcow2_txn_put(t, buf, len, &off);

@@ -29,6 +29,15 @@ struct qcow2_snapshots {
  * unique. 0 (finish it), -EIO with a sentence for a damaged table, or the error of reading. Needs no finish after an error.
  */
 int qcow2_snapshots_read(struct file *file, const struct qcow2_header *h, struct qcow2_snapshots *s);
+/**
+ * qcow2_snapshots_salvage - what can be read of a damaged table: snapshots that cannot be are left out, and @lost is told.
+ * Where an entry does not tell how long it is, all behind it are lost with it. 0 or the error of reading.
+ */
+int qcow2_snapshots_salvage(struct file *file, const struct qcow2_header *h, struct qcow2_snapshots *s,
+                            void (*lost)(void *opaque, const char *why), void *opaque);
+/* Version 3 wants two fields of its extra data; without them qemu-img finds the table corrupt. */
+bool qcow2_snapshot_is_short(const struct qcow2_header *h, const struct qcow2_snapshot *e);
+
 void qcow2_snapshots_finish(struct qcow2_snapshots *s); /* zeroed is fine */
 
 /* The table as bytes, *ret: free() it. -EFBIG beyond the format's limits. */

@@ -58,7 +58,7 @@ static int guess_format(const struct tool_image *t, unsigned flags, const struct
 {
         const char *path = t->path;
         struct fmt_open_opts look = {
-                .flags = FMT_RDONLY | FMT_NO_BACKING | FMT_INFO_ONLY | FMT_GUESS | (flags & FMT_NO_LOCK),
+                .flags = FMT_RDONLY | FMT_NO_BACKING | FMT_INFO_ONLY | FMT_GUESS | (flags & (FMT_NO_LOCK | FMT_REPAIRING)),
         };
         AUTO(tool_closep) struct fmt_image *img = NULL;
         int r = chain_open(path, &look, &img);
