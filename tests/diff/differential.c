@@ -37,7 +37,7 @@ static const unsigned refcount_bits[] = { 1, 16, 64 };
 /* The options of an image besides its layout. */
 struct mix {
         unsigned bits; /* of a refcount */
-        const char *compat, *extended_l2;
+        const char *compat, *extended_l2, *lazy, *compression;
 };
 
 static struct {
@@ -115,7 +115,8 @@ static void we_create(const char *path, const struct layout *l, const struct mix
 {
         char cluster[16], width[16];
         struct fmt_option opts[] = { { "cluster_size", cluster }, { "refcount_bits", width }, { "compat", mix->compat },
-                                     { "extended_l2", mix->extended_l2 }, { "data_file", t.data },
+                                     { "extended_l2", mix->extended_l2 }, { "lazy_refcounts", mix->lazy },
+                                     { "compression_type", mix->compression }, { "data_file", t.data },
                                      { "data_file_raw", t.where == DATA_RAW ? "on" : "off" } };
         struct fmt_create req = { .size = size, .backing_name = backing, .backing_format = backing_format,
                                   .opts = opts, .nopts = ARRAY_SIZE(opts) - (t.where == DATA_INSIDE ? 2 : 0) };
@@ -138,16 +139,29 @@ static void qemu_create(const char *path, const struct layout *l, const struct m
                 snprintf(chain, sizeof(chain), "-b %s -F %s", backing, backing_format);
         if (t.where != DATA_INSIDE)
                 snprintf(data, sizeof(data), ",data_file=%s,data_file_raw=%s", t.data, t.where == DATA_RAW ? "on" : "off");
-        if (run_shell(t.log, "qemu-img create -q -f qcow2 -o cluster_size=%u,refcount_bits=%u,compat=%s,extended_l2=%s%s %s %s %llu",
-                      l->cluster, mix->bits, mix->compat, mix->extended_l2, data, chain, path, (unsigned long long)size) != 0)
+        if (run_shell(t.log, "qemu-img create -q -f qcow2 -o cluster_size=%u,refcount_bits=%u,compat=%s,extended_l2=%s,"
+                      "lazy_refcounts=%s,compression_type=%s%s %s %s %llu", l->cluster, mix->bits, mix->compat,
+                      mix->extended_l2, mix->lazy, mix->compression, data, chain, path, (unsigned long long)size) != 0)
                 test_failed("qemu-img create failed, see %s", t.log);
 }
 
-/* A backing file, raw or qcow2 (now and then compressed), with a value in every 64th sector or so. */
+/* How backing files are made: by qemu-img convert, with these words. */
+static const struct {
+        const char *format, *words;
+} bases[] = {
+        { "raw", "" },        { "raw", "" },
+        { "qcow2", "" },      { "qcow2", "-c" },
+        { "qcow2", "-c -o compression_type=zstd" },
+        { "vdi", "" },        { "vhdx", "-o block_size=1M" },
+        { "vpc", "-o subformat=dynamic,force_size=on" }, { "vmdk", "-o subformat=monolithicSparse" },
+        { "vmdk", "-o subformat=streamOptimized" },
+};
+
+/* A backing file with a value in every 64th sector or so. */
 static const char *make_base(struct model *m)
 {
         struct op op = { .kind = OP_WRITE };
-        bool raw = one_in(2);
+        unsigned how = below(ARRAY_SIZE(bases));
         uint64_t size = one_in(3) ? round_down(m->size / 2, SECTOR) : m->size;
 
         if (run_shell(t.log, "qemu-img create -q -f raw %s %llu", t.raw, (unsigned long long)size) != 0)
@@ -161,10 +175,11 @@ static const char *make_base(struct model *m)
                         test_failed("qemu-io failed, see %s", t.log);
                 model_write(m, op.off, op.len, op.value);
         }
-        if (run_shell(t.log, "qemu-img convert -q -f raw -O %s %s %s %s", raw ? "raw" : "qcow2",
-                      !raw && one_in(2) ? "-c" : "", t.raw, t.base) != 0)
+        unlink(t.base); /* of another format, it would not be emptied */
+        if (run_shell(t.log, "qemu-img convert -q -f raw -O %s %s %s %s", bases[how].format, bases[how].words, t.raw,
+                      t.base) != 0)
                 test_failed("qemu-img convert failed, see %s", t.log);
-        return raw ? "raw" : "qcow2";
+        return bases[how].format;
 }
 
 static void take_snapshot(bool us, unsigned number)
@@ -187,6 +202,31 @@ static void take_snapshot(bool us, unsigned number)
         }
         if (r < 0)
                 test_failed("our snapshot failed: %s", err_text(r));
+}
+
+/* Larger, or (without a backing file, whose bytes could come back) smaller. */
+static void resize(struct model *m, bool us, bool may_shrink)
+{
+        uint64_t size = m->size + (1 + below(m->size / SECTOR / 2)) * SECTOR;
+        struct fmt_open_opts opts = { .format = "qcow2" };
+        struct fmt_image *img;
+        int r;
+
+        if (may_shrink && one_in(3))
+                size = m->size - below(m->size / SECTOR / 2) * SECTOR;
+        model_resize(m, size);
+        if (!us) {
+                if (run_shell(t.log, "qemu-img resize -q -f qcow2 --shrink %s %llu", t.image, (unsigned long long)size) != 0)
+                        test_failed("qemu-img resize failed, see %s", t.log);
+                return;
+        }
+        r = chain_open(t.image, &opts, &img);
+        if (r == 0) {
+                r = img->drv->resize(img, size, true);
+                chain_close(img);
+        }
+        if (r < 0)
+                test_failed("our resize failed: %s", err_text(r));
 }
 
 static void both_agree(const struct model *m)
@@ -235,6 +275,8 @@ static void sequence(void)
 
         mix.compat = mix.bits == 16 && one_in(3) ? "0.10" : "1.1";
         mix.extended_l2 = strcmp(mix.compat, "1.1") == 0 && l->cluster >= 16384 && one_in(2) ? "on" : "off";
+        mix.lazy = strcmp(mix.compat, "1.1") == 0 && one_in(4) ? "on" : "off";
+        mix.compression = strcmp(mix.compat, "1.1") == 0 && one_in(4) ? "zstd" : "zlib";
         model_init(&m, l->size - below(64) * SECTOR);
         if (one_in(3))
                 base_format = make_base(&m);
@@ -242,6 +284,10 @@ static void sequence(void)
         (one_in(2) ? we_create : qemu_create)(t.image, l, &mix, m.size, base_format ? t.base : NULL, base_format);
         for (unsigned i = 0; i < turns; i++) {
                 one_turn(&m, l, one_in(3) ? false : true);
+                if (t.where == DATA_INSIDE && !nsnaps && one_in(4)) {
+                        resize(&m, one_in(2), !base_format);
+                        both_agree(&m);
+                }
                 if (t.where == DATA_INSIDE && mix.bits > 1 && nsnaps < SNAPSHOTS_MAX && one_in(3)) {
                         take_snapshot(one_in(2), nsnaps);
                         model_copy(&snaps[nsnaps++], &m);
