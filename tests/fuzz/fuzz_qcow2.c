@@ -53,9 +53,16 @@ static void walk(struct fmt_image *img)
         img_read_around(img, buf, sizeof(buf));
 }
 
+/* Says that its data is in another file: there is none here, so only a repair opens it. */
+static bool wants_data_file(const uint8_t *bytes, size_t len)
+{
+        return len >= QH_V3_MIN_LENGTH && be32_get(bytes + QH_VERSION) >= 3 &&
+               be64_get(bytes + QH_INCOMPATIBLE) & QCOW2_INCOMPAT_DATA_FILE;
+}
+
 static int check(const void *bytes, size_t len, struct fmt_check *chk)
 {
-        struct fmt_image *img = open_image(bytes, len, FMT_RDONLY);
+        struct fmt_image *img = open_image(bytes, len, wants_data_file(bytes, len) ? FMT_REPAIRING : FMT_RDONLY);
         int r = img ? img->drv->check(img, chk) : -EINVAL;
 
         chain_close(img);
