@@ -27,10 +27,14 @@ same() {
         if [ $q = $v ] && cmp -s q.out v.out; then ok; else bad "$* (exit $q, $v)"; diff q.out v.out | head -8; cat v.err; fi
 }
 
+# without MEMBER <JSON: an object without what only ours says
+without() { python3 -c 'import json, sys; o = json.load(sys.stdin); del o[sys.argv[1]]; print(json.dumps(o, indent=4))' "$1"; }
+
 # same_json ARGS...: the same members; the order of members may differ, and what is a file's size on disk
 same_json() {
         qemu-img "$@" >q.out 2>q.err; local q=$?
         "$img" "$@" >v.out 2>v.err; local v=$?
+        if grep -q '^    "findings": ' v.out; then without findings <v.out >own.out; mv own.out v.out; fi
         for f in q v; do sed 's/,$//' $f.out | sort >$f.sorted; done
         if [ $q = $v ] && [ -s v.out ] && cmp -s q.sorted v.sorted; then ok; else
                 bad "$* (exit $q, $v)"; diff q.sorted v.sorted | head -8; cat v.err; fi
