@@ -22,9 +22,8 @@
 #define BOUNCE_CHUNK (1u << 20)
 #define BOUNCE_MAX (4u << 20) /* bytes, each mover */
 /*
- * Up to this many bytes are ciphered on the queue thread: 15 us with AES instructions, about what it costs to wake a worker
- * and be woken. Longer ones go to workers in pieces, so that a large request uses several processors and the thread's
- * other requests do not wait for it.
+ * Up to this many bytes are ciphered on the queue thread: to wake a worker and be woken costs about as much. Longer ones
+ * go to workers in pieces, so that a large request uses several processors and the thread's other requests do not wait.
  */
 #define CIPHER_HERE (32u << 10)
 #define CIPHER_CHUNK (128u << 10)

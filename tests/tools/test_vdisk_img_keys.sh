@@ -70,12 +70,13 @@ clean() { # IMAGE...
 }
 qio() { local f=$1; shift; qemu qemu-io $key "$@" --image-opts "$at=$f"; grep -q 'verification failed' q.out && bad "qemu-io $f: $(cat q.out)"; }
 
-# On a busy machine QEMU fails to measure how fast it is ("Unable to get accurate CPU usage") and makes no image.
-for _ in 1 2 3 4 5; do
-        qemu-img create -q $key -f qcow2 -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 theirs.qcow2 8M \
-                2>/dev/null && break
-done
-if [ -e theirs.qcow2 ]; then
+# On a busy machine QEMU fails to measure how fast it is ("Unable to get accurate CPU usage") and does nothing.
+patiently() { # COMMAND...: five tries; its output goes to q.out
+        local _
+        for _ in 1 2 3 4 5; do "$@" >q.out 2>/dev/null && return; done
+        return 1
+}
+if patiently qemu-img create -q $key -f qcow2 -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 theirs.qcow2 8M; then
         head -c 3000000 /dev/urandom >noise.raw; truncate -s 8M noise.raw
         works convert $key --image-opts -n --target-image-opts driver=raw,file.filename=noise.raw $at=theirs.qcow2
         works compare $key --image-opts $at=theirs.qcow2 driver=raw,file.filename=noise.raw
@@ -128,14 +129,23 @@ works resize -q --shrink $key --image-opts $at=a.qcow2 2500K
 works resize -q $key --image-opts $at=a.qcow2 6M
 truncate -s 2500K noise.raw; truncate -s 6M noise.raw
 qemu qemu-img compare $key --image-opts driver=raw,file.filename=noise.raw $at=a.qcow2
+# A disk that ends within a cluster: what lies behind its end is zeros for whoever makes it longer.
+head -c 1000000 /dev/urandom >short.raw; truncate -s 1000448 short.raw
+works convert $key -f raw -O qcow2 -o $luks short.raw short.qcow2
+qemu qemu-img resize -q $key --image-opts $at=short.qcow2 2M
+truncate -s 2M short.raw
+qemu qemu-img compare $key --image-opts driver=raw,file.filename=short.raw $at=short.qcow2
 works rebase -q $key --image-opts -b '' $both
 works map $key --image-opts --output=json $at=a.qcow2; cp v.out v.map
 qemu qemu-img map $key --image-opts --output=json $at=a.qcow2
 cmp -s q.out v.map || { bad "map"; diff q.out v.map; }
 clean a.qcow2 over.qcow2
 works measure -O qcow2 -o encrypt.format=luks,encrypt.key-secret=s --size 1G
-qemu qemu-img measure $key -O qcow2 -o encrypt.format=luks,encrypt.key-secret=s --size 1G
-cmp -s q.out v.out || { bad "measure"; diff q.out v.out; }
+if patiently qemu-img measure $key -O qcow2 -o encrypt.format=luks,encrypt.key-secret=s --size 1G; then
+        if cmp -s q.out v.out; then ok; else bad "measure"; diff q.out v.out; fi
+else
+        echo "skipped: qemu-img measured no encrypted image in five tries"
+fi
 
 # --- passwords come and go ---------------------------------------------------------------------------------------------
 printf %s other >key2; keys="$key --object secret,id=t,file=key2 --object secret,id=w,fd=9"
