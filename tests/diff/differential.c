@@ -204,8 +204,11 @@ static void take_snapshot(bool us, unsigned number)
                 test_failed("our snapshot failed: %s", err_text(r));
 }
 
-/* Larger, or (without a backing file, whose bytes could come back) smaller. */
-static void resize(struct model *m, bool us, bool may_shrink)
+/*
+ * Larger, or (without a backing file, whose bytes could come back) smaller. QEMU leaves what lies behind the new end in the last
+ * cluster when it shrinks a disk, and shows it when it makes the disk larger again: what QEMU shrank is only grown by us.
+ */
+static void resize(struct model *m, bool us, bool may_shrink, bool *stale_tail)
 {
         uint64_t size = m->size + (1 + below(m->size / SECTOR / 2)) * SECTOR;
         struct fmt_open_opts opts = { .format = "qcow2" };
@@ -214,6 +217,8 @@ static void resize(struct model *m, bool us, bool may_shrink)
 
         if (may_shrink && one_in(3))
                 size = m->size - below(m->size / SECTOR / 2) * SECTOR;
+        us |= *stale_tail && size > m->size;
+        *stale_tail = (*stale_tail || size < m->size) && !us;
         model_resize(m, size);
         if (!us) {
                 if (run_shell(t.log, "qemu-img resize -q -f qcow2 --shrink %s %llu", t.image, (unsigned long long)size) != 0)
@@ -272,6 +277,7 @@ static void sequence(void)
         const char *base_format = NULL;
         struct model m, snaps[SNAPSHOTS_MAX];
         unsigned nsnaps = 0, turns = 2 + (unsigned)below(3);
+        bool stale_tail = false;
 
         mix.compat = mix.bits == 16 && one_in(3) ? "0.10" : "1.1";
         mix.extended_l2 = strcmp(mix.compat, "1.1") == 0 && l->cluster >= 16384 && one_in(2) ? "on" : "off";
@@ -285,7 +291,7 @@ static void sequence(void)
         for (unsigned i = 0; i < turns; i++) {
                 one_turn(&m, l, one_in(3) ? false : true);
                 if (t.where == DATA_INSIDE && !nsnaps && one_in(4)) {
-                        resize(&m, one_in(2), !base_format);
+                        resize(&m, one_in(2), !base_format, &stale_tail);
                         both_agree(&m);
                 }
                 if (t.where == DATA_INSIDE && mix.bits > 1 && nsnaps < SNAPSHOTS_MAX && one_in(3)) {
