@@ -37,21 +37,16 @@ static void cmd_query_version(struct qmp_call *call, json_t *args, void *opaque)
 
 static const struct qmp_arg none[] = { { NULL } };
 
-static const struct qmp_command commands[] = {
+static const struct qmp_command process_commands[] = {
         { "query-version", none, cmd_query_version },
         { "quit", none, cmd_quit },
         { "upgrade", upgrade_args, cmd_upgrade },
-        { "blockdev-add", NULL, cmd_blockdev_add },
-        { "blockdev-del", blockdev_del_args, cmd_blockdev_del },
-        { "object-add", object_add_args, cmd_object_add },
-        { "object-del", object_del_args, cmd_object_del },
-        { "block-export-add", block_export_add_args, cmd_block_export_add },
-        { "block-export-del", block_export_del_args, cmd_block_export_del },
-        { "block_resize", block_resize_args, cmd_block_resize },
-        { "query-block-exports", none, cmd_query_exports },
-        { "query-named-block-nodes", query_nodes_args, cmd_query_nodes },
-        { "query-blockstats", query_blockstats_args, cmd_query_blockstats },
         { NULL },
+};
+
+/* One table a room. */
+static const struct qmp_command *const commands[] = {
+        process_commands, disk_commands, object_commands, resize_commands, query_commands, NULL,
 };
 
 /* --- events ------------------------------------------------------------------------------------------------------ */
@@ -61,6 +56,13 @@ static void on_export_gone(void *opaque, const char *id)
         struct control *c = opaque;
 
         qmp_event(c->server, "BLOCK_EXPORT_DELETED", json_pack("{s:s}", "id", id));
+}
+
+static void on_event(void *opaque, const char *name, json_t *data)
+{
+        struct control *c = opaque;
+
+        qmp_event(c->server, name, data);
 }
 
 /* Guests are told an I/O error, as with QEMU's action "report". */
@@ -94,6 +96,7 @@ int control_new(struct loop *l, int listen_fd, struct disks *d, const struct con
         }
         d->export_gone = on_export_gone;
         d->node_failed = on_node_failed;
+        d->event = on_event;
         d->opaque = c;
         *ret = c;
         return 0;
@@ -105,6 +108,7 @@ void control_free(struct control *c)
                 return;
         c->disks->export_gone = NULL;
         c->disks->node_failed = NULL;
+        c->disks->event = NULL;
         qmp_free(c->server);
         free(c);
 }

@@ -16,24 +16,8 @@ struct control {
         struct control_hooks hooks;
 };
 
-/* control_disks.c: disks come and go. @opaque: struct control. */
-extern const struct qmp_arg blockdev_del_args[], block_export_add_args[], block_export_del_args[];
-void cmd_blockdev_add(struct qmp_call *call, json_t *args, void *opaque); /* checks its arguments itself: a union */
-void cmd_blockdev_del(struct qmp_call *call, json_t *args, void *opaque);
-void cmd_block_export_add(struct qmp_call *call, json_t *args, void *opaque);
-void cmd_block_export_del(struct qmp_call *call, json_t *args, void *opaque);
-
-/* control_objects.c: secrets */
-extern const struct qmp_arg object_add_args[], object_del_args[];
-void cmd_object_add(struct qmp_call *call, json_t *args, void *opaque);
-void cmd_object_del(struct qmp_call *call, json_t *args, void *opaque);
-
-/* control_resize.c */
-extern const struct qmp_arg block_resize_args[];
-void cmd_block_resize(struct qmp_call *call, json_t *args, void *opaque);
-
-/* control_query.c: what there is. */
-extern const struct qmp_arg query_nodes_args[], query_blockstats_args[];
-void cmd_query_nodes(struct qmp_call *call, json_t *args, void *opaque);
-void cmd_query_exports(struct qmp_call *call, json_t *args, void *opaque);
-void cmd_query_blockstats(struct qmp_call *call, json_t *args, void *opaque);
+/* The tables; run()'s @opaque is the struct control. */
+extern const struct qmp_command disk_commands[];   /* control_disks.c: disks come and go */
+extern const struct qmp_command object_commands[]; /* control_objects.c: secrets */
+extern const struct qmp_command resize_commands[]; /* control_resize.c */
+extern const struct qmp_command query_commands[];  /* control_query.c: what there is */

@@ -174,7 +174,7 @@ static int add_node(struct disks *d, json_t *args, struct qmp_call *call)
         return node_open_start(d, &o, on_added, call);
 }
 
-void cmd_blockdev_add(struct qmp_call *call, json_t *args, void *opaque)
+static void cmd_blockdev_add(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
         int r = check_add_args(args);
@@ -187,7 +187,7 @@ void cmd_blockdev_add(struct qmp_call *call, json_t *args, void *opaque)
 
 /* --- blockdev-del ------------------------------------------------------------------------------------------------ */
 
-const struct qmp_arg blockdev_del_args[] = { { "node-name", QMP_STR }, { NULL } };
+static const struct qmp_arg blockdev_del_args[] = { { "node-name", QMP_STR }, { NULL } };
 
 static void on_deleted(void *opaque, int res)
 {
@@ -199,7 +199,7 @@ static void on_deleted(void *opaque, int res)
                 qmp_return(call, NULL);
 }
 
-void cmd_blockdev_del(struct qmp_call *call, json_t *args, void *opaque)
+static void cmd_blockdev_del(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
         const char *name = text_of(args, "node-name");
@@ -222,7 +222,7 @@ static const struct qmp_arg addr_args[] = {
         { "path", QMP_STR },
         { NULL },
 };
-const struct qmp_arg block_export_add_args[] = {
+static const struct qmp_arg block_export_add_args[] = {
         { "type", QMP_STR, .values = export_types },
         { "id", QMP_STR },
         { "node-name", QMP_STR },
@@ -288,7 +288,7 @@ static int add_export(struct disks *d, json_t *args)
         return block_export_add(n, &o, &x);
 }
 
-void cmd_block_export_add(struct qmp_call *call, json_t *args, void *opaque)
+static void cmd_block_export_add(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
         int r = add_export(c->disks, args);
@@ -300,14 +300,14 @@ void cmd_block_export_add(struct qmp_call *call, json_t *args, void *opaque)
 }
 
 static const char *const del_modes[] = { "safe", "hard", NULL };
-const struct qmp_arg block_export_del_args[] = {
+static const struct qmp_arg block_export_del_args[] = {
         { "id", QMP_STR },
         { "mode", QMP_STR, .optional = true, .values = del_modes },
         { NULL },
 };
 
 /* Answers at once; the event BLOCK_EXPORT_DELETED says when it is done. */
-void cmd_block_export_del(struct qmp_call *call, json_t *args, void *opaque)
+static void cmd_block_export_del(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
         const char *id = text_of(args, "id"), *mode = text_of(args, "mode");
@@ -322,3 +322,13 @@ void cmd_block_export_del(struct qmp_call *call, json_t *args, void *opaque)
         block_export_stop(x);
         qmp_return(call, NULL);
 }
+
+/* --- the table ---------------------------------------------------------------------------------------------------- */
+
+const struct qmp_command disk_commands[] = {
+        { "blockdev-add", NULL, cmd_blockdev_add }, /* checks its arguments itself: a union */
+        { "blockdev-del", blockdev_del_args, cmd_blockdev_del },
+        { "block-export-add", block_export_add_args, cmd_block_export_add },
+        { "block-export-del", block_export_del_args, cmd_block_export_del },
+        { NULL },
+};

@@ -7,7 +7,7 @@
 
 static const char *const types[] = { "secret", NULL };
 static const char *const formats[] = { "raw", "base64", NULL };
-const struct qmp_arg object_add_args[] = {
+static const struct qmp_arg object_add_args[] = {
         { "qom-type", QMP_STR, .values = types },
         { "id", QMP_STR },
         { "file", QMP_STR, .optional = true }, /* the errors have their own words */
@@ -15,14 +15,14 @@ const struct qmp_arg object_add_args[] = {
         { "format", QMP_STR, .optional = true, .values = formats },
         { NULL },
 };
-const struct qmp_arg object_del_args[] = { { "id", QMP_STR }, { NULL } };
+static const struct qmp_arg object_del_args[] = { { "id", QMP_STR }, { NULL } };
 
 static const char *text_of(json_t *args, const char *name)
 {
         return json_string_value(json_object_get(args, name));
 }
 
-void cmd_object_add(struct qmp_call *call, json_t *args, void *opaque)
+static void cmd_object_add(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct secret_source s = {
                 .id = text_of(args, "id"), .file = text_of(args, "file"), .format = text_of(args, "format"), .fd = -1,
@@ -42,7 +42,7 @@ void cmd_object_add(struct qmp_call *call, json_t *args, void *opaque)
 }
 
 /* Disks that are open stay open; to open one again (migration) takes the secret again. */
-void cmd_object_del(struct qmp_call *call, json_t *args, void *opaque)
+static void cmd_object_del(struct qmp_call *call, json_t *args, void *opaque)
 {
         (void)opaque;
         if (secret_remove(text_of(args, "id")) < 0)
@@ -51,3 +51,11 @@ void cmd_object_del(struct qmp_call *call, json_t *args, void *opaque)
                 qmp_return(call, NULL);
         err_clear();
 }
+
+/* --- the table ---------------------------------------------------------------------------------------------------- */
+
+const struct qmp_command object_commands[] = {
+        { "object-add", object_add_args, cmd_object_add },
+        { "object-del", object_del_args, cmd_object_del },
+        { NULL },
+};

@@ -12,11 +12,12 @@
 #include "vdiskd/block_export.h"
 #include "vdiskd/node.h"
 
-const struct qmp_arg query_nodes_args[] = {
+static const struct qmp_arg no_args[] = { { NULL } };
+static const struct qmp_arg query_nodes_args[] = {
         { "flat", QMP_BOOL, .optional = true }, /* we never nest */
         { NULL },
 };
-const struct qmp_arg query_blockstats_args[] = {
+static const struct qmp_arg query_blockstats_args[] = {
         { "query-nodes", QMP_BOOL, .optional = true }, /* the same to us */
         { NULL },
 };
@@ -81,7 +82,7 @@ static json_t *describe_node(struct node *n)
         return o;
 }
 
-void cmd_query_nodes(struct qmp_call *call, json_t *args, void *opaque)
+static void cmd_query_nodes(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
         json_t *all = json_array();
@@ -98,7 +99,7 @@ void cmd_query_nodes(struct qmp_call *call, json_t *args, void *opaque)
 
 /* --- exports ----------------------------------------------------------------------------------------------------- */
 
-void cmd_query_exports(struct qmp_call *call, json_t *args, void *opaque)
+static void cmd_query_exports(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
         json_t *all = json_array();
@@ -165,7 +166,7 @@ static json_t *describe_stats(struct node *n)
         return o;
 }
 
-void cmd_query_blockstats(struct qmp_call *call, json_t *args, void *opaque)
+static void cmd_query_blockstats(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
         json_t *all = json_array();
@@ -180,3 +181,12 @@ void cmd_query_blockstats(struct qmp_call *call, json_t *args, void *opaque)
         }
         qmp_return(call, all);
 }
+
+/* --- the table ---------------------------------------------------------------------------------------------------- */
+
+const struct qmp_command query_commands[] = {
+        { "query-block-exports", no_args, cmd_query_exports },
+        { "query-named-block-nodes", query_nodes_args, cmd_query_nodes },
+        { "query-blockstats", query_blockstats_args, cmd_query_blockstats },
+        { NULL },
+};

@@ -7,7 +7,7 @@
 
 #define SECTOR 512
 
-const struct qmp_arg block_resize_args[] = {
+static const struct qmp_arg block_resize_args[] = {
         { "device", QMP_STR, .optional = true }, /* the same names to us */
         { "node-name", QMP_STR, .optional = true },
         { "size", QMP_INT },
@@ -24,7 +24,7 @@ static void on_resized(void *opaque, int res, const char *why)
                 qmp_return(call, NULL);
 }
 
-void cmd_block_resize(struct qmp_call *call, json_t *args, void *opaque)
+static void cmd_block_resize(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
         const char *device = json_string_value(json_object_get(args, "device"));
@@ -42,3 +42,10 @@ void cmd_block_resize(struct qmp_call *call, json_t *args, void *opaque)
         if (r < 0)
                 qmp_fail(call, NULL, "%s", err_text(r));
 }
+
+/* --- the table ---------------------------------------------------------------------------------------------------- */
+
+const struct qmp_command resize_commands[] = {
+        { "block_resize", block_resize_args, cmd_block_resize },
+        { NULL },
+};

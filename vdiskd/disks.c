@@ -21,6 +21,14 @@ void disks_init(struct disks *d)
         list_init(&d->exports);
 }
 
+void disks_event(struct disks *d, const char *name, json_t *data)
+{
+        if (d->event)
+                d->event(d->opaque, name, data);
+        else
+                json_decref(data);
+}
+
 /* --- finding ---------------------------------------------------------------------------------------------------- */
 
 static struct node *find(const struct disks *d, const char *name)

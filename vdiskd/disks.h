@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -28,6 +29,7 @@ struct disks {
         /* Told what happens by itself; each may be NULL. */
         void (*export_gone)(void *opaque, const char *id);
         void (*node_failed)(void *opaque, const char *node, int err, const char *what);
+        void (*event)(void *opaque, const char *name, json_t *data); /* disks_event() */
         void *opaque;
 
         struct list nodes, exports;
@@ -38,6 +40,9 @@ struct disks {
 };
 
 void disks_init(struct disks *d);
+
+/* Tell those on the control socket. @data: taken; NULL leaves the member out. */
+void disks_event(struct disks *d, const char *name, json_t *data);
 
 /* The disks of the command line. All images are opened before the first socket is made. 0 or -errno with a sentence. */
 int disks_add_all(struct disks *d, const struct disk_opts *opts, size_t n);

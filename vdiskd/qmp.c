@@ -27,7 +27,7 @@
 struct qmp_server {
         struct loop *loop;
         struct loop_watch listener;
-        const struct qmp_command *commands;
+        const struct qmp_command *const *tables;
         void *opaque;
         struct list clients;
         unsigned nclients;
@@ -201,9 +201,10 @@ void qmp_fail(struct qmp_call *call, const char *class, const char *fmt, ...)
 
 static const struct qmp_command *find_command(const struct qmp_server *s, const char *name)
 {
-        for (const struct qmp_command *cmd = s->commands; cmd->name; cmd++)
-                if (!strcmp(cmd->name, name))
-                        return cmd;
+        for (size_t t = 0; s->tables[t]; t++)
+                for (const struct qmp_command *cmd = s->tables[t]; cmd->name; cmd++)
+                        if (!strcmp(cmd->name, name))
+                                return cmd;
         return NULL;
 }
 
@@ -230,8 +231,9 @@ static bool run_builtin(struct qmp_call *call, const char *name)
 
                 json_array_append_new(names, json_pack("{s:s}", "name", "qmp_capabilities"));
                 json_array_append_new(names, json_pack("{s:s}", "name", "query-commands"));
-                for (const struct qmp_command *cmd = c->server->commands; cmd->name; cmd++)
-                        json_array_append_new(names, json_pack("{s:s}", "name", cmd->name));
+                for (size_t t = 0; c->server->tables[t]; t++)
+                        for (const struct qmp_command *cmd = c->server->tables[t]; cmd->name; cmd++)
+                                json_array_append_new(names, json_pack("{s:s}", "name", cmd->name));
                 qmp_return(call, names);
                 return true;
         }
@@ -416,7 +418,7 @@ void qmp_event(struct qmp_server *s, const char *name, json_t *data)
         json_decref(event);
 }
 
-int qmp_new(struct loop *l, int listen_fd, const struct qmp_command *commands, void *opaque, struct qmp_server **ret)
+int qmp_new(struct loop *l, int listen_fd, const struct qmp_command *const *tables, void *opaque, struct qmp_server **ret)
 {
         struct qmp_server *s = calloc(1, sizeof(*s));
         int r;
@@ -426,7 +428,7 @@ int qmp_new(struct loop *l, int listen_fd, const struct qmp_command *commands, v
                 return -ENOMEM;
         }
         s->loop = l;
-        s->commands = commands;
+        s->tables = tables;
         s->opaque = opaque;
         list_init(&s->clients);
         s->listener = (struct loop_watch){ .fd = listen_fd, .ready = on_connection, .events = EPOLLIN };

@@ -40,8 +40,9 @@ struct qmp_command {
         void (*run)(struct qmp_call *call, json_t *args, void *opaque);
 };
 
-/* @listen_fd: a listening Unix socket, taken also on failure. @commands: kept by reference. 0 or -errno with a sentence. */
-int qmp_new(struct loop *l, int listen_fd, const struct qmp_command *commands, void *opaque, struct qmp_server **ret);
+/* @listen_fd: a listening Unix socket, taken also on failure. @tables: tables of commands, NULL ends them; kept by reference.
+ * 0 or -errno with a sentence. */
+int qmp_new(struct loop *l, int listen_fd, const struct qmp_command *const *tables, void *opaque, struct qmp_server **ret);
 /* Closes all clients; calls not answered yet are answered into the void. NULL is fine. */
 void qmp_free(struct qmp_server *s);
 

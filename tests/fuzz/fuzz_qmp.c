@@ -49,6 +49,7 @@ static const struct qmp_arg fail_args[] = { { "id", QMP_STR }, { "n", QMP_INT, .
 static const struct qmp_command commands[] = {
         { "echo", NULL, cmd_echo }, { "fail", fail_args, cmd_fail }, { "late", NULL, cmd_late }, { NULL },
 };
+static const struct qmp_command *const tables[] = { commands, NULL };
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -59,7 +60,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
                 abort();
         addr_len = sizeof(addr);
         if (getsockname(fd, (struct sockaddr *)&addr, &addr_len) < 0 || loop_new(&loop) < 0 ||
-            qmp_new(loop, fd, commands, NULL, &server) < 0)
+            qmp_new(loop, fd, tables, NULL, &server) < 0)
                 abort();
         return 0;
 }

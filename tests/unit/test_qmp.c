@@ -142,6 +142,7 @@ static const struct qmp_arg id_only[] = { { "id", QMP_STR }, { NULL } };
 static const struct qmp_command commands[] = {
         { "echo", NULL, cmd_echo }, { "fail", id_only, cmd_fail }, { "late", NULL, cmd_late }, { NULL },
 };
+static const struct qmp_command *const tables[] = { commands, NULL };
 
 static void *serve(void *arg)
 {
@@ -172,7 +173,7 @@ static int start(void **state)
         list_init(&s->timer.link);
         s->task.run = stop_it;
         if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 16) < 0 || loop_new(&s->loop) < 0 ||
-            qmp_new(s->loop, fd, commands, s, &s->qmp) < 0 || pthread_create(&s->thread, NULL, serve, s))
+            qmp_new(s->loop, fd, tables, s, &s->qmp) < 0 || pthread_create(&s->thread, NULL, serve, s))
                 return -1;
         *state = s;
         return 0;
