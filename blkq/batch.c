@@ -100,16 +100,19 @@ static bool may_pass(enum fmt_op op, int err)
 /* done() frees the batch, and the waiters are listed in it. */
 static void tell_all(struct vol *v, struct fmt_batch *b, int err)
 {
+        struct img_writer *w = writer_of(v, b->img);
         struct list waiters, *n;
 
         list_init(&waiters);
         list_splice_tail(&waiters, &b->waiters);
         b->done(b, err);
         while ((n = list_pop(&waiters)) != NULL) {
-                struct waiter *w = list_entry(n, struct waiter, link);
+                struct waiter *waiter = list_entry(n, struct waiter, link);
 
-                w->wake(w, err);
+                waiter->wake(waiter, err);
         }
+        if (w)
+                w->batches--;
         if (err == 0) /* else housekeeping would try the same again at once, for ever; the next flush asks again */
                 housekeep_kick(v);
         vol_unbusy(v);
@@ -119,10 +122,11 @@ static void batch_end(struct batch_run *run)
 {
         struct fmt_batch *b = run->b;
         struct vol *v = run->v;
+        struct img_writer *w = writer_of(v, b->img);
         int err = run->err;
 
-        if (err && !may_pass(run->failed_op, err))
-                vol_fail(v, err, run->failed_op == FMT_SYNC ? "the disk cannot be flushed" : "tables cannot be written");
+        if (w && err && !may_pass(run->failed_op, err))
+                writer_fail(w, err, run->failed_op == FMT_SYNC ? "the disk cannot be flushed" : "tables cannot be written");
         free(run);
         tell_all(v, b, err);
 }
@@ -130,10 +134,13 @@ static void batch_end(struct batch_run *run)
 void batch_start(struct vol *v, struct fmt_batch *b)
 {
         struct batch_run *run = calloc(1, sizeof(*run) + b->nsteps * sizeof(run->io[0]));
+        struct img_writer *w = writer_of(v, b->img);
 
         assert(!b->started);
         b->started = true;
         vol_busy(v);
+        if (w)
+                w->batches++;
         if (!run) {
                 tell_all(v, b, -ENOMEM);
                 return;
@@ -148,10 +155,11 @@ void batch_start(struct vol *v, struct fmt_batch *b)
 
 void batch_want(struct vol *v, struct fmt_image *img, struct waiter *w)
 {
+        struct img_writer *writer = writer_of(v, img);
         struct fmt_batch *b = fmt_want(img);
 
-        if (!b && img == v->top && !v->read_only && w->dry++ < DRY_MAX) { /* the cache is full of dirty pages */
-                flush_wait(v, w);
+        if (!b && writer && w->dry++ < DRY_MAX) { /* the cache is full of dirty pages */
+                writer_flush(writer, w);
                 return;
         }
         if (!b) {
@@ -165,23 +173,8 @@ void batch_want(struct vol *v, struct fmt_image *img, struct waiter *w)
 
 /* --- work that waits for no guest --------------------------------------------------------------------------------- */
 
-static void on_housekept(struct waiter *w, int err)
-{
-        struct vol *v = container_of(w, struct vol, housekept);
-
-        (void)err; /* the driver knows; what is grave was said by vol_fail() */
-        v->housekeeping = false; /* tell_all() asks for the next piece */
-}
-
 void housekeep_kick(struct vol *v)
 {
-        struct fmt_batch *b = NULL;
-
-        if (v->housekeeping || v->read_only || v->failed || fmt_housekeep(v->top, &b) < 0 || !b)
-                return;
-        v->housekeeping = true;
-        list_init(&v->housekept.link);
-        v->housekept.wake = on_housekept;
-        list_add_tail(&b->waiters, &v->housekept.link);
-        batch_start(v, b);
+        list_for_each(n, &v->writers)
+                writer_housekeep(list_entry(n, struct img_writer, link));
 }

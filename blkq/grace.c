@@ -62,7 +62,11 @@ static void round_start(struct vol *v)
         g->running = true;
         vol_busy(v);
         list_splice_tail(&g->now, &g->next);
-        g->ticket = fmt_dying(v->top);
+        list_for_each(pos, &v->writers) {
+                struct img_writer *w = list_entry(pos, struct img_writer, link);
+
+                w->ticket = fmt_dying(w->img);
+        }
         g->left = 1;
         pthread_mutex_lock(&v->lock);
         list_for_each(pos, &v->ports) {
@@ -85,8 +89,13 @@ static void round_answered(struct vol *v)
                 return;
         list_init(&woken);
         list_splice_tail(&woken, &g->now);
-        if (g->ticket)
-                fmt_dying_release(v->top, g->ticket);
+        list_for_each(pos, &v->writers) {
+                struct img_writer *w = list_entry(pos, struct img_writer, link);
+
+                if (w->ticket)
+                        fmt_dying_release(w->img, w->ticket);
+                w->ticket = 0;
+        }
         g->running = false;
         housekeep_kick(v);
         while ((n = list_pop(&woken)) != NULL) {
@@ -98,9 +107,17 @@ static void round_answered(struct vol *v)
         vol_unbusy(v);
 }
 
+static bool is_something_dying(const struct vol *v)
+{
+        list_for_each(pos, &v->writers)
+                if (fmt_dying(list_entry(pos, struct img_writer, link)->img))
+                        return true;
+        return false;
+}
+
 void grace_kick(struct vol *v)
 {
-        if (!v->grace.running && (!list_empty(&v->grace.next) || fmt_dying(v->top)))
+        if (!v->grace.running && (!list_empty(&v->grace.next) || is_something_dying(v)))
                 round_start(v);
 }
 

@@ -75,7 +75,8 @@ static void settle_end(struct vol *v)
         struct vol_hold *h = v->hold.now;
 
         v->settle.on = false;
-        flush_finish(v);
+        list_for_each(n, &v->writers)
+                writer_stop_timer(list_entry(n, struct img_writer, link));
         if (v->uses_files)
                 chain_files(v, v->mover.engine, engine_del_file);
         v->uses_files = false;
@@ -98,6 +99,20 @@ static bool goes_as_it_is(const struct vol *v)
         return v->hold.now == &v->closing && v->shelf && !drv->wind_down && !drv->flush;
 }
 
+static bool all_clean(const struct vol *v)
+{
+        list_for_each(n, &v->writers)
+                if (!writer_is_clean(list_entry(n, struct img_writer, link)))
+                        return false;
+        return true;
+}
+
+static void wind_all_down(struct vol *v)
+{
+        list_for_each(n, &v->writers)
+                fmt_wind_down(list_entry(n, struct img_writer, link)->img);
+}
+
 static void settle_step(struct qtask *task)
 {
         struct vol *v = container_of(task, struct vol, settle.task);
@@ -106,24 +121,24 @@ static void settle_step(struct qtask *task)
         s->posted = false;
         if (v->busy)
                 return; /* vol_unbusy() comes back */
-        if (v->read_only || v->asleep || !v->top || s->err || goes_as_it_is(v)) {
+        if (list_empty(&v->writers) || v->asleep || !v->top || s->err || goes_as_it_is(v)) {
                 settle_end(v);
                 return;
         }
         if (s->rounds == 0)
-                fmt_wind_down(v->top);
+                wind_all_down(v);
         if (s->rounds == SETTLE_ROUNDS) {
                 log_warn("%s: still not settled after %u flushes; leaving it as it is", v->path, SETTLE_ROUNDS);
                 s->err = -EIO;
         }
-        if (s->rounds && (s->err || (!fmt_is_dirty(v->top) && !fmt_dying(v->top)))) {
+        if (s->rounds && (s->err || all_clean(v))) {
                 settle_end(v);
                 return;
         }
         s->rounds++;
         vol_busy(v); /* the flush may be over at once */
         s->flushed.wake = on_settle_flushed;
-        flush_wait(v, &s->flushed);
+        flush_all(v, &s->flushed);
         vol_unbusy(v);
 }
 

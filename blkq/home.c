@@ -99,11 +99,11 @@ static void change_start(struct job *j)
                 return;
         }
         if (req->op == BLK_WRITE) {
-                chain_write_start(j->v, &j->write, req->off, len, req->iov, req->niov, on_written);
+                chain_write_start(&j->v->writer, &j->write, req->off, len, req->iov, req->niov, on_written);
                 return;
         }
         flags = req->op == BLK_DISCARD ? ZERO_DISCARD : req->flags & BLK_UNMAP ? ZERO_MAY_UNMAP : 0;
-        chain_zero_start(j->v, &j->zero, req->off, len, flags, on_zeroed);
+        chain_zero_start(&j->v->writer, &j->zero, req->off, len, flags, on_zeroed);
 }
 
 static void on_range(struct waiter *w, int err)

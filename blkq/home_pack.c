@@ -64,7 +64,7 @@ static void on_moved(struct move *mv, int res)
                 fmt_abort(p->v->top, &p->plan);
         } else {
                 fmt_commit(p->v->top, &p->plan);
-                flush_soon(p->v);
+                writer_dirty(&p->v->writer);
         }
         grace_kick(p->v);
         housekeep_kick(p->v);
@@ -115,7 +115,7 @@ static void on_packed(struct qtask *task)
                 p->packed = (struct iovec){ p->out, (size_t)p->res };
                 place(TAKE(p, NULL));
         } else if (p->res == 0) {
-                chain_write_start(p->v, &p->cp->write, p->off, p->len, p->iov, p->niov, on_written_plain);
+                chain_write_start(&p->v->writer, &p->cp->write, p->off, p->len, p->iov, p->niov, on_written_plain);
         } else {
                 p->cp->done(p->cp, p->res);
         }

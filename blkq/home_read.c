@@ -191,15 +191,15 @@ static unsigned plain_extents(const struct extent *ext, unsigned n, uint64_t *le
 
 static int look_up(struct chain_read *rd, struct extent *ext, struct fmt_image **missing)
 {
-        struct vol *v = rd->v;
+        struct fmt_image *from = rd->from ? rd->from : rd->v->top;
         int n;
 
-        if (rd->off >= v->top->size) {
-                *ext = (struct extent){ .kind = EXT_ZERO, .off = rd->off, .len = rd->end - rd->off, .img = v->top };
+        if (rd->off >= from->size) {
+                *ext = (struct extent){ .kind = EXT_ZERO, .off = rd->off, .len = rd->end - rd->off, .img = from };
                 return 1;
         }
         rcu_read_lock();
-        n = chain_map(v->top, rd->off, min_u64(rd->end, v->top->size) - rd->off, ext, MOVE_EXTENTS, missing);
+        n = chain_map(from, rd->off, min_u64(rd->end, from->size) - rd->off, ext, MOVE_EXTENTS, missing);
         rcu_read_unlock();
         return n;
 }
@@ -233,14 +233,20 @@ static void read_step(struct chain_read *rd)
         }
 }
 
-void chain_read_start(struct vol *v, struct chain_read *rd, uint64_t off, uint64_t len, const struct iovec *iov,
-                      unsigned niov, void (*done)(struct chain_read *rd, int res))
+void chain_read_from(struct vol *v, struct fmt_image *from, struct chain_read *rd, uint64_t off, uint64_t len,
+                     const struct iovec *iov, unsigned niov, void (*done)(struct chain_read *rd, int res))
 {
         assert(len);
         *rd = (struct chain_read){
-                .v = v, .off = off, .end = off + len, .base = off, .len = len, .iov = iov, .niov = niov, .done = done,
+                .v = v, .from = from, .off = off, .end = off + len, .base = off, .len = len, .iov = iov, .niov = niov, .done = done,
                 .wait.wake = on_woken,
         };
         list_init(&rd->wait.link);
         read_step(rd);
+}
+
+void chain_read_start(struct vol *v, struct chain_read *rd, uint64_t off, uint64_t len, const struct iovec *iov,
+                      unsigned niov, void (*done)(struct chain_read *rd, int res))
+{
+        chain_read_from(v, NULL, rd, off, len, iov, niov, done);
 }

@@ -50,16 +50,17 @@ static void on_in_place(struct move *mv, int res)
 
 static void allocate_end(struct chain_write *wr, int res)
 {
-        struct vol *v = wr->v;
+        struct img_writer *w = wr->w;
+        struct vol *v = w->v;
 
         if (wr->buf)
                 bounce_put(v->copy_up, TAKE(wr->buf, NULL), wr->buf_len);
         free(TAKE(wr->merged, NULL));
         if (res < 0) {
-                fmt_abort(v->top, &wr->plan);
+                fmt_abort(w->img, &wr->plan);
         } else {
-                fmt_commit(v->top, &wr->plan);
-                flush_soon(v);
+                fmt_commit(w->img, &wr->plan);
+                writer_dirty(w);
         }
         grace_kick(v);
         housekeep_kick(v);
@@ -93,9 +94,8 @@ static void write_merged(struct chain_write *wr)
 {
         struct fmt_plan *p = &wr->plan;
         uint64_t skip = p->off - wr->base, len = p->head + p->len + p->tail;
-        struct extent e = { .kind = EXT_DATA, .len = len, .host = p->host - p->head, .file = fmt_data_file(wr->v->top),
-                            .img = wr->v->top,
-                            .cipher = wr->v->top->cipher };
+        struct extent e = { .kind = EXT_DATA, .len = len, .host = p->host - p->head,
+                            .file = fmt_data_file(wr->w->img), .img = wr->w->img, .cipher = wr->w->img->cipher };
         struct iovec *iov;
         unsigned n = 0;
 
@@ -110,19 +110,18 @@ static void write_merged(struct chain_write *wr)
         if (p->tail)
                 iov[n++] = wr->side_iov[1];
         wr->move.done = on_allocated;
-        move_start(&wr->v->mover, &wr->move, IO_WRITE, &e, 1, iov, n, 0, len);
+        move_start(&wr->w->v->mover, &wr->move, IO_WRITE, &e, 1, iov, n, 0, len);
 }
 
 /* The guest's data is written from where it is, without a list of our own. */
 static void write_plain(struct chain_write *wr, void (*done)(struct move *mv, int res))
 {
         struct fmt_plan *p = &wr->plan;
-        struct extent e = { .kind = EXT_DATA, .off = p->off, .len = p->len, .host = p->host, .file = fmt_data_file(wr->v->top),
-                            .img = wr->v->top,
-                            .cipher = wr->v->top->cipher };
+        struct extent e = { .kind = EXT_DATA, .off = p->off, .len = p->len, .host = p->host,
+                            .file = fmt_data_file(wr->w->img), .img = wr->w->img, .cipher = wr->w->img->cipher };
 
         wr->move.done = done;
-        move_start(&wr->v->mover, &wr->move, IO_WRITE, &e, 1, wr->iov, wr->niov, wr->base, wr->len);
+        move_start(&wr->w->v->mover, &wr->move, IO_WRITE, &e, 1, wr->iov, wr->niov, wr->base, wr->len);
 }
 
 static void copy_up_drop(struct chain_write *wr, int res)
@@ -153,9 +152,10 @@ static void on_tail_read(struct chain_read *rd, int res)
 }
 
 /* The buffer is there: read both sides into it at once. */
-static void on_buffer(struct bounce_wait *w, void *buf)
+static void on_buffer(struct bounce_wait *wait, void *buf)
 {
-        struct chain_write *wr = container_of(w, struct chain_write, buffer);
+        struct chain_write *wr = container_of(wait, struct chain_write, buffer);
+        struct img_writer *w = wr->w;
         const struct fmt_plan *p = &wr->plan;
 
         if (!buf) {
@@ -169,18 +169,18 @@ static void on_buffer(struct bounce_wait *w, void *buf)
         wr->side_iov[1] = (struct iovec){ (char *)buf + p->head, p->tail };
         if (p->head) {
                 wr->nreads++;
-                chain_read_start(wr->v, &wr->side[0], p->off - p->head, p->head, &wr->side_iov[0], 1, on_head_read);
+                chain_read_from(w->v, w->img, &wr->side[0], p->off - p->head, p->head, &wr->side_iov[0], 1, on_head_read);
         }
         if (p->tail) {
                 wr->nreads++;
-                chain_read_start(wr->v, &wr->side[1], p->off + p->len, p->tail, &wr->side_iov[1], 1, on_tail_read);
+                chain_read_from(w->v, w->img, &wr->side[1], p->off + p->len, p->tail, &wr->side_iov[1], 1, on_tail_read);
         }
         copy_up_drop(wr, 0);
 }
 
 static void copy_up(struct chain_write *wr)
 {
-        struct vol *v = wr->v;
+        struct vol *v = wr->w->v;
         void *buf = NULL;
         int r = v->copy_up ? 0 : bounce_new(COPY_UP_MAX, &v->copy_up);
 
@@ -219,15 +219,15 @@ static void write_planned(struct chain_write *wr)
 
 static void write_step(struct chain_write *wr)
 {
-        struct vol *v = wr->v;
-        int r = vol_may_write(v);
+        struct img_writer *w = wr->w;
+        int r = writer_may_write(w);
 
         if (r == 0) {
                 wr->plan = (struct fmt_plan){ 0 };
-                r = fmt_plan_write(v->top, wr->off, wr->end - wr->off, &wr->plan);
+                r = fmt_plan_write(w->img, wr->off, wr->end - wr->off, &wr->plan);
         }
         if (r == -EAGAIN)
-                batch_want(v, v->top, &wr->wait);
+                batch_want(w->v, w->img, &wr->wait);
         else if (r < 0)
                 wr->done(wr, r);
         else {
@@ -236,12 +236,12 @@ static void write_step(struct chain_write *wr)
         }
 }
 
-void chain_write_start(struct vol *v, struct chain_write *wr, uint64_t off, uint64_t len, const struct iovec *iov,
+void chain_write_start(struct img_writer *w, struct chain_write *wr, uint64_t off, uint64_t len, const struct iovec *iov,
                        unsigned niov, void (*done)(struct chain_write *wr, int res))
 {
         assert(len);
         *wr = (struct chain_write){
-                .v = v, .off = off, .end = off + len, .base = off, .len = len, .iov = iov, .niov = niov, .done = done,
+                .w = w, .off = off, .end = off + len, .base = off, .len = len, .iov = iov, .niov = niov, .done = done,
                 .wait.wake = on_woken,
         };
         list_init(&wr->wait.link);

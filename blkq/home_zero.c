@@ -33,7 +33,7 @@ static void zero_end(struct chain_zero *z, int res)
                 return;
         }
         z->wait.wake = on_grace;
-        grace_wait(z->v, &z->wait);
+        grace_wait(z->w->v, &z->wait);
 }
 
 static void on_woken(struct waiter *w, int err)
@@ -62,10 +62,10 @@ static void on_punched(struct io *io, int res)
 static void punch(struct chain_zero *z)
 {
         z->io = (struct io){
-                .op = z->plan.keep ? IO_ZERO_KEEP : IO_ZERO, .file = fmt_data_file(z->v->top), .off = z->plan.host,
+                .op = z->plan.keep ? IO_ZERO_KEEP : IO_ZERO, .file = fmt_data_file(z->w->img), .off = z->plan.host,
                 .len = z->plan.len, .done = on_punched,
         };
-        engine_submit(z->v->mover.engine, &z->io);
+        engine_submit(z->w->v->mover.engine, &z->io);
 }
 
 /* --- zeros as data, a chunk at a time ----------------------------------------------------------------------------- */
@@ -90,30 +90,29 @@ static void write_zeros(struct chain_zero *z)
         for (; left; left -= z->zeros[n++].iov_len)
                 z->zeros[n] = (struct iovec){ zero_page, min_u64(left, ZERO_PAGE) };
         z->at += len;
-        chain_write_start(z->v, &z->write, from, len, z->zeros, n, on_zeros_written);
+        chain_write_start(z->w, &z->write, from, len, z->zeros, n, on_zeros_written);
 }
 
 /* --- steps -------------------------------------------------------------------------------------------------------- */
 
 static int plan_next(struct chain_zero *z)
 {
-        struct vol *v = z->v;
-        int r = vol_may_write(v);
+        int r = writer_may_write(z->w);
 
         z->plan = (struct fmt_plan){ 0 };
-        return r < 0 ? r : fmt_plan_zero(v->top, z->off, z->end - z->off, z->flags, &z->plan);
+        return r < 0 ? r : fmt_plan_zero(z->w->img, z->off, z->end - z->off, z->flags, &z->plan);
 }
 
 /* Plans that are settled at once are a loop here; the others come back through plan_done(). */
 static void zero_step(struct chain_zero *z)
 {
-        struct vol *v = z->v;
+        struct img_writer *w = z->w;
 
         while (z->off < z->end) {
                 int r = plan_next(z);
 
                 if (r == -EAGAIN) {
-                        batch_want(v, v->top, &z->wait);
+                        batch_want(w->v, w->img, &z->wait);
                         return;
                 }
                 if (r < 0) {
@@ -123,9 +122,9 @@ static void zero_step(struct chain_zero *z)
                 z->wait.dry = 0; /* it goes on: a long discard may need many flushes */
                 z->off += z->plan.len;
                 if (z->plan.kind == PLAN_TABLES) {
-                        fmt_commit(v->top, &z->plan);
+                        fmt_commit(w->img, &z->plan);
                         z->unlinked = true;
-                        flush_soon(v);
+                        writer_dirty(w);
                 } else if (z->plan.kind == PLAN_PUNCH) {
                         punch(z);
                         return;
@@ -141,11 +140,11 @@ static void zero_step(struct chain_zero *z)
         zero_end(z, 0);
 }
 
-void chain_zero_start(struct vol *v, struct chain_zero *z, uint64_t off, uint64_t len, unsigned flags,
+void chain_zero_start(struct img_writer *w, struct chain_zero *z, uint64_t off, uint64_t len, unsigned flags,
                       void (*done)(struct chain_zero *z, int res))
 {
         assert(len);
-        z->v = v;
+        z->w = w;
         z->off = off;
         z->end = off + len;
         z->flags = flags;

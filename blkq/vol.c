@@ -62,8 +62,10 @@ int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qt
         list_init(&v->unpack_waiters);
         list_init(&v->grace.now);
         list_init(&v->grace.next);
+        list_init(&v->writers);
+        if (!v->read_only)
+                writer_init(&v->writer, v, top, true);
         hold_init(v);
-        flush_init(v);
         mover_init(&v->mover, home);
         workers_hold();
         *ret = v;

@@ -6,6 +6,7 @@
  *   port.c      threads come and go; accounting
  *   home.c      home: requests that came by message, what happens to each, and the way back
  *   home_read.c, home_write.c, home_pack.c, home_zero.c   its kinds of work
+ *   writer.c    an image of the chain that may be written to
  *   overlap.c batch.c flush.c grace.c workers.c   what that work waits for; each wakes its waiters in order of arrival
  *   hold.c      the image for one alone: requests wait, what is in flight ends, the image settles
  *   vol.c       opening, closing
@@ -23,16 +24,10 @@
 #include "blkq/move.h"
 #include "blkq/vol.h"
 #include "blkq/workers.h"
+#include "blkq/writer.h"
 #include "common/clock.h"
 #include "common/list.h"
 #include "common/log.h"
-
-/* Somebody at home who waits for something. On one list at a time. Zero-initialise. */
-struct waiter {
-        struct list link;
-        unsigned dry; /* batch.c: how often there was no room for what was wanted */
-        void (*wake)(struct waiter *w, int err);
-};
 
 /* --- overlap.c: ranges of clusters that somebody is changing ------------------------------------------------------ */
 
@@ -48,18 +43,9 @@ void range_unlock(struct list *ranges, struct range_lock *l); /* wakes those who
 
 /* --- the volume --------------------------------------------------------------------------------------------------- */
 
-struct flush_state {
-        bool running;
-        struct list now, next; /* waiters of the running flush; of the one after it */
-        int err;               /* of the running one */
-        struct waiter batch;
-        struct qtimer timer;
-        bool timer_set;
-};
 struct grace_state {
         bool running;
         struct list now, next; /* waiters of the running round; of the one after it */
-        uint64_t ticket;
         unsigned left;         /* answers missing */
 };
 /* Who wants the image for himself; his memory until the release. */
@@ -110,7 +96,8 @@ struct vol {
         struct mover mover; /* home's own */
         struct bounce *copy_up; /* buffers for it; not the mover's, which a write that holds one may need, too */
         struct list ranges;
-        struct flush_state flush;
+        struct list writers;      /* struct img_writer */
+        struct img_writer writer; /* of the top image; not on the list when the volume is read-only */
         struct grace_state grace;
         struct hold_state hold;
         struct settle_state settle;
@@ -119,8 +106,6 @@ struct vol {
         void (*closed)(void *opaque, int res);
         void *closed_opaque;
         bool uses_files;    /* home's engine knows them, until close */
-        bool housekeeping;
-        struct waiter housekept;
         struct list unpack_waiters;
         unsigned unpacking;
         uint64_t writeback_ns;
@@ -179,15 +164,15 @@ int vol_open_image(const char *path, struct fmt_open_opts *opts, uint32_t block_
 void batch_start(struct vol *v, struct fmt_batch *b);
 /* After an -EAGAIN about @img: wait for what is missing. Wakes with 0 (try again) or -errno. */
 void batch_want(struct vol *v, struct fmt_image *img, struct waiter *w);
-void housekeep_kick(struct vol *v);
+void housekeep_kick(struct vol *v); /* all writers */
 
 /* --- flush.c ------------------------------------------------------------------------------------------------------ */
 
-void flush_init(struct vol *v);
-/* Wakes @w when everything committed and written before this call is durable; true: it shares a flush with others. */
+void flush_init(struct img_writer *w);
+/* Wakes @w when everything that guests wrote before this call is durable; true: it shares a flush with others. */
 bool flush_wait(struct vol *v, struct waiter *w);
-void flush_soon(struct vol *v); /* tables have changed: arm the write-back timer */
-void flush_finish(struct vol *v);
+/* The same, and what jobs write to other images of the chain. */
+void flush_all(struct vol *v, struct waiter *w);
 
 /* --- grace.c ------------------------------------------------------------------------------------------------------ */
 
@@ -215,6 +200,7 @@ void hold_port_idle(struct vol_port *p);                 /* port's thread: nothi
 struct unpack;
 struct chain_read {
         struct vol *v;
+        struct fmt_image *from; /* the chain's image to begin with; NULL: the top one, whichever that is */
         uint64_t off, end;  /* guest bytes still to read */
         uint64_t base, len; /* guest bytes that @iov is for */
         const struct iovec *iov;
@@ -228,11 +214,14 @@ struct chain_read {
 /* done() may come before this returns. */
 void chain_read_start(struct vol *v, struct chain_read *rd, uint64_t off, uint64_t len, const struct iovec *iov,
                       unsigned niov, void (*done)(struct chain_read *rd, int res));
+/* What the disk looks like from @from down, zeros behind its end: an image of the chain that stays open until done(). */
+void chain_read_from(struct vol *v, struct fmt_image *from, struct chain_read *rd, uint64_t off, uint64_t len,
+                     const struct iovec *iov, unsigned niov, void (*done)(struct chain_read *rd, int res));
 
 /* --- home_write.c: plans and copy-up ------------------------------------------------------------------------------ */
 
 struct chain_write {
-        struct vol *v;
+        struct img_writer *w;
         uint64_t off, end;
         uint64_t base, len;
         const struct iovec *iov;
@@ -251,8 +240,8 @@ struct chain_write {
         int read_err;
         struct iovec *merged;
 };
-/* The caller holds the clusters' range_lock. done() may come before this returns. */
-void chain_write_start(struct vol *v, struct chain_write *wr, uint64_t off, uint64_t len, const struct iovec *iov,
+/* The caller holds the clusters' range_lock, or is the only one who writes to this image. done() may come before this returns. */
+void chain_write_start(struct img_writer *w, struct chain_write *wr, uint64_t off, uint64_t len, const struct iovec *iov,
                        unsigned niov, void (*done)(struct chain_write *wr, int res));
 
 /* --- home_pack.c: one cluster, compressed ------------------------------------------------------------------------- */
@@ -272,7 +261,7 @@ void chain_pack_start(struct vol *v, struct chain_pack *cp, uint64_t off, uint64
 #define ZERO_CHUNK (1u << 20)  /* bytes of zeros written at once */
 #define ZERO_PAGE (64u << 10)
 struct chain_zero {
-        struct vol *v;
+        struct img_writer *w;
         uint64_t off, end;
         unsigned flags;    /* ZERO_MAY_UNMAP, ZERO_DISCARD */
         void (*done)(struct chain_zero *z, int res);
@@ -285,7 +274,8 @@ struct chain_zero {
         struct chain_write write;
         struct iovec zeros[ZERO_CHUNK / ZERO_PAGE];
 };
-void chain_zero_start(struct vol *v, struct chain_zero *z, uint64_t off, uint64_t len, unsigned flags,
+/* As chain_write_start(). */
+void chain_zero_start(struct img_writer *w, struct chain_zero *z, uint64_t off, uint64_t len, unsigned flags,
                       void (*done)(struct chain_zero *z, int res));
 
 /* --- home.c ------------------------------------------------------------------------------------------------------- */
