@@ -64,11 +64,15 @@ static int run_resize(struct reopen *c)
 {
         struct fmt_open_opts opts = how(c->v);
         struct fmt_image *top = c->v->top;
-        int r = top->drv->resize(top, c->size, false), again;
+        int r = dirty_resize(c->v, c->size), again;
 
+        if (r < 0)
+                return r;
+        r = top->drv->resize(top, c->size, false);
         put_image(c->v, NULL, false);
         again = chain_reload(&top, &opts);
         put_image(c->v, top, false);
+        (void)dirty_resize(c->v, c->v->size); /* back, if it did not grow: that needs no memory */
         return again < 0 ? err_prefix(again, "the image could not be opened again: ") : r;
 }
 
@@ -80,6 +84,12 @@ static int run_wake(struct reopen *c)
 
         if (r < 0)
                 return r;
+        r = dirty_resize(c->v, round_up(top->size, VOL_SECTOR));
+        if (r < 0) {
+                chain_close(top);
+                return r;
+        }
+        dirty_set_all(c->v); /* nobody recorded what the other process wrote */
         put_image(c->v, top, false);
         chain_close(old);
         return 0;

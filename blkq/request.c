@@ -26,6 +26,7 @@ void request_finish(struct blk_req *req, int res)
 {
         struct vol_port *p = req->p.port;
 
+        dirty_record(p->v, req);
         stats_account(&p->stats.op[stats_of[req->op]], req->len, clock_ns() - req->p.start_ns, res);
         if (!req->p.home) { /* one writer, so no locked instruction */
                 uint64_t fast = atomic_load_explicit(&p->stats.fast, memory_order_relaxed);

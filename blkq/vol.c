@@ -18,6 +18,7 @@ static void vol_free(struct vol *v)
 {
         if (!v)
                 return;
+        dirty_finish(v);
         pthread_mutex_destroy(&v->lock);
         free(v->path);
         free(v->format);

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "blkq/dirty_bitmap.h"
 #include "blkq/engine.h"
 #include "blkq/move.h"
 #include "blkq/qthread.h"
@@ -149,6 +150,15 @@ const char *vol_path(const struct vol *v);
 void vol_totals(struct vol *v, struct blk_totals *ret);
 /* Go on counting from @t: the volume was open before, elsewhere. Before the first port is attached. */
 void vol_set_totals(struct vol *v, const struct blk_totals *t);
+
+/**
+ * vol_attach_bitmap - from now on changes of the disk that complete set bits in @b, if it records (dirty_bitmap.h): before
+ * their done(), and whether they succeed or not. It gets the size of the disk now and whenever that changes; when another
+ * process had the image meanwhile (vol_wake()), all of it becomes dirty. Takes a reference. -ENOMEM. Any thread.
+ */
+int vol_attach_bitmap(struct vol *v, struct dirty_bitmap *b);
+/* A change that just ends may still set a bit. One that is not attached is fine. Any thread; never fails. Closing does it, too. */
+void vol_detach_bitmap(struct vol *v, struct dirty_bitmap *b);
 
 /**
  * vol_on_fail - call @failed once, on the home thread, when nothing can be written any more because tables or durability

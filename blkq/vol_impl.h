@@ -10,6 +10,7 @@
  *   overlap.c batch.c flush.c grace.c workers.c   what that work waits for; each wakes its waiters in order of arrival
  *   hold.c      the image for one alone: requests wait, what is in flight ends, the image settles
  *   vol.c       opening, closing
+ *   dirty_list.c  the bitmaps that record what changes
  *   reopen.c    another image in the place of the one that is open: resized, let go, taken up again
  *
  * Everything below is home only unless it says otherwise. Nothing here recurses without bound: a request always enters
@@ -92,6 +93,8 @@ struct vol {
         pthread_mutex_t lock; /* for ports, and refs of each; past; top; ports_held */
         struct list ports;
         struct blk_totals past; /* what ports counted that have left */
+
+        struct dirty_list *dirty; /* dirty_list.c; NULL: nothing records. Changed under v->lock */
 
         struct mover mover; /* home's own */
         struct bounce *copy_up; /* buffers for it; not the mover's, which a write that holds one may need, too */
@@ -277,6 +280,21 @@ struct chain_zero {
 /* As chain_write_start(). */
 void chain_zero_start(struct img_writer *w, struct chain_zero *z, uint64_t off, uint64_t len, unsigned flags,
                       void (*done)(struct chain_zero *z, int res));
+
+/* --- dirty_list.c: the bitmaps that record changes ---------------------------------------------------------------- */
+
+struct dirty_list;
+void dirty_record_slow(struct vol *v, const struct blk_req *req);
+/* Port's thread, when @req has completed and before anybody hears of it. */
+static inline void dirty_record(struct vol *v, const struct blk_req *req)
+{
+        if (__builtin_expect(__atomic_load_n(&v->dirty, __ATOMIC_RELAXED) != NULL, 0))
+                dirty_record_slow(v, req);
+}
+/* The disk is about to get, or has got, this size: while it is held. -ENOMEM only when it grows. */
+int dirty_resize(struct vol *v, uint64_t size);
+void dirty_set_all(struct vol *v);
+void dirty_finish(struct vol *v); /* nothing is in flight any more */
 
 /* --- home.c ------------------------------------------------------------------------------------------------------- */
 
