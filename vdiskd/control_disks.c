@@ -209,6 +209,8 @@ static void cmd_blockdev_del(struct qmp_call *call, json_t *args, void *opaque)
                 qmp_fail(call, NULL, "Failed to find node with node-name='%s'", name);
         else if (n->nexports)
                 qmp_fail(call, NULL, "Node %s is in use", name);
+        else if (node_is_free(n) < 0)
+                fail(call, -EBUSY);
         else
                 node_close(n, on_deleted, call);
 }

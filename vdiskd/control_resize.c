@@ -38,7 +38,9 @@ static void cmd_block_resize(struct qmp_call *call, json_t *args, void *opaque)
                                 name ? name : "");
         if (size <= 0 || size % SECTOR)
                 return qmp_fail(call, NULL, "Parameter 'size' expects a multiple of %d", SECTOR);
-        r = node_resize(n, (uint64_t)size, on_resized, call);
+        r = node_is_free(n);
+        if (r == 0)
+                r = node_resize(n, (uint64_t)size, on_resized, call);
         if (r < 0)
                 qmp_fail(call, NULL, "%s", err_text(r));
 }

@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "vdiskd/block_export.h"
+#include "vdiskd/job.h"
 #include "vdiskd/node.h"
 #include "vhost_user_blk/export.h"
 
@@ -19,6 +20,7 @@ void disks_init(struct disks *d)
 {
         list_init(&d->nodes);
         list_init(&d->exports);
+        list_init(&d->jobs);
 }
 
 void disks_event(struct disks *d, const char *name, json_t *data)
@@ -138,22 +140,20 @@ void disks_node_gone(struct disks *d, int res)
 {
         if (d->res == 0)
                 d->res = res;
-        if (d->stopping && list_empty(&d->nodes))
+        if (d->exports_stopping && list_empty(&d->nodes))
                 d->stopped(d->stopped_opaque, d->res);
 }
 
 void disks_export_gone(struct disks *d, struct node *n)
 {
-        if (d->stopping && !n->nexports)
+        if (d->exports_stopping && !n->nexports)
                 node_close(n, NULL, NULL);
 }
 
-bool disks_stop(struct disks *d, void (*stopped)(void *opaque, int res), void *opaque)
+/* Returns whether any image is open still. */
+static bool stop_exports(struct disks *d)
 {
-        d->stopping = true;
-        d->stopped = stopped;
-        d->stopped_opaque = opaque;
-        d->res = 0;
+        d->exports_stopping = true;
         list_for_each_safe(l, &d->exports) {
                 struct block_export *x = list_entry(l, struct block_export, link);
 
@@ -167,4 +167,34 @@ bool disks_stop(struct disks *d, void (*stopped)(void *opaque, int res), void *o
                         node_close(n, NULL, NULL);
         }
         return !list_empty(&d->nodes);
+}
+
+/* From a task of its own: whoever called has more to do with what is freed here. */
+static void on_jobs_gone(struct loop_task *task)
+{
+        struct disks *d = container_of(task, struct disks, jobs_gone);
+
+        if (!stop_exports(d))
+                d->stopped(d->stopped_opaque, d->res);
+}
+
+void disks_job_gone(struct disks *d)
+{
+        if (!d->stopping || d->exports_stopping || d->cancelling || !list_empty(&d->jobs))
+                return;
+        d->cancelling = true; /* once */
+        d->jobs_gone.run = on_jobs_gone;
+        loop_post(d->loop, &d->jobs_gone);
+}
+
+bool disks_stop(struct disks *d, void (*stopped)(void *opaque, int res), void *opaque)
+{
+        d->stopping = true;
+        d->stopped = stopped;
+        d->stopped_opaque = opaque;
+        d->res = 0;
+        d->cancelling = true;
+        jobs_cancel_all(d);
+        d->cancelling = false;
+        return !list_empty(&d->jobs) || stop_exports(d);
 }

@@ -32,8 +32,10 @@ struct disks {
         void (*event)(void *opaque, const char *name, json_t *data); /* disks_event() */
         void *opaque;
 
-        struct list nodes, exports;
-        bool stopping;
+        struct list nodes, exports, jobs; /* node.h, block_export.h, job.h */
+        bool stopping, exports_stopping; /* the second when no job is left */
+        bool cancelling;                 /* jobs_cancel_all() runs, or jobs_gone is on its way */
+        struct loop_task jobs_gone;
         void (*stopped)(void *opaque, int res);
         void *stopped_opaque;
         int res; /* stopping: the first error */
@@ -53,7 +55,7 @@ bool disks_name_taken(const struct disks *d, const char *name); /* also by a nod
 struct block_export *disks_find_export(struct disks *d, const char *id); /* also one that is stopping */
 
 /**
- * disks_stop - stop all exports, make everything durable and close all images.
+ * disks_stop - cancel all jobs, then stop all exports, make everything durable and close all images.
  * Returns whether there is anything to wait for; if so @stopped is called once from the loop, with the first error.
  */
 bool disks_stop(struct disks *d, void (*stopped)(void *opaque, int res), void *opaque);
@@ -62,6 +64,7 @@ size_t disks_open(const struct disks *d); /* how many images are */
 /* From node.c: the exports of @n have another size now. */
 void disks_resized(struct disks *d, const struct node *n);
 
-/* From node.c and block_export.c: it is off its list. */
+/* From node.c, block_export.c and job.c: it is off its list. */
 void disks_node_gone(struct disks *d, int res);
+void disks_job_gone(struct disks *d);
 void disks_export_gone(struct disks *d, struct node *n);

@@ -28,6 +28,11 @@ const char *node_label(const struct node *n)
         return n->path ?: "null";
 }
 
+int node_is_free(const struct node *n)
+{
+        return n->busy ? err_note(-EBUSY, "Node '%s' is busy: %s", n->name, n->busy) : 0;
+}
+
 static void node_free(struct node *n)
 {
         free(n->name);

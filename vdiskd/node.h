@@ -42,6 +42,7 @@ struct node {
         bool writeback, migratable, entry_with_data;
         unsigned nexports;  /* that are not gone yet */
         unsigned resizing;  /* changes of size that are not done */
+        const char *busy;   /* why nothing of it may be changed: a job or another change uses it. NULL: free. Borrowed */
         bool closing;       /* or not open yet: nobody finds it, but its name is taken */
 
         void (*closed)(void *opaque, int res); /* may be NULL */
@@ -55,6 +56,9 @@ struct node {
         int done_res;
         struct loop_task done_task;
 };
+
+/* 0, or -EBUSY with QEMU's sentence that says who uses it. */
+int node_is_free(const struct node *n);
 
 const char *node_label(const struct node *n); /* for log lines: the image's path, or "null" */
 

@@ -31,6 +31,7 @@
 #include "common/log.h"
 #include "vdiskd/block_export.h"
 #include "vdiskd/handover.h"
+#include "vdiskd/job.h"
 #include "vdiskd/node.h"
 #include "vhost_user_blk/export.h"
 
@@ -218,6 +219,10 @@ static int check_disks(const struct disks *d)
 {
         if (d->stopping)
                 return err_note(-EBUSY, "the daemon is stopping");
+        if (!list_empty(&d->jobs))
+                return err_note(-EBUSY, "job '%s' is %s, and jobs are not handed over: wait for its end, dismiss or cancel it",
+                                list_entry(d->jobs.next, struct job, link)->id,
+                                job_status_text(list_entry(d->jobs.next, struct job, link)->status));
         list_for_each(l, &d->nodes) {
                 const struct node *n = list_entry(l, struct node, link);
 
