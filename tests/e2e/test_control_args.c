@@ -14,6 +14,7 @@
 #define LONG "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define FILE_ARG "'file':{'driver':'file','filename':'second.qcow2'}"
 #define EXPORT(id, more) "{'type':'vhost-user-blk','id':" id ",'node-name':'first'," more "}"
+#define CREATE(options) "{'job-id':'j','options':{" options "}}"
 #define ADDR "'addr':{'type':'unix','path':'x.sock'}"
 
 static const struct {
@@ -134,6 +135,52 @@ static const struct {
         { "block-export-del", "{'id':'nope'}", "Export 'nope' is not found" },
         { "block-export-del", "{'id':'first','mode':'soft'}", "Parameter 'mode' does not accept value 'soft'" },
         { "block-export-del", "{'id':'first','x':1}", "Parameter 'x' is unexpected" },
+
+        { "query-jobs", "{'id':'j'}", "Parameter 'id' is unexpected" },
+        { "query-block-jobs", "{'x':1}", "Parameter 'x' is unexpected" },
+        { "job-cancel", "{}", "Parameter 'id' is missing" },
+        { "job-cancel", "{'id':'j'}", "Job not found" },
+        { "job-pause", "{}", "Parameter 'id' is missing" },
+        { "job-pause", "{'id':'j'}", "Job not found" },
+        { "job-resume", "{}", "Parameter 'id' is missing" },
+        { "job-resume", "{'id':'j'}", "Job not found" },
+        { "job-complete", "{}", "Parameter 'id' is missing" },
+        { "job-complete", "{'id':'j'}", "Job not found" },
+        { "job-finalize", "{}", "Parameter 'id' is missing" },
+        { "job-finalize", "{'id':'j'}", "Job not found" },
+        { "job-dismiss", "{}", "Parameter 'id' is missing" },
+        { "job-dismiss", "{'id':'j'}", "Job not found" },
+        { "block-job-cancel", "{'device':7}", "Invalid parameter type for 'device', expected: string" },
+        { "block-job-cancel", "{'device':'j'}", "Block job 'j' not found" },
+        { "block-job-pause", "{'device':7}", "Invalid parameter type for 'device', expected: string" },
+        { "block-job-pause", "{'device':'j'}", "Block job 'j' not found" },
+        { "block-job-resume", "{'device':7}", "Invalid parameter type for 'device', expected: string" },
+        { "block-job-resume", "{'device':'j'}", "Block job 'j' not found" },
+        { "block-job-complete", "{'device':7}", "Invalid parameter type for 'device', expected: string" },
+        { "block-job-complete", "{'device':'j'}", "Block job 'j' not found" },
+        { "block-job-finalize", "{'device':'j'}", "Parameter 'device' is unexpected" },
+        { "block-job-finalize", "{'id':'j'}", "Block job 'j' not found" },
+        { "block-job-dismiss", "{'device':'j'}", "Parameter 'device' is unexpected" },
+        { "block-job-dismiss", "{'id':'j'}", "Block job 'j' not found" },
+        { "block-job-cancel", "{'device':'j','force':1}", "Invalid parameter type for 'force', expected: boolean" },
+        { "block-job-set-speed", "{'device':'j'}", "Parameter 'speed' is missing" },
+        { "block-job-set-speed", "{'device':'j','speed':1}", "Block job 'j' not found" },
+
+        { "blockdev-create", "{'options':{}}", "Parameter 'job-id' is missing" },
+        { "blockdev-create", "{'job-id':'j','options':{}}", "Parameter 'driver' is missing" },
+        { "blockdev-create", CREATE("'driver':'vmdk'"), "Parameter 'driver' does not accept value 'vmdk'" },
+        { "blockdev-create", CREATE("'driver':'file','filename':'x.img'"), "Parameter 'size' is missing" },
+        { "blockdev-create", CREATE("'driver':'file','filename':'x.img','size':-512"), "multiple of 512" },
+        { "blockdev-create", CREATE("'driver':'file','filename':'x.img','size':513"), "multiple of 512" },
+        { "blockdev-create", CREATE("'driver':'file','filename':'x.img','size':512,'cluster-size':512"), "is unexpected" },
+        { "blockdev-create", CREATE("'driver':'qcow2','size':512"), "Parameter 'file' is missing" },
+        { "blockdev-create", CREATE("'driver':'qcow2','size':512,'file':'f'"), "Invalid parameter type for 'file'" },
+        { "blockdev-create", CREATE("'driver':'qcow2','size':512,'file':{'driver':'file','filename':'x.img'},'version':'v4'"),
+          "Parameter 'version' does not accept value 'v4'" },
+        { "blockdev-create", CREATE("'driver':'qcow2','size':512,'file':{'driver':'file','filename':'x.img'},"
+          "'backing-file':'second.qcow2'"), "must be given together" },
+        { "blockdev-create", CREATE("'driver':'file','filename':'first.qcow2','size':512"), "node 'first' has this file open" },
+        { "blockdev-create", "{'job-id':'7','options':{'driver':'file','filename':'x.img','size':512}}", "Invalid job ID '7'" },
 };
 
 static void test_wrong_arguments(void **state)
@@ -147,6 +194,7 @@ static void test_wrong_arguments(void **state)
                         fail_msg("%s %s: '%s' instead of '%s'", wrong[i].command, wrong[i].args, error ?: "done", wrong[i].error);
         }
         assert_false(exists("x.sock"));
+        assert_false(exists("x.img"));
         all = ask("query-named-block-nodes");
         assert_int_equal(json_array_size(all), 1);
         json_decref(all);
