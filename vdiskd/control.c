@@ -90,7 +90,7 @@ int control_new(struct loop *l, int listen_fd, struct disks *d, const struct con
         }
         c->disks = d;
         c->hooks = *hooks;
-        r = qmp_new(l, listen_fd, commands, c, &c->server);
+        r = qmp_new(l, listen_fd, commands, control_events, c, &c->server);
         if (r < 0) {
                 free(c);
                 return r;

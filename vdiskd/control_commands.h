@@ -23,3 +23,5 @@ extern const struct qmp_command resize_commands[]; /* control_resize.c */
 extern const struct qmp_command query_commands[];  /* control_query.c: what there is */
 extern const struct qmp_command job_commands[];    /* control_jobs.c: jobs that there are */
 extern const struct qmp_command create_commands[]; /* control_create.c: a job that makes an image */
+
+extern const struct qmp_event_type control_events[]; /* control_events.c: all that may be sent */

@@ -43,7 +43,6 @@ static void fail(struct qmp_call *call, int r)
 /* --- blockdev-add ------------------------------------------------------------------------------------------------ */
 
 static const char *const image_drivers[] = { "raw", "qcow2", NULL };
-static const char *const null_drivers[] = { "null-co", NULL };
 static const char *const file_drivers[] = { "file", "host_device", NULL }; /* what is at the path decides */
 static const char *const discards[] = { "unmap", NULL };                   /* discards always give space back */
 
@@ -69,34 +68,40 @@ static const struct qmp_arg backing_args[] = { /* what is not said here, the ima
         { "backing", QMP_OBJECT, .optional = true, .members = backing_args },
         { NULL },
 };
-static const struct qmp_arg image_args[] = {
-        { "driver", QMP_STR, .values = image_drivers },
-        { "node-name", QMP_STR, .optional = true }, /* the error has its own words */
-        { "read-only", QMP_BOOL, .optional = true },
-        { "cache", QMP_OBJECT, .optional = true, .members = cache_args },
-        { "data-first", QMP_BOOL, .optional = true },
-        { "discard", QMP_STR, .optional = true, .values = discards },
-        { "migratable", QMP_BOOL, .optional = true }, /* not in QEMU */
+static const struct qmp_arg raw_args[] = {
         { "file", QMP_OBJECT, .members = file_args },
-        { "encrypt", QMP_OBJECT, .optional = true, .members = encrypt_args },
+        { "data-first", QMP_BOOL, .optional = true }, /* not in QEMU */
+        { "migratable", QMP_BOOL, .optional = true }, /* neither */
+        { "encrypt", QMP_OBJECT, .optional = true, .members = encrypt_args }, /* the errors have their own words */
         { "backing", QMP_OBJECT, .optional = true, .members = backing_args },
         { "data-file", QMP_OBJECT, .optional = true, .members = file_args },
         { NULL },
 };
+static const struct qmp_arg qcow2_args[] = {
+        { "file", QMP_OBJECT, .members = file_args },
+        { "encrypt", QMP_OBJECT, .optional = true, .members = encrypt_args },
+        { "backing", QMP_OBJECT, .optional = true, .members = backing_args },
+        { "data-file", QMP_OBJECT, .optional = true, .members = file_args },
+        { "data-first", QMP_BOOL, .optional = true },
+        { "migratable", QMP_BOOL, .optional = true },
+        { NULL },
+};
 static const struct qmp_arg null_args[] = {
-        { "driver", QMP_STR, .values = null_drivers },
-        { "node-name", QMP_STR, .optional = true },
-        { "read-only", QMP_BOOL, .optional = true },
         { "size", QMP_INT, .optional = true, .min = 512, .max = INT64_MAX },
         { NULL },
 };
-
-static int check_add_args(json_t *args)
-{
-        const char *driver = text_of(args, "driver");
-
-        return qmp_args_check(driver && !strcmp(driver, null_drivers[0]) ? null_args : image_args, args);
-}
+static const char *const drivers[] = { "raw", "qcow2", "null-co", NULL };
+static const struct qmp_variant driver_args[] = {
+        { "raw", raw_args }, { "qcow2", qcow2_args }, { "null-co", null_args }, { NULL },
+};
+static const struct qmp_arg blockdev_add_args[] = {
+        { "driver", QMP_STR, .values = drivers, .variants = driver_args },
+        { "node-name", QMP_STR, .optional = true }, /* the error has its own words */
+        { "read-only", QMP_BOOL, .optional = true },
+        { "cache", QMP_OBJECT, .optional = true, .members = cache_args },
+        { "discard", QMP_STR, .optional = true, .values = discards },
+        { NULL },
+};
 
 static int check_new_name(struct disks *d, const char *name)
 {
@@ -150,7 +155,7 @@ static void on_added(void *opaque, int res, const char *why)
 
 static int add_node(struct disks *d, json_t *args, struct qmp_call *call)
 {
-        bool null = !strcmp(text_of(args, "driver"), null_drivers[0]);
+        bool null = !strcmp(text_of(args, "driver"), "null-co");
         struct fmt_layer layers[FMT_MAX_CHAIN] = { 0 };
         struct node_opts o = {
                 .name = text_of(args, "node-name"),
@@ -177,10 +182,8 @@ static int add_node(struct disks *d, json_t *args, struct qmp_call *call)
 static void cmd_blockdev_add(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
-        int r = check_add_args(args);
+        int r = add_node(c->disks, args, call);
 
-        if (r == 0)
-                r = add_node(c->disks, args, call);
         if (r < 0)
                 fail(call, r);
 }
@@ -328,7 +331,7 @@ static void cmd_block_export_del(struct qmp_call *call, json_t *args, void *opaq
 /* --- the table ---------------------------------------------------------------------------------------------------- */
 
 const struct qmp_command disk_commands[] = {
-        { "blockdev-add", NULL, cmd_blockdev_add }, /* checks its arguments itself: a union */
+        { "blockdev-add", blockdev_add_args, cmd_blockdev_add },
         { "blockdev-del", blockdev_del_args, cmd_blockdev_del },
         { "block-export-add", block_export_add_args, cmd_block_export_add },
         { "block-export-del", block_export_del_args, cmd_block_export_del },

@@ -21,6 +21,7 @@
 #include "config.h"
 #include "json_frame.h"
 #include "qmp_args.h"
+#include "qmp_schema.h"
 
 #define READ_PIECE 4096
 
@@ -28,6 +29,7 @@ struct qmp_server {
         struct loop *loop;
         struct loop_watch listener;
         const struct qmp_command *const *tables;
+        const struct qmp_event_type *events;
         void *opaque;
         struct list clients;
         unsigned nclients;
@@ -199,45 +201,92 @@ void qmp_fail(struct qmp_call *call, const char *class, const char *fmt, ...)
         err_clear();
 }
 
-static const struct qmp_command *find_command(const struct qmp_server *s, const char *name)
+/* --- commands of the protocol itself ------------------------------------------------------------------------------ */
+
+static void cmd_capabilities(struct qmp_call *call, json_t *args, void *opaque)
 {
-        for (size_t t = 0; s->tables[t]; t++)
-                for (const struct qmp_command *cmd = s->tables[t]; cmd->name; cmd++)
-                        if (!strcmp(cmd->name, name))
-                                return cmd;
+        json_t *enable = json_object_get(args, "enable");
+
+        (void)opaque;
+        if (call->client->ready)
+                return qmp_fail(call, "CommandNotFound", "Capabilities negotiation is already complete, command ignored");
+        if (json_array_size(enable))
+                return qmp_fail(call, NULL, "Capability %s not available", json_string_value(json_array_get(enable, 0)) ?: "");
+        call->client->ready = true;
+        qmp_return(call, NULL);
+}
+
+static void cmd_query_commands(struct qmp_call *call, json_t *args, void *opaque);
+static void cmd_query_schema(struct qmp_call *call, json_t *args, void *opaque);
+
+static const struct qmp_arg no_args[] = { { NULL } };
+static const struct qmp_arg capabilities_args[] = { { "enable", QMP_ARRAY, .optional = true }, { NULL } };
+static const struct qmp_command own_commands[] = {
+        { "qmp_capabilities", capabilities_args, cmd_capabilities },
+        { "query-commands", no_args, cmd_query_commands },
+        { "query-qmp-schema", no_args, cmd_query_schema },
+        { NULL },
+};
+
+/* All tables, ours first, as qmp_new() takes them; to be freed. NULL: no memory. */
+static const struct qmp_command **all_tables(const struct qmp_server *s)
+{
+        const struct qmp_command **all;
+        size_t n = 0;
+
+        while (s->tables[n])
+                n++;
+        all = calloc(n + 2, sizeof(*all));
+        if (!all)
+                return NULL;
+        all[0] = own_commands;
+        memcpy(all + 1, s->tables, n * sizeof(*all));
+        return all;
+}
+
+static void cmd_query_commands(struct qmp_call *call, json_t *args, void *opaque)
+{
+        AUTO(freep) const struct qmp_command **all = all_tables(call->client->server);
+        json_t *names = json_array();
+
+        (void)args;
+        (void)opaque;
+        for (size_t t = 0; all && all[t]; t++)
+                for (const struct qmp_command *cmd = all[t]; cmd->name; cmd++)
+                        json_array_append_new(names, json_pack("{s:s}", "name", cmd->name));
+        qmp_return(call, names);
+}
+
+static void cmd_query_schema(struct qmp_call *call, json_t *args, void *opaque)
+{
+        AUTO(freep) const struct qmp_command **all = all_tables(call->client->server);
+        json_t *schema = all ? qmp_schema(all, call->client->server->events) : NULL;
+
+        (void)args;
+        (void)opaque;
+        if (schema)
+                qmp_return(call, schema);
+        else
+                qmp_fail(call, NULL, "out of memory");
+}
+
+/* --- carrying out ------------------------------------------------------------------------------------------------- */
+
+static const struct qmp_command *look_in(const struct qmp_command *table, const char *name)
+{
+        for (; table->name; table++)
+                if (!strcmp(table->name, name))
+                        return table;
         return NULL;
 }
 
-/* Commands of the protocol itself. Returns whether it was one. */
-static bool run_builtin(struct qmp_call *call, const char *name)
+static const struct qmp_command *find_command(const struct qmp_server *s, const char *name)
 {
-        struct client *c = call->client;
+        const struct qmp_command *cmd = look_in(own_commands, name);
 
-        if (!strcmp(name, "qmp_capabilities")) {
-                if (c->ready) {
-                        qmp_fail(call, "CommandNotFound", "Capabilities negotiation is already complete, command ignored");
-                } else {
-                        c->ready = true;
-                        qmp_return(call, NULL);
-                }
-                return true;
-        }
-        if (!c->ready) {
-                qmp_fail(call, "CommandNotFound", "Expecting capabilities negotiation with 'qmp_capabilities'");
-                return true;
-        }
-        if (!strcmp(name, "query-commands")) {
-                json_t *names = json_array();
-
-                json_array_append_new(names, json_pack("{s:s}", "name", "qmp_capabilities"));
-                json_array_append_new(names, json_pack("{s:s}", "name", "query-commands"));
-                for (size_t t = 0; c->server->tables[t]; t++)
-                        for (const struct qmp_command *cmd = c->server->tables[t]; cmd->name; cmd++)
-                                json_array_append_new(names, json_pack("{s:s}", "name", cmd->name));
-                qmp_return(call, names);
-                return true;
-        }
-        return false;
+        for (size_t t = 0; !cmd && s->tables[t]; t++)
+                cmd = look_in(s->tables[t], name);
+        return cmd;
 }
 
 static void run(struct qmp_call *call)
@@ -256,9 +305,9 @@ static void run(struct qmp_call *call)
                                                     : "QMP input lacks member 'execute'");
         if (args && !json_is_object(args))
                 return qmp_fail(call, NULL, "QMP input member 'arguments' must be an object");
-        if (run_builtin(call, json_string_value(execute)))
-                return;
         cmd = find_command(s, json_string_value(execute));
+        if (!call->client->ready && (!cmd || cmd->run != cmd_capabilities))
+                return qmp_fail(call, "CommandNotFound", "Expecting capabilities negotiation with 'qmp_capabilities'");
         if (!cmd)
                 return qmp_fail(call, "CommandNotFound", "The command %s has not been found", json_string_value(execute));
         if (!args) {
@@ -418,7 +467,8 @@ void qmp_event(struct qmp_server *s, const char *name, json_t *data)
         json_decref(event);
 }
 
-int qmp_new(struct loop *l, int listen_fd, const struct qmp_command *const *tables, void *opaque, struct qmp_server **ret)
+int qmp_new(struct loop *l, int listen_fd, const struct qmp_command *const *tables, const struct qmp_event_type *events,
+            void *opaque, struct qmp_server **ret)
 {
         struct qmp_server *s = calloc(1, sizeof(*s));
         int r;
@@ -429,6 +479,7 @@ int qmp_new(struct loop *l, int listen_fd, const struct qmp_command *const *tabl
         }
         s->loop = l;
         s->tables = tables;
+        s->events = events;
         s->opaque = opaque;
         list_init(&s->clients);
         s->listener = (struct loop_watch){ .fd = listen_fd, .ready = on_connection, .events = EPOLLIN };

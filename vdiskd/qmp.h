@@ -20,14 +20,22 @@
 struct qmp_server;
 struct qmp_call; /* one command being carried out; lives until it is answered */
 
-enum qmp_arg_type { QMP_STR, QMP_INT, QMP_BOOL, QMP_OBJECT, QMP_ARRAY };
+/* QMP_REF: a string, which names something there is, or an object, which describes something new. */
+enum qmp_arg_type { QMP_STR, QMP_INT, QMP_BOOL, QMP_OBJECT, QMP_ARRAY, QMP_REF };
 struct qmp_arg {
         const char *name; /* NULL ends the list */
         enum qmp_arg_type type;
         bool optional;
-        const struct qmp_arg *members; /* QMP_OBJECT: what may be in it; NULL: anything */
+        const struct qmp_arg *members; /* of the object (QMP_ARRAY: of each element, all of them objects); NULL: anything */
         const char *const *values;     /* QMP_STR: the words it may be, ends with NULL; NULL: any text */
         json_int_t min, max;           /* QMP_INT, when max is not 0 */
+        const struct qmp_variant *variants; /* QMP_STR with values: the object around is a union, this its tag */
+        bool nullable;                 /* null will do, too */
+};
+/* What the object around may have besides when its tag has this value. No row for a value: nothing more. */
+struct qmp_variant {
+        const char *value; /* NULL ends the list */
+        const struct qmp_arg *members;
 };
 
 /*
@@ -40,9 +48,16 @@ struct qmp_command {
         void (*run)(struct qmp_call *call, json_t *args, void *opaque);
 };
 
-/* @listen_fd: a listening Unix socket, taken also on failure. @tables: tables of commands, NULL ends them; kept by reference.
- * 0 or -errno with a sentence. */
-int qmp_new(struct loop *l, int listen_fd, const struct qmp_command *const *tables, void *opaque, struct qmp_server **ret);
+/* An event and its data, for query-qmp-schema. */
+struct qmp_event_type {
+        const char *name; /* NULL ends the table */
+        const struct qmp_arg *data;
+};
+
+/* @listen_fd: a listening Unix socket, taken also on failure. @tables: tables of commands, NULL ends them; @events: what
+ * may be sent. Both are kept by reference. 0 or -errno with a sentence. */
+int qmp_new(struct loop *l, int listen_fd, const struct qmp_command *const *tables, const struct qmp_event_type *events,
+            void *opaque, struct qmp_server **ret);
 /* Closes all clients; calls not answered yet are answered into the void. NULL is fine. */
 void qmp_free(struct qmp_server *s);
 

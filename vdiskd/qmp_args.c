@@ -11,15 +11,17 @@ static const char *type_name(enum qmp_arg_type type)
 {
         static const char *const names[] = {
                 [QMP_STR] = "string", [QMP_INT] = "integer", [QMP_BOOL] = "boolean",
-                [QMP_OBJECT] = "object", [QMP_ARRAY] = "array",
+                [QMP_OBJECT] = "object", [QMP_ARRAY] = "array", [QMP_REF] = "BlockdevRef",
         };
 
         return names[type];
 }
 
-static bool type_fits(enum qmp_arg_type type, const json_t *v)
+static bool type_fits(const struct qmp_arg *arg, const json_t *v)
 {
-        switch (type) {
+        if (json_is_null(v))
+                return arg->nullable;
+        switch (arg->type) {
         case QMP_STR:
                 return json_is_string(v);
         case QMP_INT:
@@ -30,13 +32,15 @@ static bool type_fits(enum qmp_arg_type type, const json_t *v)
                 return json_is_object(v);
         case QMP_ARRAY:
                 return json_is_array(v);
+        case QMP_REF:
+                return json_is_string(v) || json_is_object(v);
         }
         return false;
 }
 
 static const struct qmp_arg *find(const struct qmp_arg *spec, const char *name)
 {
-        for (; spec->name; spec++)
+        for (; spec && spec->name; spec++)
                 if (!strcmp(spec->name, name))
                         return spec;
         return NULL;
@@ -50,31 +54,102 @@ static bool is_one_of(const char *word, const char *const *words)
         return false;
 }
 
+const struct qmp_arg *qmp_args_tag(const struct qmp_arg *spec)
+{
+        for (; spec->name; spec++)
+                if (spec->variants)
+                        return spec;
+        return NULL;
+}
+
+const struct qmp_arg *qmp_args_variant(const struct qmp_arg *tag, const char *value)
+{
+        for (const struct qmp_variant *v = tag ? tag->variants : NULL; v && v->value; v++)
+                if (value && !strcmp(v->value, value))
+                        return v->members;
+        return NULL;
+}
+
 static int check_object(const struct qmp_arg *spec, json_t *args, const char *within);
+
+static int check_elements(const struct qmp_arg *arg, json_t *array, const char *name)
+{
+        json_t *o;
+        size_t i;
+        int r = 0;
+
+        json_array_foreach (array, i, o) {
+                char full[128];
+
+                snprintf(full, sizeof(full), "%s[%zu]", name, i);
+                if (!json_is_object(o))
+                        return err_note(-EINVAL, "Invalid parameter type for '%s', expected: object", full);
+                r = check_object(arg->members, o, full);
+                if (r < 0)
+                        break;
+        }
+        return r;
+}
 
 /* @name: as the client would write it, with the names of the objects around it. */
 static int check_value(const struct qmp_arg *arg, json_t *value, const char *name)
 {
-        if (!type_fits(arg->type, value))
+        if (!type_fits(arg, value))
                 return err_note(-EINVAL, "Invalid parameter type for '%s', expected: %s", name, type_name(arg->type));
+        if (json_is_null(value))
+                return 0;
         if (arg->values && !is_one_of(json_string_value(value), arg->values))
                 return err_note(-EINVAL, "Parameter '%s' does not accept value '%s'", name, json_string_value(value));
         if (arg->max && (json_integer_value(value) < arg->min || json_integer_value(value) > arg->max))
                 return err_note(-EINVAL, "Parameter '%s' expects a number from %lld to %lld", name, (long long)arg->min,
                                 (long long)arg->max);
-        return arg->members ? check_object(arg->members, value, name) : 0;
+        if (arg->members && json_is_array(value))
+                return check_elements(arg, value, name);
+        return arg->members && json_is_object(value) ? check_object(arg->members, value, name) : 0;
+}
+
+static int check_missing(const struct qmp_arg *spec, json_t *args, const char *within)
+{
+        for (const struct qmp_arg *arg = spec; arg && arg->name; arg++)
+                if (!arg->optional && !json_object_get(args, arg->name))
+                        return err_note(-EINVAL, "Parameter '%s%s%s' is missing", within, *within ? "." : "", arg->name);
+        return 0;
+}
+
+/* A union's tag comes first: what else may be there depends on it. Its members, NULL: no more; or -errno with a sentence. */
+static int check_tag(const struct qmp_arg *spec, json_t *args, const char *within, const struct qmp_arg **more)
+{
+        const struct qmp_arg *tag = qmp_args_tag(spec);
+        json_t *value = tag ? json_object_get(args, tag->name) : NULL;
+        char full[128]; /* names of our tables: they are short */
+        int r = 0;
+
+        *more = NULL;
+        if (!tag)
+                return 0;
+        if (!value)
+                return tag->optional ? 0 : err_note(-EINVAL, "Parameter '%s%s%s' is missing", within, *within ? "." : "",
+                                                    tag->name);
+        snprintf(full, sizeof(full), "%s%s%s", within, *within ? "." : "", tag->name);
+        r = check_value(tag, value, full);
+        if (r == 0)
+                *more = qmp_args_variant(tag, json_string_value(value));
+        return r;
 }
 
 /* @within: the name of the object; "" is the outermost. */
 static int check_object(const struct qmp_arg *spec, json_t *args, const char *within)
 {
         const char *dot = *within ? "." : "", *name;
+        const struct qmp_arg *more;
         json_t *value;
+        int r = check_tag(spec, args, within, &more);
 
+        if (r < 0)
+                return r;
         json_object_foreach (args, name, value) {
-                const struct qmp_arg *arg = find(spec, name);
-                char full[128]; /* names of our tables: they are short */
-                int r;
+                const struct qmp_arg *arg = find(spec, name) ?: find(more, name);
+                char full[128];
 
                 if (!arg)
                         return err_note(-EINVAL, "Parameter '%s%s%s' is unexpected", within, dot, name);
@@ -83,10 +158,8 @@ static int check_object(const struct qmp_arg *spec, json_t *args, const char *wi
                 if (r < 0)
                         return r;
         }
-        for (const struct qmp_arg *arg = spec; arg->name; arg++)
-                if (!arg->optional && !json_object_get(args, arg->name))
-                        return err_note(-EINVAL, "Parameter '%s%s%s' is missing", within, dot, arg->name);
-        return 0;
+        r = check_missing(spec, args, within);
+        return r < 0 ? r : check_missing(more, args, within);
 }
 
 int qmp_args_check(const struct qmp_arg *spec, json_t *args)

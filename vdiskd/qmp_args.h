@@ -6,3 +6,7 @@
 
 /* 0, or -EINVAL with the sentence noted (err.h). @args: a JSON object. */
 int qmp_args_check(const struct qmp_arg *spec, json_t *args);
+
+/* The tag of a union; NULL: @spec is none. What goes with @value of it; NULL: nothing more. */
+const struct qmp_arg *qmp_args_tag(const struct qmp_arg *spec);
+const struct qmp_arg *qmp_args_variant(const struct qmp_arg *tag, const char *value);

@@ -21,6 +21,9 @@ static const struct {
         const char *command, *args, *error;
 } wrong[] = {
         { "query-version", "{'x':1}", "Parameter 'x' is unexpected" },
+        { "qmp_capabilities", "{'enable':'oob'}", "Invalid parameter type for 'enable', expected: array" },
+        { "query-commands", "{'x':1}", "Parameter 'x' is unexpected" },
+        { "query-qmp-schema", "{'x':1}", "Parameter 'x' is unexpected" },
         { "query-version", "[]", "'arguments' must be an object" },
         { "quit", "{'now':true}", "Parameter 'now' is unexpected" },
         { "upgrade", "{'binary':7}", "Invalid parameter type for 'binary'" },
@@ -204,7 +207,7 @@ static void test_wrong_arguments(void **state)
         assert_int_equal(run("qemu-img check -q second.qcow2"), 0); /* and it is not locked */
 }
 
-/* Every command of query-commands was in the table, or is the protocol's own. */
+/* Every command of query-commands was in the table. */
 static void test_no_command_was_forgotten(void **state)
 {
         json_t *all = ask("query-commands"), *o;
@@ -213,7 +216,7 @@ static void test_no_command_was_forgotten(void **state)
         assert_true(json_array_size(all) > 8);
         json_array_foreach (all, i, o) {
                 const char *name = json_string_value(json_object_get(o, "name"));
-                bool found = !strcmp(name, "qmp_capabilities") || !strcmp(name, "query-commands");
+                bool found = false;
 
                 for (size_t k = 0; k < ARRAY_SIZE(wrong); k++)
                         found |= !strcmp(wrong[k].command, name);

@@ -60,7 +60,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
                 abort();
         addr_len = sizeof(addr);
         if (getsockname(fd, (struct sockaddr *)&addr, &addr_len) < 0 || loop_new(&loop) < 0 ||
-            qmp_new(loop, fd, tables, NULL, &server) < 0)
+            qmp_new(loop, fd, tables, NULL, NULL, &server) < 0)
                 abort();
         return 0;
 }

@@ -57,11 +57,20 @@ static const struct qmp_arg cache_spec[] = { { "direct", QMP_BOOL }, { NULL } };
 static const struct qmp_arg file_spec[] = {
         { "name", QMP_STR }, { "cache", QMP_OBJECT, .optional = true, .members = cache_spec }, { NULL },
 };
+static const struct qmp_arg size_spec[] = { { "size", QMP_INT }, { NULL } };
+static const struct qmp_variant kinds[] = { { "file", file_spec }, { "null", size_spec }, { NULL } };
+static const struct qmp_arg union_spec[] = {
+        { "kind", QMP_STR, .values = (const char *const[]){ "file", "null", "bare", NULL }, .variants = kinds },
+        { "common", QMP_BOOL, .optional = true },
+        { NULL },
+};
 static const struct qmp_arg spec[] = {
         { "id", QMP_STR }, { "size", QMP_INT }, { "force", QMP_BOOL, .optional = true },
         { "mode", QMP_STR, .optional = true, .values = (const char *const[]){ "safe", "hard", NULL } },
         { "n", QMP_INT, .optional = true, .min = 1, .max = 9 },
         { "file", QMP_OBJECT, .optional = true, .members = file_spec },
+        { "ref", QMP_REF, .optional = true, .members = file_spec, .nullable = true },
+        { "all", QMP_ARRAY, .optional = true, .members = union_spec },
         { NULL },
 };
 static const struct {
@@ -82,6 +91,19 @@ static const struct {
         { "{\"id\":\"a\",\"size\":1,\"file\":{\"name\":\"f\",\"cache\":{\"direct\":1}}}",
           "Invalid parameter type for 'file.cache.direct', expected: boolean" },
         { "{\"id\":\"a\",\"size\":1,\"file\":{\"name\":\"f\",\"y\":1}}", "Parameter 'file.y' is unexpected" },
+        { "{\"id\":\"a\",\"size\":1,\"ref\":\"other\"}", NULL },
+        { "{\"id\":\"a\",\"size\":1,\"ref\":null}", NULL },
+        { "{\"id\":\"a\",\"size\":1,\"ref\":{\"y\":1}}", "Parameter 'ref.y' is unexpected" },
+        { "{\"id\":\"a\",\"size\":1,\"ref\":[]}", "Invalid parameter type for 'ref', expected: BlockdevRef" },
+        { "{\"id\":\"a\",\"size\":1,\"all\":[]}", NULL },
+        { "{\"id\":\"a\",\"size\":1,\"all\":[7]}", "Invalid parameter type for 'all[0]', expected: object" },
+        { "{\"id\":\"a\",\"size\":1,\"all\":[{\"kind\":\"bare\",\"common\":true}]}", NULL },
+        { "{\"id\":\"a\",\"size\":1,\"all\":[{\"kind\":\"null\",\"size\":1},{\"kind\":\"file\",\"name\":\"f\"}]}", NULL },
+        { "{\"id\":\"a\",\"size\":1,\"all\":[{\"common\":true}]}", "Parameter 'all[0].kind' is missing" },
+        { "{\"id\":\"a\",\"size\":1,\"all\":[{\"kind\":7}]}", "Invalid parameter type for 'all[0].kind', expected: string" },
+        { "{\"id\":\"a\",\"size\":1,\"all\":[{\"kind\":\"x\"}]}", "Parameter 'all[0].kind' does not accept value 'x'" },
+        { "{\"id\":\"a\",\"size\":1,\"all\":[{\"kind\":\"null\"}]}", "Parameter 'all[0].size' is missing" },
+        { "{\"id\":\"a\",\"size\":1,\"all\":[{\"kind\":\"bare\",\"size\":1}]}", "Parameter 'all[0].size' is unexpected" },
 };
 
 static void test_args(void **state)
@@ -173,7 +195,7 @@ static int start(void **state)
         list_init(&s->timer.link);
         s->task.run = stop_it;
         if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 16) < 0 || loop_new(&s->loop) < 0 ||
-            qmp_new(s->loop, fd, tables, s, &s->qmp) < 0 || pthread_create(&s->thread, NULL, serve, s))
+            qmp_new(s->loop, fd, tables, NULL, s, &s->qmp) < 0 || pthread_create(&s->thread, NULL, serve, s))
                 return -1;
         *state = s;
         return 0;
