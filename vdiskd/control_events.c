@@ -19,8 +19,44 @@ static const struct qmp_arg io_error[] = {
         { NULL },
 };
 
+static const char *const job_types[] = { "commit", "stream", "mirror", "backup", "create", "amend", "snapshot-load",
+                                         "snapshot-save", "snapshot-delete", NULL };
+static const char *const job_states[] = { "undefined", "created", "running", "paused", "ready", "standby", "waiting", "pending",
+                                          "aborting", "concluded", "null", NULL };
+static const struct qmp_arg job_status[] = { { "id", QMP_STR }, { "status", QMP_STR, .values = job_states }, { NULL } };
+static const struct qmp_arg job_progress[] = { /* ready, cancelled */
+        { "type", QMP_STR, .values = job_types },
+        { "device", QMP_STR },
+        { "len", QMP_INT },
+        { "offset", QMP_INT },
+        { "speed", QMP_INT },
+        { NULL },
+};
+static const struct qmp_arg job_completed[] = {
+        { "type", QMP_STR, .values = job_types },
+        { "device", QMP_STR },
+        { "len", QMP_INT },
+        { "offset", QMP_INT },
+        { "speed", QMP_INT },
+        { "error", QMP_STR, .optional = true },
+        { NULL },
+};
+static const struct qmp_arg job_error[] = {
+        { "device", QMP_STR },
+        { "operation", QMP_STR, .values = operations },
+        { "action", QMP_STR, .values = actions },
+        { NULL },
+};
+static const struct qmp_arg job_pending[] = { { "type", QMP_STR, .values = job_types }, { "id", QMP_STR }, { NULL } };
+
 const struct qmp_event_type control_events[] = {
         { "BLOCK_EXPORT_DELETED", export_deleted },
         { "BLOCK_IO_ERROR", io_error },
+        { "BLOCK_JOB_CANCELLED", job_progress },
+        { "BLOCK_JOB_COMPLETED", job_completed },
+        { "BLOCK_JOB_ERROR", job_error },
+        { "BLOCK_JOB_PENDING", job_pending },
+        { "BLOCK_JOB_READY", job_progress },
+        { "JOB_STATUS_CHANGE", job_status },
         { NULL },
 };
