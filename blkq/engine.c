@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/err.h"
 #include "common/fault.h"
 #include "common/range.h"
@@ -371,6 +372,7 @@ unsigned engine_wait(struct engine *e, uint64_t timeout_ns)
 {
         unsigned ran = 0;
 
+        e->now = 0;
         if (__builtin_expect(!list_empty(&e->finished), 0))
                 ran = run_finished(e);
         return ran + e->ops->wait(e, ran || !list_empty(&e->finished) ? 0 : timeout_ns);
@@ -440,6 +442,18 @@ void engine_unwatch(struct engine *e, struct engine_watch *w)
         assert(!w->going);
         w->going = true;
         e->ops->unwatch(e, w);
+}
+
+uint64_t engine_now(struct engine *e)
+{
+        if (!e->now)
+                e->now = clock_ns();
+        return e->now;
+}
+
+void engine_stale(struct engine *e)
+{
+        e->now = 0;
 }
 
 unsigned engine_in_flight(const struct engine *e)

@@ -89,4 +89,11 @@ void engine_unwatch(struct engine *e, struct engine_watch *w);
  */
 unsigned engine_wait(struct engine *e, uint64_t timeout_ns);
 
+/*
+ * The time (clock_ns()), read from the clock at most once between two engine_stale(): engine_wait() calls that when it comes
+ * back from the kernel, the loop when it goes on to other work. So a batch of requests costs one look at the clock.
+ */
+uint64_t engine_now(struct engine *e);
+void engine_stale(struct engine *e);
+
 unsigned engine_in_flight(const struct engine *e); /* submitted and not yet done(), watches not counted */

@@ -28,6 +28,7 @@ struct engine {
         unsigned depth;       /* steps the back end may have at once */
         unsigned running;     /* operations with the back end, notifications not counted */
         unsigned in_flight;   /* submitted and not yet done() */
+        uint64_t now;         /* engine_now(); 0: to be read */
         struct list backlog;  /* submitted above depth */
         struct list finished; /* over before the back end saw them: done() is called from the next engine_wait() */
         char about[160];

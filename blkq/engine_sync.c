@@ -70,8 +70,11 @@ static unsigned sync_wait(struct engine *e, uint64_t timeout_ns)
         for (unsigned i = 0; i < n; i++) {
                 struct io *io = choose(s);
                 struct io_step step = engine_step(io);
+                int64_t res;
 
-                engine_on_result(e, io, engine_do_step(io, &step));
+                res = engine_do_step(io, &step);
+                engine_stale(e);
+                engine_on_result(e, io, res);
         }
         return n + epoll_watches_wait(&s->watches, 0);
 }

@@ -163,6 +163,7 @@ static unsigned threads_wait(struct engine *e, uint64_t timeout_ns)
         if (ran)
                 timeout_ns = 0;
         ran += epoll_watches_wait(&t->watches, timeout_ns);
+        engine_stale(e);
         return ran + take_done(t);
 }
 

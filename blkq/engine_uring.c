@@ -375,6 +375,7 @@ static unsigned uring_wait(struct engine *e, uint64_t timeout_ns)
         if (ran || !list_empty(&u->inlined) || !list_empty(&u->stalled))
                 timeout_ns = 0;
         r = enter(u, timeout_ns);
+        engine_stale(e);
         /* EBUSY and EAGAIN: the CQ is over-full, reaping is what helps; nothing is lost (FEAT_NODROP). */
         if (r < 0 && r != -ETIME && r != -EINTR && r != -EBUSY && r != -EAGAIN)
                 log_limited(&u->limit, LOG_LVL_ERR, "io_uring_enter: %s", strerror(-r));

@@ -52,6 +52,7 @@ static void on_flushed(struct waiter *w, int err)
 static void job_flush(struct job *j)
 {
         j->wait.wake = on_flushed;
+        home_stage(j->v, &j->req->p.clock, STAGE_DISK);
         if (flush_wait(j->v, &j->wait) && j->req->op == BLK_FLUSH)
                 atomic_fetch_add_explicit(&j->req->p.port->stats.flushes_joined, 1, memory_order_relaxed);
 }
@@ -84,7 +85,7 @@ static void on_zeroed(struct chain_zero *z, int res)
 
 static void change_start(struct job *j)
 {
-        const struct blk_req *req = j->req;
+        struct blk_req *req = j->req;
         uint64_t size = j->v->top->size, len;
         unsigned flags;
 
@@ -95,21 +96,27 @@ static void change_start(struct job *j)
                 return;
         }
         if (req->op == BLK_WRITE && req->flags & BLK_PACK) {
+                j->pack.clock = &req->p.clock;
                 chain_pack_start(j->v, &j->pack, req->off, len, req->iov, req->niov, on_packed);
                 return;
         }
         if (req->op == BLK_WRITE) {
+                j->write.clock = &req->p.clock;
                 chain_write_start(&j->v->writer, &j->write, req->off, len, req->iov, req->niov, on_written);
                 return;
         }
+        j->zero.clock = &req->p.clock;
         flags = req->op == BLK_DISCARD ? ZERO_DISCARD : req->flags & BLK_UNMAP ? ZERO_MAY_UNMAP : 0;
         chain_zero_start(&j->v->writer, &j->zero, req->off, len, flags, on_zeroed);
 }
 
 static void on_range(struct waiter *w, int err)
 {
+        struct job *j = container_of(w, struct job, wait);
+
         (void)err;
-        change_start(container_of(w, struct job, wait));
+        home_stage(j->v, &j->req->p.clock, STAGE_MAP);
+        change_start(j);
 }
 
 static void job_change(struct job *j)
@@ -121,6 +128,8 @@ static void job_change(struct job *j)
         j->wait.wake = on_range;
         if (range_lock(&j->v->ranges, &j->range, from, to - from, &j->wait))
                 change_start(j);
+        else
+                home_stage(j->v, &j->req->p.clock, STAGE_QUEUE);
 }
 
 /* --- the door ----------------------------------------------------------------------------------------------------- */
@@ -136,6 +145,7 @@ static void job_start(struct job *j)
 
         switch (req->op) {
         case BLK_READ:
+                j->read.clock = &req->p.clock;
                 chain_read_start(j->v, &j->read, req->off, req->len, req->iov, req->niov, on_read);
                 return;
         case BLK_WRITE:

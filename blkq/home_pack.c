@@ -60,6 +60,7 @@ static void on_moved(struct move *mv, int res)
 {
         struct pack *p = container_of(mv, struct pack, move);
 
+        home_stage(p->v, p->cp->clock, STAGE_MAP);
         if (res < 0) {
                 fmt_abort(p->v->top, &p->plan);
         } else {
@@ -85,6 +86,7 @@ static void place(struct pack *p)
                 pack_end(p, r);
         } else {
                 e.host = p->plan.host;
+                home_stage(v, p->cp->clock, STAGE_DISK);
                 p->move.done = on_moved;
                 move_start(&v->mover, &p->move, IO_WRITE, &e, 1, &p->packed, 1, 0, e.len);
         }
@@ -115,6 +117,7 @@ static void on_packed(struct qtask *task)
                 p->packed = (struct iovec){ p->out, (size_t)p->res };
                 place(TAKE(p, NULL));
         } else if (p->res == 0) {
+                p->cp->write.clock = p->cp->clock;
                 chain_write_start(&p->v->writer, &p->cp->write, p->off, p->len, p->iov, p->niov, on_written_plain);
         } else {
                 p->cp->done(p->cp, p->res);

@@ -63,6 +63,7 @@ static void on_moved(struct move *mv, int res)
 {
         struct chain_read *rd = container_of(mv, struct chain_read, move);
 
+        home_stage(rd->v, rd->clock, STAGE_MAP);
         advance(rd, rd->step, res);
 }
 
@@ -114,6 +115,7 @@ static void on_packed_read(struct move *mv, int res)
 {
         struct unpack *u = container_of(mv, struct chain_read, move)->unpack;
 
+        home_stage(u->rd->v, u->rd->clock, STAGE_MAP);
         if (res == 0) {
                 u->work.run = unpack_on_worker;
                 res = workers_run(&u->work);
@@ -174,6 +176,7 @@ static void read_packed(struct chain_read *rd, const struct extent *e)
         packed.host = e->host - u->lead;
         packed.len = u->iov.iov_len;
         rd->move.done = on_packed_read;
+        home_stage(v, rd->clock, STAGE_DISK);
         move_start(&v->mover, &rd->move, IO_READ, &packed, 1, &u->iov, 1, 0, packed.len);
 }
 
@@ -229,6 +232,7 @@ static void read_step(struct chain_read *rd)
         } else {
                 plain = plain_extents(ext, n, &rd->step);
                 rd->move.done = on_moved;
+                home_stage(rd->v, rd->clock, STAGE_DISK);
                 move_start(&rd->v->mover, &rd->move, IO_READ, ext, plain, rd->iov, rd->niov, rd->base, rd->len);
         }
 }
@@ -239,6 +243,7 @@ void chain_read_from(struct vol *v, struct fmt_image *from, struct chain_read *r
         assert(len);
         *rd = (struct chain_read){
                 .v = v, .from = from, .off = off, .end = off + len, .base = off, .len = len, .iov = iov, .niov = niov, .done = done,
+                .clock = rd->clock,
                 .wait.wake = on_woken,
         };
         list_init(&rd->wait.link);

@@ -34,6 +34,7 @@ static void on_woken(struct waiter *w, int err)
 
 static void advance(struct chain_write *wr, int res)
 {
+        home_stage(wr->w->v, wr->clock, STAGE_MAP);
         wr->off += wr->plan.len;
         if (res < 0 || wr->off == wr->end)
                 wr->done(wr, res);
@@ -110,6 +111,8 @@ static void write_merged(struct chain_write *wr)
         if (p->tail)
                 iov[n++] = wr->side_iov[1];
         wr->move.done = on_allocated;
+        stats_count(&wr->w->v->copied_up, p->head + p->tail);
+        home_stage(wr->w->v, wr->clock, STAGE_DISK);
         move_start(&wr->w->v->mover, &wr->move, IO_WRITE, &e, 1, iov, n, 0, len);
 }
 
@@ -121,6 +124,7 @@ static void write_plain(struct chain_write *wr, void (*done)(struct move *mv, in
                             .file = fmt_data_file(wr->w->img), .img = wr->w->img, .cipher = wr->w->img->cipher };
 
         wr->move.done = done;
+        home_stage(wr->w->v, wr->clock, STAGE_DISK);
         move_start(&wr->w->v->mover, &wr->move, IO_WRITE, &e, 1, wr->iov, wr->niov, wr->base, wr->len);
 }
 
@@ -164,6 +168,7 @@ static void on_buffer(struct bounce_wait *wait, void *buf)
         }
         wr->buf = buf;
         wr->nreads = 1;
+        home_stage(wr->w->v, wr->clock, STAGE_DISK);
         wr->read_err = 0;
         wr->side_iov[0] = (struct iovec){ buf, p->head };
         wr->side_iov[1] = (struct iovec){ (char *)buf + p->head, p->tail };
@@ -242,6 +247,7 @@ void chain_write_start(struct img_writer *w, struct chain_write *wr, uint64_t of
         assert(len);
         *wr = (struct chain_write){
                 .w = w, .off = off, .end = off + len, .base = off, .len = len, .iov = iov, .niov = niov, .done = done,
+                .clock = wr->clock,
                 .wait.wake = on_woken,
         };
         list_init(&wr->wait.link);

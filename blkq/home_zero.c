@@ -48,6 +48,7 @@ static void on_woken(struct waiter *w, int err)
 
 static void plan_done(struct chain_zero *z, int res)
 {
+        home_stage(z->w->v, z->clock, STAGE_MAP);
         if (res < 0)
                 zero_end(z, res);
         else
@@ -61,6 +62,7 @@ static void on_punched(struct io *io, int res)
 
 static void punch(struct chain_zero *z)
 {
+        home_stage(z->w->v, z->clock, STAGE_DISK);
         z->io = (struct io){
                 .op = z->plan.keep ? IO_ZERO_KEEP : IO_ZERO, .file = fmt_data_file(z->w->img), .off = z->plan.host,
                 .len = z->plan.len, .done = on_punched,
@@ -130,6 +132,7 @@ static void zero_step(struct chain_zero *z)
                         return;
                 } else if (z->plan.kind == PLAN_WRITE_ZEROES) {
                         z->at = z->plan.off;
+                        z->write.clock = z->clock;
                         write_zeros(z);
                         return;
                 } else if (z->plan.kind != PLAN_NOTHING) {

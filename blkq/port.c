@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "blkq/vol_impl.h"
+#include "common/range.h"
 
 void chain_files(struct vol *v, struct engine *e, void (*tell)(struct engine *e, struct file *f))
 {
@@ -62,6 +63,7 @@ int port_attach(struct vol *v, struct qthread *t, struct vol_port **ret)
         mover_init(&p->mover, t);
         grace_port_init(p);
         hold_port_init(p);
+        account_init(p);
         p->refs = 1;
         pthread_mutex_lock(&v->lock);
         p->held = v->hold.ports_held;
@@ -81,9 +83,11 @@ void port_detach(struct vol_port *p)
         if (p->has_files)
                 port_files(p, false);
         p->gone = true;
+        account_finish(p);
         pthread_mutex_lock(&v->lock);
         list_del(&p->link);
         stats_add(&v->past, &p->stats);
+        v->past_last_ns = max_u64(v->past_last_ns, p->stats.last_ns);
         pthread_mutex_unlock(&v->lock);
         port_unref(p);
 }

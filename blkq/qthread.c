@@ -30,11 +30,12 @@
 #include "common/err.h"
 #include "common/range.h"
 
+#define SLEEPING (1ull << 63)
 #define SPIN_START_NS (4 * NS_PER_US) /* the first window when spinning seems to pay */
 
 struct qthread {
         struct engine *engine;
-        struct list pollers, hooks, timers;
+        struct list pollers, hooks, late_hooks, timers;
         bool quiet, stop, waker_gone;
         const bool *until;             /* inline: qthread_run() ends when this is true */
         bool once;                     /* inline: qthread_run_once() does not sleep on what it found */
@@ -49,6 +50,9 @@ struct qthread {
         _Alignas(64) struct engine_watch waker;
         struct qtask stop_task;
         pthread_t self;
+        uint64_t born_ns;
+        _Atomic uint64_t idle;         /* the owner's, read by others: ns asleep; with SLEEPING: when it would have fallen
+                                          asleep if it had slept without a break. One word, so that it never goes back */
         bool inlined;
         char name[16];
         struct engine_opts engine_opts;
@@ -181,15 +185,21 @@ void qthread_at_round_end(struct qthread *t, struct qhook *h)
                 list_add_tail(&t->hooks, &h->link);
 }
 
+void qthread_after_round_end(struct qthread *t, struct qhook *h)
+{
+        if (list_empty(&h->link))
+                list_add_tail(&t->late_hooks, &h->link);
+}
+
 /* Those that are here now: one that asks for the next round again gets the next round. */
-static bool run_hooks(struct qthread *t)
+static bool run_hooks(struct list *hooks)
 {
         bool ran = false;
         struct list now;
         struct list *n;
 
         list_init(&now);
-        list_splice_tail(&now, &t->hooks);
+        list_splice_tail(&now, hooks);
         while ((n = list_pop(&now))) {
                 struct qhook *h = list_entry(n, struct qhook, link);
 
@@ -277,7 +287,7 @@ static bool settle_down(struct qthread *t)
                         return false;
                 }
         }
-        return list_empty(&t->hooks) && may_sleep(t);
+        return list_empty(&t->hooks) && list_empty(&t->late_hooks) && may_sleep(t);
 }
 
 static bool still_spinning(struct qthread *t, bool worked, uint64_t now)
@@ -291,13 +301,15 @@ static bool still_spinning(struct qthread *t, bool worked, uint64_t now)
 
 static unsigned sleep_in_kernel(struct qthread *t, uint64_t timeout_ns)
 {
-        uint64_t now = t->spin_max_ns || !list_empty(&t->timers) ? clock_ns() : 0;
-        unsigned n = engine_wait(t->engine, min_u64(timeout_ns, until_timer(t, now)));
+        uint64_t now = engine_now(t->engine), woke, idle = atomic_load_explicit(&t->idle, memory_order_relaxed);
+        unsigned n;
 
+        atomic_store_explicit(&t->idle, SLEEPING | (now - idle), memory_order_relaxed);
+        n = engine_wait(t->engine, min_u64(timeout_ns, until_timer(t, now)));
         atomic_store_explicit(&t->asleep, false, memory_order_relaxed);
+        woke = engine_now(t->engine); /* when the callbacks began, if they asked for the time */
+        atomic_store_explicit(&t->idle, idle + woke - now, memory_order_relaxed);
         if (t->spin_max_ns) {
-                uint64_t woke = clock_ns();
-
                 adapt_spin(t, woke - now);
                 t->last_work_ns = woke;
         }
@@ -316,16 +328,20 @@ static bool turn(struct qthread *t, bool worked, uint64_t timeout_ns)
         uint64_t now = 0;
         bool polled;
 
+        engine_stale(t->engine);
         worked |= run_inbox(t);
+        engine_stale(t->engine);
         polled = poll_all(t);
         if (polled && !t->quiet)
                 be_quiet(t, true);
         worked |= polled;
+        engine_stale(t->engine);
         if (t->spin_max_ns || !list_empty(&t->timers)) {
-                now = clock_ns();
+                now = engine_now(t->engine);
                 worked |= run_timers(t, now);
         }
-        worked |= run_hooks(t);
+        worked |= run_hooks(&t->hooks);
+        worked |= run_hooks(&t->late_hooks);
         if (timeout_ns == 0 || must_return(t) || (t->once && worked))
                 return engine_wait(t->engine, 0);
         if (still_spinning(t, worked, now)) {
@@ -453,6 +469,8 @@ int qthread_new(const struct qthread_opts *opts, struct qthread **ret)
         memset(t, 0, sizeof(*t));
         list_init(&t->pollers);
         list_init(&t->hooks);
+        list_init(&t->late_hooks);
+        t->born_ns = clock_ns();
         list_init(&t->timers);
         pthread_mutex_init(&t->lock, NULL);
         pthread_cond_init(&t->told, NULL);
@@ -503,4 +521,22 @@ bool qthread_is_current(const struct qthread *t)
 const char *qthread_name(const struct qthread *t)
 {
         return t->name;
+}
+
+uint64_t qthread_now(struct qthread *t)
+{
+        return engine_now(t->engine);
+}
+
+void qthread_times(struct qthread *t, struct qthread_times *ret)
+{
+        uint64_t idle = atomic_load_explicit(&t->idle, memory_order_relaxed), now = clock_ns();
+        struct timespec cpu;
+        clockid_t id;
+
+        ret->idle_ns = idle & SLEEPING ? now - min_u64(now, idle & ~SLEEPING) : idle;
+        ret->up_ns = now - t->born_ns;
+        ret->cpu_ns = 0;
+        if (pthread_getcpuclockid(t->self, &id) == 0 && clock_gettime(id, &cpu) == 0)
+                ret->cpu_ns = (uint64_t)cpu.tv_sec * NS_PER_SEC + (uint64_t)cpu.tv_nsec;
 }

@@ -29,7 +29,16 @@ void qthread_free(struct qthread *t);
 
 struct engine *qthread_engine(struct qthread *t);
 bool qthread_is_current(const struct qthread *t);
+uint64_t qthread_now(struct qthread *t); /* engine_now() of its engine; on-thread */
 const char *qthread_name(const struct qthread *t);
+
+/* What it did with its time since it started. Any thread. */
+struct qthread_times {
+        uint64_t idle_ns; /* asleep in the kernel; all else is work, or looking for some (poll_us) */
+        uint64_t cpu_ns;  /* of its own */
+        uint64_t up_ns;   /* since when */
+};
+void qthread_times(struct qthread *t, struct qthread_times *ret);
 
 /* Messages. The task is the poster's memory until run() starts. Any thread may post; never blocks, never fails; tasks
  * from one poster run in order. A wake-up costs a system call only when the thread sleeps. */
@@ -56,6 +65,8 @@ struct qhook {
         struct list link; /* list_init() it */
 };
 void qthread_at_round_end(struct qthread *t, struct qhook *h);
+/* The same, but after those: for who measures what they do. */
+void qthread_after_round_end(struct qthread *t, struct qhook *h);
 
 /* One-shot timers, on-thread, millisecond grain. */
 struct qtimer {

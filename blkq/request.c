@@ -16,23 +16,13 @@
 #include "common/cleanup.h"
 #include "common/range.h"
 
-static const uint8_t stats_of[] = {
-        [BLK_READ] = STATS_READ, [BLK_WRITE] = STATS_WRITE, [BLK_FLUSH] = STATS_FLUSH,
-        [BLK_DISCARD] = STATS_DISCARD, [BLK_WRITE_ZEROES] = STATS_WRITE_ZEROES,
-};
-
 /* The caller may free @req in done(), or submit again. */
 void request_finish(struct blk_req *req, int res)
 {
         struct vol_port *p = req->p.port;
 
         dirty_record(p->v, req);
-        stats_account(&p->stats.op[stats_of[req->op]], req->len, clock_ns() - req->p.start_ns, res);
-        if (!req->p.home) { /* one writer, so no locked instruction */
-                uint64_t fast = atomic_load_explicit(&p->stats.fast, memory_order_relaxed);
-
-                atomic_store_explicit(&p->stats.fast, fast + 1, memory_order_relaxed);
-        }
+        account_end(p, req, res);
         p->in_flight--;
         if (p->held)
                 hold_port_idle(p);
@@ -81,16 +71,20 @@ static unsigned append(struct extent *ext, unsigned n, const struct extent *e)
 }
 
 /* All of the request in at most MOVE_EXTENTS extents that this thread may use. Returns how many, or 0: ask home. */
-static unsigned look_up(struct vol *v, const struct blk_req *req, struct extent *ext)
+static unsigned look_up(struct vol_port *p, const struct blk_req *req, struct extent *ext)
 {
+        struct vol *v = p->v;
         uint64_t at = req->off, end = req->off + req->len;
         struct fmt_image *missing;
         unsigned n = 0;
 
+        stats_count(&p->stats.lookups, 1);
         while (at < end) {
                 int got = n < MOVE_EXTENTS ? chain_map(v->top, at, end - at, ext + n, MOVE_EXTENTS - n, &missing) : 0;
                 unsigned from = n;
 
+                if (got == -EAGAIN)
+                        stats_count(&p->stats.table_misses, 1);
                 if (got <= 0)
                         return 0;
                 for (int i = 0; i < got; i++) {
@@ -110,13 +104,14 @@ static void try_here(struct vol_port *p, struct blk_req *req)
 
         if (range_fits(req->off, req->len, p->v->top->size)) { /* not in the sector that rounds the size up */
                 rcu_read_lock();
-                n = req->flags & BLK_PACK ? 0 : look_up(p->v, req, ext);
+                n = req->flags & BLK_PACK ? 0 : look_up(p, req, ext);
                 rcu_read_unlock();
         }
         if (!n) {
                 to_home(req);
                 return;
         }
+        account_moves(p, req);
         req->p.move.done = on_moved;
         move_start(&p->mover, &req->p.move, req->op == BLK_WRITE ? IO_WRITE : IO_READ, ext, n, req->iov, req->niov,
                    req->off, req->len);
@@ -127,6 +122,7 @@ void request_start(struct vol_port *p, struct blk_req *req)
         int r = p->v->top ? 0 : -EIO;
 
         p->in_flight++;
+        req_stage(req, STAGE_MAP);
         if (r == 0 && req->op != BLK_READ && req->op != BLK_FLUSH)
                 r = vol_may_write(p->v);
         if (r == 0 && req->op != BLK_FLUSH && !range_fits(req->off, req->len, p->v->size))
@@ -142,8 +138,8 @@ void request_start(struct vol_port *p, struct blk_req *req)
 void port_submit(struct vol_port *p, struct blk_req *req)
 {
         req->p.port = p;
-        req->p.start_ns = clock_ns();
         req->p.home = false;
+        account_begin(p, req);
         if (p->held)
                 hold_park(p, req);
         else

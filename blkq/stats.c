@@ -1,14 +1,50 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "stats.h"
 
-#include "common/clock.h"
+#include "common/range.h"
 
-/* One writer, so a plain load and store does: no locked instruction on the way of a request. */
-static void add(_Atomic uint64_t *counter, uint64_t n)
+#define UNIT_SHIFT 8 /* 256 ns: bucket 0 */
+#define SUB_SHIFT 2  /* four buckets a power of two */
+
+const char *const stats_op_names[STATS_OPS] = { "read", "write", "flush", "discard", "write_zeroes" };
+const char *const stats_stage_names[STAGES] = { "queue", "map", "disk", "notify", "total" };
+
+static uint64_t load(const _Atomic uint64_t *counter)
 {
-        uint64_t old = atomic_load_explicit(counter, memory_order_relaxed);
+        return atomic_load_explicit(counter, memory_order_relaxed);
+}
 
-        atomic_store_explicit(counter, old + n, memory_order_relaxed);
+/* --- buckets ------------------------------------------------------------------------------------------------------ */
+
+/* With v in units: below 4 each has its own; then the two bits below the highest one choose among four. */
+unsigned stats_bucket(uint64_t ns)
+{
+        uint64_t v = ns >> UNIT_SHIFT;
+        unsigned e, b;
+
+        if (v < 1u << SUB_SHIFT)
+                return (unsigned)v;
+        e = 63u - (unsigned)__builtin_clzll(v);
+        b = ((e - SUB_SHIFT + 1) << SUB_SHIFT) + ((v >> (e - SUB_SHIFT)) & ((1u << SUB_SHIFT) - 1));
+        return b < STATS_BUCKETS ? b : STATS_BUCKETS - 1;
+}
+
+uint64_t stats_bucket_end(unsigned b)
+{
+        unsigned octave = b >> SUB_SHIFT, sub = b & ((1u << SUB_SHIFT) - 1);
+
+        if (!octave)
+                return (uint64_t)(sub + 1) << UNIT_SHIFT;
+        return (uint64_t)((1u << SUB_SHIFT) + sub + 1) << (octave - 1 + UNIT_SHIFT);
+}
+
+/* --- sums --------------------------------------------------------------------------------------------------------- */
+
+static void add_stage(struct stage_totals *to, const struct stage_stats *from)
+{
+        to->total_ns += load(&from->total_ns);
+        for (unsigned b = 0; b < STATS_BUCKETS; b++)
+                to->bucket[b] += load(&from->bucket[b]);
 }
 
 void stats_add(struct blk_totals *sum, const struct blk_stats *s)
@@ -16,46 +52,71 @@ void stats_add(struct blk_totals *sum, const struct blk_stats *s)
         for (unsigned i = 0; i < STATS_OPS; i++) {
                 struct op_totals *to = &sum->op[i];
                 const struct op_stats *from = &s->op[i];
+                uint64_t count = load(&from->count);
 
-                to->count += atomic_load_explicit(&from->count, memory_order_relaxed);
-                to->bytes += atomic_load_explicit(&from->bytes, memory_order_relaxed);
-                to->errors += atomic_load_explicit(&from->errors, memory_order_relaxed);
-                to->total_ns += atomic_load_explicit(&from->total_ns, memory_order_relaxed);
-                for (unsigned b = 0; b < STATS_BUCKETS; b++)
-                        to->bucket[b] += atomic_load_explicit(&from->bucket[b], memory_order_relaxed);
+                if (!count) /* most disks are never asked for most of it; their pages stay untouched */
+                        continue;
+                to->count += count;
+                to->bytes += load(&from->bytes);
+                to->errors += load(&from->errors);
+                for (unsigned stage = 0; stage < STAGES; stage++)
+                        add_stage(&to->stage[stage], &from->stage[stage]);
         }
+        sum->fast += load(&s->fast);
+        sum->flushes_joined += load(&s->flushes_joined);
+        sum->lookups += load(&s->lookups);
+        sum->table_misses += load(&s->table_misses);
+        sum->highest_write = max_u64(sum->highest_write, load(&s->highest_write));
 }
 
-static unsigned bucket_of(uint64_t ns)
+void stats_gauge(struct blk_gauges *sum, const struct blk_stats *s)
 {
-        uint64_t us = ns / NS_PER_US;
-        unsigned b = us ? 63u - (unsigned)__builtin_clzll(us) : 0;
+        uint64_t oldest = load(&s->oldest_ns);
 
-        return b < STATS_BUCKETS ? b : STATS_BUCKETS - 1;
+        sum->in_flight += load(&s->in_flight);
+        if (oldest && (!sum->oldest_ns || oldest < sum->oldest_ns))
+                sum->oldest_ns = oldest;
+        sum->last_ns = max_u64(sum->last_ns, load(&s->last_ns));
 }
 
-void stats_account(struct op_stats *s, uint64_t bytes, uint64_t ns, int res)
+/* --- the writer --------------------------------------------------------------------------------------------------- */
+
+void stats_time(struct op_stats *s, enum stats_stage stage, uint64_t ns)
 {
-        add(&s->count, 1);
+        stats_count(&s->stage[stage].total_ns, ns);
+        stats_count(&s->stage[stage].bucket[stats_bucket(ns)], 1);
+}
+
+void stats_account(struct op_stats *s, uint64_t bytes, const struct stage_clock *c, int res)
+{
+        stats_count(&s->count, 1);
         if (res < 0)
-                add(&s->errors, 1);
+                stats_count(&s->errors, 1);
         else
-                add(&s->bytes, bytes);
-        add(&s->total_ns, ns);
-        add(&s->bucket[bucket_of(ns)], 1);
+                stats_count(&s->bytes, bytes);
+        for (unsigned stage = STAGE_QUEUE; stage < STAGE_NOTIFY; stage++)
+                stats_time(s, stage, c->spent[stage]);
 }
 
-uint64_t stats_quantile(const struct op_stats *s, double fraction)
-{
-        uint64_t in[STATS_BUCKETS], all = 0, seen = 0;
+/* --- quantiles ---------------------------------------------------------------------------------------------------- */
 
-        /* Count the buckets, not s->count: the two may be a request apart. */
+uint64_t stats_samples(const struct stage_totals *t)
+{
+        uint64_t all = 0;
+
         for (unsigned b = 0; b < STATS_BUCKETS; b++)
-                all += in[b] = atomic_load_explicit(&s->bucket[b], memory_order_relaxed);
+                all += t->bucket[b];
+        return all;
+}
+
+uint64_t stats_quantile(const struct stage_totals *t, double fraction)
+{
+        uint64_t all = stats_samples(t), seen = 0;
+
         for (unsigned b = 0; b < STATS_BUCKETS && all; b++) {
-                seen += in[b];
-                if (in[b] && (double)seen >= fraction * (double)all)
-                        return (2ull << b) * NS_PER_US;
+                seen += t->bucket[b];
+                if (t->bucket[b] && (double)seen >= fraction * (double)all)
+                        return stats_bucket_end(b);
         }
         return 0;
 }

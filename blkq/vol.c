@@ -246,6 +246,16 @@ void vol_totals(struct vol *v, struct blk_totals *ret)
         list_for_each(n, &v->ports)
                 stats_add(ret, &list_entry(n, struct vol_port, link)->stats);
         pthread_mutex_unlock(&v->lock);
+        ret->copied_up += atomic_load_explicit(&v->copied_up, memory_order_relaxed);
+}
+
+void vol_gauges(struct vol *v, struct blk_gauges *ret)
+{
+        pthread_mutex_lock(&v->lock);
+        *ret = (struct blk_gauges){ .last_ns = v->past_last_ns };
+        list_for_each(n, &v->ports)
+                stats_gauge(ret, &list_entry(n, struct vol_port, link)->stats);
+        pthread_mutex_unlock(&v->lock);
 }
 
 void vol_set_totals(struct vol *v, const struct blk_totals *t)

@@ -48,7 +48,9 @@ struct blk_req {
 
         struct blk_req_priv {
                 struct vol_port *port;
-                uint64_t start_ns;
+                struct list link;  /* the port's requests, in the order in which they came */
+                struct stage_clock clock;
+                unsigned round;    /* of the port, in which it was started */
                 struct move move;  /* the common road needs no other memory */
                 struct qtask task; /* to home, and back */
                 int res;
@@ -148,6 +150,7 @@ const char *vol_path(const struct vol *v);
 
 /* What all ports counted since the volume was opened, also those that have left. Any thread, while @v is open. */
 void vol_totals(struct vol *v, struct blk_totals *ret);
+void vol_gauges(struct vol *v, struct blk_gauges *ret);
 /* Go on counting from @t: the volume was open before, elsewhere. Before the first port is attached. */
 void vol_set_totals(struct vol *v, const struct blk_totals *t);
 

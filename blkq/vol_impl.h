@@ -93,6 +93,8 @@ struct vol {
         pthread_mutex_t lock; /* for ports, and refs of each; past; top; ports_held */
         struct list ports;
         struct blk_totals past; /* what ports counted that have left */
+        uint64_t past_last_ns;  /* and when one of them gave its last answer */
+        _Atomic uint64_t copied_up; /* bytes; home counts, any thread reads */
 
         struct dirty_list *dirty; /* dirty_list.c; NULL: nothing records. Changed under v->lock */
 
@@ -115,12 +117,24 @@ struct vol {
         unsigned busy;      /* things under way at home; settling waits for 0 */
 };
 
+#define PORT_ANSWERED 64u
 struct vol_port {
         struct mover mover;
         struct vol *v;
         struct qthread *thread;
         unsigned in_flight;      /* requests */
         struct blk_stats stats;
+
+        /* account.c */
+        struct list requests;    /* all that came and are not done, in the order in which they came */
+        unsigned nrequests;
+        unsigned round;
+        struct qhook round_end;
+        struct answered {        /* done in this round: NOTIFY and TOTAL are known at its end */
+                uint64_t arrived, done;
+                struct op_stats *op;
+        } answered[PORT_ANSWERED];
+        unsigned nanswered;
 
         struct list link;        /* v->ports; v->lock */
         unsigned refs;           /* v->lock: being attached, and messages on their way */
@@ -198,6 +212,30 @@ void vol_release(struct vol *v);
 void hold_park(struct vol_port *p, struct blk_req *req); /* port's thread: it waits for the release */
 void hold_port_idle(struct vol_port *p);                 /* port's thread: nothing is in flight any more */
 
+/* --- account.c: port's thread ------------------------------------------------------------------------------------- */
+
+void account_init(struct vol_port *p);
+void account_finish(struct vol_port *p);                    /* it leaves; no requests */
+void account_begin(struct vol_port *p, struct blk_req *req); /* it has come */
+void account_end(struct vol_port *p, struct blk_req *req, int res);
+/* It is with the engine now. Those that were started in this round are handed over at its end, and are counted so. */
+void account_moves(struct vol_port *p, struct blk_req *req);
+
+static inline uint64_t port_now(struct vol_port *p)
+{
+        return engine_now(p->mover.engine);
+}
+static inline void req_stage(struct blk_req *req, enum stats_stage stage) /* port's thread */
+{
+        stage_to(&req->p.clock, stage, port_now(req->p.port));
+}
+/* Home's; @c may be NULL. */
+static inline void home_stage(struct vol *v, struct stage_clock *c, enum stats_stage stage)
+{
+        if (c)
+                stage_to(c, stage, engine_now(v->mover.engine));
+}
+
 /* --- home_read.c: any guest range to memory ----------------------------------------------------------------------- */
 
 struct unpack;
@@ -209,6 +247,7 @@ struct chain_read {
         const struct iovec *iov;
         unsigned niov;
         void (*done)(struct chain_read *rd, int res);
+        struct stage_clock *clock; /* given before the start, in memory that is zero else; NULL: nobody wants to know */
         struct waiter wait;
         struct move move;
         uint64_t step;      /* bytes of the move under way */
@@ -230,6 +269,7 @@ struct chain_write {
         const struct iovec *iov;
         unsigned niov;
         void (*done)(struct chain_write *wr, int res);
+        struct stage_clock *clock; /* as chain_read's */
         struct waiter wait;
         struct move move;
         struct fmt_plan plan;
@@ -252,6 +292,7 @@ void chain_write_start(struct img_writer *w, struct chain_write *wr, uint64_t of
 struct pack;
 struct chain_pack {
         struct chain_write write; /* for a cluster that does not get smaller */
+        struct stage_clock *clock; /* as chain_read's */
         struct pack *pack;
         void (*done)(struct chain_pack *cp, int res);
 };
@@ -268,6 +309,7 @@ struct chain_zero {
         uint64_t off, end;
         unsigned flags;    /* ZERO_MAY_UNMAP, ZERO_DISCARD */
         void (*done)(struct chain_zero *z, int res);
+        struct stage_clock *clock; /* as chain_read's */
         struct waiter wait;
         struct fmt_plan plan;
         bool unlinked;     /* a commit was made: grace before the end */

