@@ -36,6 +36,7 @@ static void port_hold(struct qtask *task)
         struct vol_port *p = container_of(task, struct vol_port, hold_ask);
 
         p->held = p->hold_owed = true;
+        port_throttle_hold(p);
         hold_port_idle(p);
 }
 
@@ -61,9 +62,10 @@ static void port_go(struct qtask *task)
         p->held = false;
         if (!p->gone)
                 port_files(p, true);
+        port_throttle_go(p); /* they came before */
         for (; req; req = next) {
                 next = req->p.parked;
-                request_start(p, req);
+                port_enter(p, req);
         }
         port_unref(p);
 }

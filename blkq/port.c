@@ -55,6 +55,7 @@ void port_unref(struct vol_port *p)
 int port_attach(struct vol *v, struct qthread *t, struct vol_port **ret)
 {
         struct vol_port *p = calloc(1, sizeof(*p));
+        int r;
 
         if (!p)
                 return -ENOMEM;
@@ -66,9 +67,15 @@ int port_attach(struct vol *v, struct qthread *t, struct vol_port **ret)
         account_init(p);
         p->refs = 1;
         pthread_mutex_lock(&v->lock);
+        r = port_throttle_init(p);
         p->held = v->hold.ports_held;
-        list_add_tail(&v->ports, &p->link); /* before the first lookup: see grace.c */
+        if (r == 0)
+                list_add_tail(&v->ports, &p->link); /* before the first lookup: see grace.c */
         pthread_mutex_unlock(&v->lock);
+        if (r < 0) {
+                port_unref(p);
+                return r;
+        }
         if (!p->held) /* and if a holder asks now, this thread answers when it is done here */
                 port_files(p, true);
         *ret = p;
@@ -80,6 +87,7 @@ void port_detach(struct vol_port *p)
         struct vol *v = p->v;
 
         assert(!p->in_flight && !p->parked);
+        port_throttle_finish(p);
         if (p->has_files)
                 port_files(p, false);
         p->gone = true;

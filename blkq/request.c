@@ -135,13 +135,19 @@ void request_start(struct vol_port *p, struct blk_req *req)
                 to_home(req);
 }
 
+/* Not while the volume is held, nor before its turn comes under limits. */
+void port_enter(struct vol_port *p, struct blk_req *req)
+{
+        if (p->held)
+                hold_park(p, req);
+        else if (!p->throttle || !port_throttle_waits(p, req))
+                request_start(p, req);
+}
+
 void port_submit(struct vol_port *p, struct blk_req *req)
 {
         req->p.port = p;
         req->p.home = false;
         account_begin(p, req);
-        if (p->held)
-                hold_park(p, req);
-        else
-                request_start(p, req);
+        port_enter(p, req);
 }

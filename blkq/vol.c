@@ -23,6 +23,7 @@ static void vol_free(struct vol *v)
         free(v->path);
         free(v->format);
         free(v->state_dir);
+        throttle_group_unref(v->throttle);
         free(v);
 }
 

@@ -21,6 +21,7 @@
 #include "blkq/move.h"
 #include "blkq/qthread.h"
 #include "blkq/stats.h"
+#include "blkq/throttle_group.h"
 #include "formats/format.h"
 
 enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_WRITE_ZEROES };
@@ -169,6 +170,13 @@ void vol_detach_bitmap(struct vol *v, struct dirty_bitmap *b);
  */
 void vol_on_fail(struct vol *v, void (*failed)(void *opaque, int err, const char *what), void *opaque);
 
+/**
+ * vol_set_throttle - the disk's requests obey @g from now on (NULL: no limits); those that wait stand in its line. The
+ * volume takes a reference. Flushes never wait. By the thread that also orders attach and detach. -ENOMEM: nothing changed.
+ */
+int vol_set_throttle(struct vol *v, struct throttle_group *g);
+struct throttle_group *vol_throttle(struct vol *v); /* a reference, the caller's; NULL: none. Any thread */
+
 /* A thread joins and leaves. Attach and detach run on that thread (post a task); detach needs nothing in flight. */
 int port_attach(struct vol *v, struct qthread *t, struct vol_port **ret);
 void port_detach(struct vol_port *p);
@@ -176,6 +184,10 @@ struct vol *port_vol(struct vol_port *p);
 
 /* On the port's thread. done() is called exactly once, perhaps before this returns. */
 void port_submit(struct vol_port *p, struct blk_req *req);
+
+/* From a call with true to one with false: what came through this port shall end soon, and waits for no limits; what it
+ * takes is charged all the same. Port's thread. Calls may nest. */
+void port_hurry(struct vol_port *p, bool hurry);
 
 unsigned port_in_flight(const struct vol_port *p);
 const struct blk_stats *port_stats(const struct vol_port *p); /* read by any thread: relaxed atomics inside */

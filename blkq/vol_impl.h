@@ -4,6 +4,7 @@
  *
  *   request.c   port's thread: the common road, and the door to home
  *   port.c      threads come and go; accounting
+ *   port_throttle.c   port's thread: requests that wait for their turn under limits
  *   home.c      home: requests that came by message, what happens to each, and the way back
  *   home_read.c, home_write.c, home_pack.c, home_zero.c   its kinds of work
  *   writer.c    an image of the chain that may be written to
@@ -90,13 +91,14 @@ struct vol {
         void (*on_fail)(void *opaque, int err, const char *what); /* NULL: nobody wants to know */
         void *on_fail_opaque;
 
-        pthread_mutex_t lock; /* for ports, and refs of each; past; top; ports_held */
+        pthread_mutex_t lock; /* for ports, and refs of each; past; top; ports_held; throttle */
         struct list ports;
         struct blk_totals past; /* what ports counted that have left */
         uint64_t past_last_ns;  /* and when one of them gave its last answer */
         _Atomic uint64_t copied_up; /* bytes; home counts, any thread reads */
 
         struct dirty_list *dirty; /* dirty_list.c; NULL: nothing records. Changed under v->lock */
+        struct throttle_group *throttle; /* v->lock; NULL: none */
 
         struct mover mover; /* home's own */
         struct bounce *copy_up; /* buffers for it; not the mover's, which a write that holds one may need, too */
@@ -147,6 +149,9 @@ struct vol_port {
         struct qtask hold_ask, hold_answer, hold_go;
         bool held, hold_owed;    /* requests wait; home waits for the last one in flight */
         struct blk_req *parked, **parked_end;
+
+        struct port_throttle *throttle; /* port_throttle.c; NULL: no limits */
+        unsigned hurry;          /* port_hurry() */
 };
 
 static inline void vol_busy(struct vol *v)
@@ -342,8 +347,17 @@ void dirty_finish(struct vol *v); /* nothing is in flight any more */
 
 void home_take(struct qtask *task); /* a blk_req's task arrives */
 
+/* --- port_throttle.c: port's thread ------------------------------------------------------------------------------- */
+
+bool port_throttle_waits(struct vol_port *p, struct blk_req *req); /* p->throttle: true: it is started later, from here */
+void port_throttle_hold(struct vol_port *p); /* nothing is started until port_throttle_go() */
+void port_throttle_go(struct vol_port *p);
+int port_throttle_init(struct vol_port *p);  /* v->lock is held. -ENOMEM */
+void port_throttle_finish(struct vol_port *p);
+
 /* --- request.c: port's thread ------------------------------------------------------------------------------------- */
 
-void request_start(struct vol_port *p, struct blk_req *req); /* after it was parked */
+void port_enter(struct vol_port *p, struct blk_req *req);    /* new, or it was parked: it may have to wait */
+void request_start(struct vol_port *p, struct blk_req *req); /* in flight from now on */
 void request_finish(struct blk_req *req, int res);
 void request_back(struct qtask *task); /* a blk_req's task is back from home; res is in it */

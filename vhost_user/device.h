@@ -40,6 +40,7 @@ struct vu_device_ops {
         /* On the ring's queue thread: before the first take() and after the last complete(). May set ring_priv(). */
         int (*ring_start)(struct vu_device *dev, struct ring *r);
         void (*ring_stop)(struct vu_device *dev, struct ring *r);
+        void (*ring_hurry)(struct vu_device *dev, struct ring *r); /* a stop waits for what is in flight. May be NULL */
         struct ring_req *(*get)(struct ring *r);          /* memory for a request; NULL: ask after a completion */
         void (*put)(struct ring *r, struct ring_req *q);  /* not needed after all */
         void (*take)(struct ring *r, struct ring_req *q); /* chain is filled in: do it, then ring_complete() */

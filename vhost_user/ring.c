@@ -532,6 +532,8 @@ static void stop(struct ring *r)
         qthread_timer_cancel(r->thread, &r->poll_timer);
         if (r->watching)
                 engine_unwatch(qthread_engine(r->thread), &r->kick);
+        if (r->started && r->dev->ops->ring_hurry)
+                r->dev->ops->ring_hurry(r->dev, r);
         settle(r);
 }
 

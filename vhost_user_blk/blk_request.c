@@ -53,6 +53,7 @@ struct blk_ring {
         struct blk_request *free;
         struct slab *slabs;
         uint64_t features;
+        bool hurried;
 };
 
 /* --- rings and their memory -------------------------------------------------------------------------------------- */
@@ -81,11 +82,24 @@ void blk_ring_stop(struct vu_device *vu, struct ring *r)
         struct blk_ring *br = TAKE(r->priv, NULL);
         struct slab *s, *next;
 
+        if (br->hurried)
+                port_hurry(br->port, false);
         for (s = br->slabs; s; s = next) {
                 next = s->next;
                 free(s);
         }
         free(br);
+}
+
+/* Limits are for the guest that runs, not for who waits to stop it. */
+void blk_ring_hurry(struct vu_device *vu, struct ring *r)
+{
+        struct blk_ring *br = ring_priv(r);
+
+        (void)vu;
+        if (TAKE(br->hurried, true))
+                return;
+        port_hurry(br->port, true);
 }
 
 static void on_done(struct blk_req *req, int res);

@@ -25,7 +25,7 @@
 
 #define BLK_OPS                                                                                                 \
         .get_config = blk_get_config, .set_config = blk_set_config, .ring_start = blk_ring_start,               \
-        .ring_stop = blk_ring_stop, .get = blk_get, .put = blk_put, .take = blk_take
+        .ring_stop = blk_ring_stop, .ring_hurry = blk_ring_hurry, .get = blk_get, .put = blk_put, .take = blk_take
 
 static const struct vu_device_ops blk_ops = { BLK_OPS };
 

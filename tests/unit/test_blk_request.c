@@ -53,6 +53,12 @@ int port_attach(struct vol *v, struct qthread *t, struct vol_port **ret)
         return 0;
 }
 
+void port_hurry(struct vol_port *p, bool hurry)
+{
+        (void)p;
+        (void)hurry;
+}
+
 void port_submit(struct vol_port *p, struct blk_req *req)
 {
         assert_ptr_equal(p, &the_port);
