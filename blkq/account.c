@@ -112,6 +112,11 @@ void account_end(struct vol_port *p, struct blk_req *req, int res)
         qthread_after_round_end(p->thread, &p->round_end);
 }
 
+void port_refused(struct vol_port *p, enum blk_op op)
+{
+        stats_count(&p->stats.op[stats_of[op]].invalid, 1);
+}
+
 /* --- life --------------------------------------------------------------------------------------------------------- */
 
 void account_init(struct vol_port *p)

@@ -54,6 +54,7 @@ void stats_add(struct blk_totals *sum, const struct blk_stats *s)
                 const struct op_stats *from = &s->op[i];
                 uint64_t count = load(&from->count);
 
+                to->invalid += load(&from->invalid);
                 if (!count) /* most disks are never asked for most of it; their pages stay untouched */
                         continue;
                 to->count += count;

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { STATS_READ, STATS_WRITE, STATS_FLUSH, STATS_DISCARD, STATS_WRITE_ZEROES, STATS_OPS };
@@ -39,6 +40,7 @@ struct stage_stats {
 };
 struct op_stats {
         _Atomic uint64_t count, bytes, errors;
+        _Atomic uint64_t invalid; /* asked for what the disk does not have; not in count */
         struct stage_stats stage[STAGES];
 };
 struct blk_stats {
@@ -59,7 +61,7 @@ struct stage_totals {
         uint64_t bucket[STATS_BUCKETS];
 };
 struct op_totals {
-        uint64_t count, bytes, errors;
+        uint64_t count, bytes, errors, invalid;
         struct stage_totals stage[STAGES];
 };
 struct blk_totals {
@@ -74,6 +76,7 @@ void stats_add(struct blk_totals *sum, const struct blk_stats *s); /* any thread
 struct blk_gauges {
         uint64_t in_flight;
         uint64_t oldest_ns, last_ns; /* clock_ns() times; 0: none */
+        bool held;                   /* requests wait until somebody is done with the image */
 };
 void stats_gauge(struct blk_gauges *sum, const struct blk_stats *s); /* any thread */
 

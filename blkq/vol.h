@@ -188,6 +188,8 @@ void port_submit(struct vol_port *p, struct blk_req *req);
 /* From a call with true to one with false: what came through this port shall end soon, and waits for no limits; what it
  * takes is charged all the same. Port's thread. Calls may nest. */
 void port_hurry(struct vol_port *p, bool hurry);
+/* The guest asked for what can never be done (outside the disk, a broken length, a write to a read-only disk): count it. */
+void port_refused(struct vol_port *p, enum blk_op op);
 
 unsigned port_in_flight(const struct vol_port *p);
 const struct blk_stats *port_stats(const struct vol_port *p); /* read by any thread: relaxed atomics inside */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Fields of QEMU's schema (qapi/block-core.json, qapi/block-export.json) that we can tell truthfully; those that would be
- * invented are left out, such as wr_highest_offset. Zeros are true: there are no limits and nothing is merged.
+ * invented are left out.
  */
 #include "vdiskd/control_commands.h"
 
@@ -15,10 +15,6 @@
 static const struct qmp_arg no_args[] = { { NULL } };
 static const struct qmp_arg query_nodes_args[] = {
         { "flat", QMP_BOOL, .optional = true }, /* we never nest */
-        { NULL },
-};
-static const struct qmp_arg query_blockstats_args[] = {
-        { "query-nodes", QMP_BOOL, .optional = true }, /* the same to us */
         { NULL },
 };
 
@@ -114,79 +110,10 @@ static void cmd_query_exports(struct qmp_call *call, json_t *args, void *opaque)
         qmp_return(call, all);
 }
 
-/* --- statistics -------------------------------------------------------------------------------------------------- */
-
-static void set_count(json_t *o, const char *before, const char *op, const char *after, uint64_t n)
-{
-        char key[64];
-
-        snprintf(key, sizeof(key), "%s%s%s", before, op, after);
-        json_object_set_new(o, key, json_integer((json_int_t)n));
-}
-
-static void describe_op(json_t *o, const char *op, const struct op_totals *t)
-{
-        uint64_t failed = min_u64(t->errors, t->count); /* the two may be a request apart */
-
-        set_count(o, "", op, "_operations", t->count - failed); /* QEMU counts failed ones apart */
-        set_count(o, "failed_", op, "_operations", failed);
-        set_count(o, "", op, "_total_time_ns", t->stage[STAGE_TOTAL].total_ns);
-        if (strcmp(op, "flush")) {
-                set_count(o, "", op, "_bytes", t->bytes);
-                set_count(o, "", op, "_merged", 0);
-        }
-}
-
-static struct op_totals both(const struct op_totals *a, const struct op_totals *b)
-{
-        struct op_totals sum = *a;
-
-        sum.count += b->count;
-        sum.bytes += b->bytes;
-        sum.errors += b->errors;
-        sum.stage[STAGE_TOTAL].total_ns += b->stage[STAGE_TOTAL].total_ns;
-        return sum;
-}
-
-static json_t *describe_stats(struct node *n)
-{
-        struct blk_totals t;
-        struct op_totals wr;
-        json_t *o = json_object();
-
-        vol_totals(n->vol, &t);
-        wr = both(&t.op[STATS_WRITE], &t.op[STATS_WRITE_ZEROES]); /* QEMU accounts them as one */
-        describe_op(o, "rd", &t.op[STATS_READ]);
-        describe_op(o, "wr", &wr);
-        describe_op(o, "flush", &t.op[STATS_FLUSH]);
-        describe_op(o, "unmap", &t.op[STATS_DISCARD]);
-        json_object_set_new(o, "account_failed", json_true()); /* in total_time_ns */
-        json_object_set_new(o, "account_invalid", json_false());
-        json_object_set_new(o, "timed_stats", json_array());
-        return o;
-}
-
-static void cmd_query_blockstats(struct qmp_call *call, json_t *args, void *opaque)
-{
-        struct control *c = opaque;
-        json_t *all = json_array();
-
-        (void)args;
-        list_for_each(l, &c->disks->nodes) {
-                struct node *n = list_entry(l, struct node, link);
-
-                if (!n->closing)
-                        json_array_append_new(all, json_pack("{s:s,s:o}", "node-name", n->name, "stats",
-                                                             describe_stats(n)));
-        }
-        qmp_return(call, all);
-}
-
 /* --- the table ---------------------------------------------------------------------------------------------------- */
 
 const struct qmp_command query_commands[] = {
         { "query-block-exports", no_args, cmd_query_exports },
         { "query-named-block-nodes", query_nodes_args, cmd_query_nodes },
-        { "query-blockstats", query_blockstats_args, cmd_query_blockstats },
         { NULL },
 };

@@ -164,6 +164,13 @@ static void refuse(struct blk_request *q, uint8_t status)
         finish(q, status, 0);
 }
 
+static void refuse_op(struct blk_request *q, enum blk_op op, uint8_t status)
+{
+        if (status != VIRTIO_BLK_S_OK)
+                port_refused(ring_of(q)->port, op);
+        refuse(q, status);
+}
+
 static uint8_t status_of(int res)
 {
         return res == 0 ? VIRTIO_BLK_S_OK : res == -ENOTSUP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
@@ -226,7 +233,7 @@ static void transfer(struct blk_request *q, uint64_t sector, bool write)
 
         if ((write && br->dev->read_only) || len > BLK_MAX_DATA || len % SECTOR_SIZE ||
             !sectors_fit(br->dev, sector, len / SECTOR_SIZE, &g)) {
-                refuse(q, VIRTIO_BLK_S_IOERR);
+                refuse_op(q, write ? BLK_WRITE : BLK_READ, VIRTIO_BLK_S_IOERR);
                 return;
         }
         if (!len) {
@@ -301,13 +308,13 @@ static void discard_or_zero(struct blk_request *q, bool zeroes)
         uint8_t status;
 
         if (!negotiated(br, zeroes ? VIRTIO_BLK_F_WRITE_ZEROES : VIRTIO_BLK_F_DISCARD)) {
-                refuse(q, VIRTIO_BLK_S_UNSUPP);
+                refuse_op(q, zeroes ? BLK_WRITE_ZEROES : BLK_DISCARD, VIRTIO_BLK_S_UNSUPP);
                 return;
         }
         status = br->dev->read_only ? VIRTIO_BLK_S_IOERR : read_ranges(q, zeroes);
         if (status != VIRTIO_BLK_S_OK || !q->nranges) {
                 q->nranges = 0;
-                refuse(q, status);
+                refuse_op(q, zeroes ? BLK_WRITE_ZEROES : BLK_DISCARD, status);
                 return;
         }
         q->req.op = zeroes ? BLK_WRITE_ZEROES : BLK_DISCARD;

@@ -216,6 +216,9 @@ static void test_statistics(void **state)
         assert_int_equal(stat_of("second", "flush_operations"), 1);
         assert_int_equal(stat_of("second", "failed_rd_operations"), 0);
         assert_true(stat_of("second", "rd_total_time_ns") > 0);
+        assert_int_equal(stat_of("second", "wr_highest_offset"), 65536);
+        assert_int_equal(stat_of("second", "invalid_rd_operations"), 0);
+        assert_true(stat_of("second", "idle_time_ns") >= 0);
         fe_close(fe);
         must("block-export-del", "{'id':'second','mode':'hard'}");
         expect_event(client, "BLOCK_EXPORT_DELETED", "second");

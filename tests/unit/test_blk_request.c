@@ -36,6 +36,7 @@ static struct {
         struct blk_req *req[64];
         uint64_t off[64], len[64];
         unsigned flags[64];
+        unsigned refused[BLK_WRITE_ZEROES + 1]; /* by operation */
         uint32_t written;
         const void *wrote; /* ring_wrote(): the status byte */
         size_t wrote_len;
@@ -69,6 +70,12 @@ void port_submit(struct vol_port *p, struct blk_req *req)
         seen.flags[seen.submits++] = req->flags;
         if (!hold)
                 req->done(req, next_result);
+}
+
+void port_refused(struct vol_port *p, enum blk_op op)
+{
+        assert_ptr_equal(p, &the_port);
+        seen.refused[op]++;
 }
 
 void ring_complete(struct ring_req *q, uint32_t written)
@@ -248,6 +255,7 @@ static void test_ranges(void **state)
                         if (got != ranges[i].want || seen.submits != ranges[i].reaches)
                                 fail_msg("%s, %s: status %u, %u requests", write ? "write" : "read", ranges[i].what,
                                          got, seen.submits);
+                        assert_int_equal(seen.refused[write ? BLK_WRITE : BLK_READ], ranges[i].want == IOERR);
                         if (ranges[i].reaches) {
                                 assert_int_equal(seen.off[0], ranges[i].sector * 512);
                                 assert_int_equal(seen.len[0], ranges[i].len);
@@ -276,6 +284,7 @@ static void test_read_only(void **state)
         assert_int_equal(simple(T_OUT, 0, 512, false), IOERR);
         assert_int_equal(simple(VIRTIO_BLK_T_DISCARD, 0, 16, false), IOERR);
         assert_int_equal(simple(VIRTIO_BLK_T_WRITE_ZEROES, 0, 16, false), IOERR);
+        assert_int_equal(seen.refused[BLK_WRITE_ZEROES], 1);
         assert_int_equal(seen.submits, 0);
         assert_int_equal(simple(T_IN, 0, 512, true), OK);
 }

@@ -64,6 +64,10 @@ void port_submit(struct vol_port *p, struct blk_req *req)
         req->done(req, 0);
 }
 
+void port_refused(struct vol_port *p, enum blk_op op)
+{
+}
+
 int vol_wake(struct vol *v, void (*done)(void *opaque, int res, const char *why), void *opaque)
 {
         return -ENOMEM;
