@@ -33,6 +33,8 @@ static const struct {
         { "query-named-block-nodes", "{'x':{}}", "Parameter 'x' is unexpected" },
         { "query-blockstats", "{'query-nodes':1}", "Invalid parameter type for 'query-nodes', expected: boolean" },
         { "query-blockstats", "{'x':1}", "Parameter 'x' is unexpected" },
+        { "query-disk-stats", "{'node-name':'no-such'}", "Cannot find device='' nor node-name='no-such'" },
+        { "query-disk-stats", "{'histograms':1}", "Invalid parameter type for 'histograms', expected: boolean" },
         { "no-such-command", "{}", "The command no-such-command has not been found" },
 
         { "blockdev-add", "{}", "Parameter 'driver' is missing" },
