@@ -93,15 +93,16 @@ static int key_size(struct disk_opts *d, const char *v)
 static const struct disk_key {
         const char *name, *value, *help;
         int (*set)(struct disk_opts *d, const char *value);
+        bool live; /* disks.c can change it while the disk is served */
 } disk_keys[] = {
         { "path", "FILE", "the image or block device", key_path },
         { "id", "NAME", "its name on the control socket (default disk0, disk1, ...)", key_id },
         { "format", "NAME", "raw, qcow2 or null; raw is never guessed", key_format },
         { "data-file", "FILE", "the image's external data file; default: the one it names, if beside it", key_data_file },
         { "socket", "PATH", "listen on this Unix socket", key_socket },
-        { "socket-mode", "MODE", "its permissions, as 0660 (default: what the umask leaves)", key_mode },
-        { "socket-owner", "USER", "its owner, a name or number", key_owner },
-        { "socket-group", "GROUP", "its group, a name or number", key_group },
+        { "socket-mode", "MODE", "its permissions, as 0660 (default: what the umask leaves)", key_mode, .live = true },
+        { "socket-owner", "USER", "its owner, a name or number", key_owner, .live = true },
+        { "socket-group", "GROUP", "its group, a name or number", key_group, .live = true },
         { "connect", "PATH", "connect to a front end that listens on this Unix socket", key_connect },
         { "fd", "N", "listen on this open socket", key_fd },
         { "fdname", "NAME", "listen on the socket that systemd passes under this name", key_fdname },
@@ -149,20 +150,54 @@ static int no_such_key(const char *key)
 
         for (size_t i = 0; i < ARRAY_SIZE(disk_keys); i++)
                 similar_look(&s, disk_keys[i].name);
-        return err_note(-EINVAL, "'%s' is not a key of --disk%s", key,
-                        s.best ? similar_hint(&s, hint, sizeof(hint)) : "; --help lists them");
+        return err_note(-EINVAL, "'%s' is not a key of a disk%s", key,
+                        s.best ? similar_hint(&s, hint, sizeof(hint)) : "; vdiskd --help lists them");
 }
 
-static int set_disk_key(struct disk_opts *d, const char *key, const char *value)
+/* For others to see what was said, and whether it is the same as before. */
+static int remember(struct disk_opts *d, size_t i, const char *value)
+{
+        char *copy = strdup(value);
+
+        if (!d->said)
+                d->said = calloc(ARRAY_SIZE(disk_keys), sizeof(*d->said));
+        if (!d->said || !copy) {
+                free(copy);
+                return -ENOMEM;
+        }
+        free(d->said[i]);
+        d->said[i] = copy;
+        return 0;
+}
+
+int disk_opts_set(struct disk_opts *d, const char *key, const char *value)
 {
         for (size_t i = 0; i < ARRAY_SIZE(disk_keys); i++) {
+                int r;
+
                 if (strcmp(key, disk_keys[i].name))
                         continue;
                 if (!value && strcmp(disk_keys[i].value, "on|off"))
                         return err_note(-EINVAL, "%s: a value is missing; expected %s=%s", key, key, disk_keys[i].value);
-                return disk_keys[i].set(d, value ?: "on");
+                r = disk_keys[i].set(d, value ?: "on");
+                return r < 0 ? r : remember(d, i, value ?: "on");
         }
         return no_such_key(key);
+}
+
+const char *disk_opts_key(size_t i)
+{
+        return i < ARRAY_SIZE(disk_keys) ? disk_keys[i].name : NULL;
+}
+
+const char *disk_opts_said(const struct disk_opts *d, size_t i)
+{
+        return d->said ? d->said[i] : NULL;
+}
+
+bool disk_opts_live(size_t i)
+{
+        return disk_keys[i].live;
 }
 
 int disk_opts_check_access(const struct disk_opts *d)
@@ -173,7 +208,7 @@ int disk_opts_check_access(const struct disk_opts *d)
         return 0;
 }
 
-static int check_disk(const struct disk_opts *d)
+int disk_opts_check(const struct disk_opts *d)
 {
         bool null = d->format && !strcmp(d->format, "null");
 
@@ -204,6 +239,11 @@ void disk_opts_finish(struct disk_opts *d)
         free(d->fdname);
         free(d->serial);
         free(d->key_secret);
+        for (size_t i = 0; d->said && i < ARRAY_SIZE(disk_keys); i++)
+                free(d->said[i]);
+        free(d->said);
+        free(d->file);
+        *d = no_disk;
 }
 
 int disk_opts_parse(struct disk_opts *d, const char *text)
@@ -216,10 +256,10 @@ int disk_opts_parse(struct disk_opts *d, const char *text)
                 return -ENOMEM;
         while (r == 0 && rest) {
                 rest = next_pair(rest, &key, &value);
-                r = set_disk_key(d, key, value);
+                r = disk_opts_set(d, key, value);
         }
         if (r == 0)
-                r = check_disk(d);
+                r = disk_opts_check(d);
         return err_prefix(r, "--disk %s: ", text);
 }
 

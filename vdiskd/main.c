@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <stdio.h>
+#include <string.h>
 
 #include "common/err.h"
 #include "common/fault.h"
@@ -19,11 +20,25 @@ static int act(const struct options *o, char **argv)
         case OPTIONS_CAPABILITIES:
                 options_print_capabilities(stdout);
                 return 0;
+        case OPTIONS_CHECK_CONFIG:
+                printf("%s: fine, %zu disk%s\n", o->config, o->ndisks, o->ndisks == 1 ? "" : "s");
+                return 0;
         case OPTIONS_SERVE:
                 break;
         }
         log_init("vdiskd", o->log_level);
         return daemon_run(o, argv);
+}
+
+/* A line for each mistake in the configuration, or the one sentence. */
+static void say_why(const struct options *o, int r)
+{
+        char *rest = o->problems;
+
+        if (!rest)
+                log_err("%s", err_text(r));
+        for (char *line; (line = strsep(&rest, "\n"));)
+                log_err("%s", line);
 }
 
 int main(int argc, char **argv)
@@ -40,7 +55,7 @@ int main(int argc, char **argv)
         else
                 o = (struct options){ 0 };
         if (r < 0)
-                log_err("%s", err_text(r));
+                say_why(&o, r);
         status = r < 0 ? 1 : act(&o, argv);
         options_finish(&o);
         return status;

@@ -9,6 +9,7 @@
 #include "common/err.h"
 #include "common/secret.h"
 #include "common/similar.h"
+#include "vdiskd/configuration.h"
 #include "vdiskd/disk_options.h"
 #include "vdiskd/option_values.h"
 
@@ -26,7 +27,7 @@ struct reader {
         bool plain_used;
 };
 
-static struct disk_opts *add_disk(struct options *o)
+struct disk_opts *options_add_disk(struct options *o)
 {
         struct disk_opts *more = reallocarray(o->disks, o->ndisks + 1, sizeof(*more));
 
@@ -39,26 +40,43 @@ static struct disk_opts *add_disk(struct options *o)
 
 static int opt_disk(struct reader *rd, const char *v)
 {
-        struct disk_opts *d = add_disk(rd->o);
+        struct disk_opts *d = options_add_disk(rd->o);
 
         return d ? disk_opts_parse(d, v) : -ENOMEM;
 }
 
 /* Only the text is looked at here; who starts the daemon reads the file. */
-static int opt_object(struct reader *rd, const char *v)
+int options_add_object(struct options *o, const char *v)
 {
-        char **more = reallocarray(rd->o->objects, rd->o->nobjects + 1, sizeof(*more));
+        char **more = reallocarray(o->objects, o->nobjects + 1, sizeof(*more));
         AUTO(freep) char *copy = strdup(v);
         struct secret_source s;
 
-        rd->o->objects = more ?: rd->o->objects;
+        o->objects = more ?: o->objects;
         if (!more || !copy)
                 return -ENOMEM;
-        more[rd->o->nobjects] = strdup(v);
-        if (!more[rd->o->nobjects])
+        more[o->nobjects] = strdup(v);
+        if (!more[o->nobjects])
                 return -ENOMEM;
-        rd->o->nobjects++;
+        o->nobjects++;
         return secret_option(copy, &s);
+}
+
+static int opt_object(struct reader *rd, const char *v)
+{
+        return options_add_object(rd->o, v);
+}
+
+static int opt_config(struct reader *rd, const char *v)
+{
+        return set_text("--config", v, &rd->o->config); /* it has been read: read_config() */
+}
+
+static int opt_check_config(struct reader *rd, const char *v)
+{
+        (void)v;
+        rd->o->action = OPTIONS_CHECK_CONFIG;
+        return 0;
 }
 
 static int opt_socket_path(struct reader *rd, const char *v)
@@ -194,17 +212,20 @@ static const struct option_row {
         const char *name, *value, *help; /* value NULL: the option takes none */
         int (*set)(struct reader *rd, const char *value);
         char letter; /* -h; 0: none */
+        bool typed;  /* only on the command line; so are those without a value */
 } rows[] = {
-        { "socket-path", "PATH", "listen on this Unix socket", opt_socket_path },
-        { "socket-mode", "MODE", "its permissions, as 0660 (default: what the umask leaves)", opt_socket_mode },
-        { "socket-owner", "USER", "its owner, a name or number", opt_socket_owner },
-        { "socket-group", "GROUP", "its group, a name or number", opt_socket_group },
-        { "fd", "N", "listen on this open socket", opt_fd },
-        { "blk-file", "FILE", "serve this image or block device", opt_blk_file },
-        { "format", "raw|qcow2", "its format; raw is never guessed", opt_format },
+        { "socket-path", "PATH", "listen on this Unix socket", opt_socket_path, .typed = true },
+        { "socket-mode", "MODE", "its permissions, as 0660 (default: what the umask leaves)", opt_socket_mode, .typed = true },
+        { "socket-owner", "USER", "its owner, a name or number", opt_socket_owner, .typed = true },
+        { "socket-group", "GROUP", "its group, a name or number", opt_socket_group, .typed = true },
+        { "fd", "N", "listen on this open socket", opt_fd, .typed = true },
+        { "blk-file", "FILE", "serve this image or block device", opt_blk_file, .typed = true },
+        { "format", "raw|qcow2", "its format; raw is never guessed", opt_format, .typed = true },
         { "read-only", NULL, "refuse writes", opt_read_only },
-        { "disk", "KEY=VALUE,...", "serve one more disk (may be given often)", opt_disk },
-        { "object", "secret,id=ID,file=PATH", "the password of an encrypted image; fd=N, format=base64", opt_object },
+        { "disk", "KEY=VALUE,...", "serve one more disk (may be given often)", opt_disk, .typed = true },
+        { "object", "secret,id=ID,file=PATH", "the password of an encrypted image; fd=N, format=base64", opt_object, .typed = true },
+        { "config", "FILE", "read this and disks.d/*.conf beside it", opt_config, .typed = true },
+        { "check-config", NULL, "say what is wrong in them (default: " DEFAULT_CONFIG ")", opt_check_config },
         { "control", "PATH", "take commands on this Unix socket", opt_control },
         { "control-fdname", "NAME", "take commands on the socket that systemd passes under this name", opt_control_fdname },
         { "iothreads", "N", "threads that serve queues, 1 to 64 (default 1)", opt_iothreads },
@@ -271,6 +292,44 @@ static int read_option(struct reader *rd, int argc, char **argv, int *at)
         return row->set(rd, row->value ? argv[++*at] : NULL);
 }
 
+/* --- the configuration -------------------------------------------------------------------------------------------- */
+
+int options_set(struct options *o, const char *key, const char *value)
+{
+        struct reader rd = { .o = o, .plain = no_disk };
+        const struct option_row *row = find_row(key, strlen(key));
+        struct similar s = similar_to(key);
+        char hint[64];
+
+        if (row && row->value && !row->typed)
+                return row->set(&rd, value);
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+                if (rows[i].value && !rows[i].typed)
+                        similar_look(&s, rows[i].name);
+        return err_note(-EINVAL, "'%s' is not a key of [vdiskd]%s", key,
+                        s.best ? similar_hint(&s, hint, sizeof(hint)) : "; vdiskd.conf(5) lists them");
+}
+
+/* Before the rest of the command line, which wins. */
+static int read_config(struct options *o, int argc, char **argv)
+{
+        const char *path = NULL;
+        bool check = false;
+
+        for (int i = 1; i < argc; i++) {
+                if (!strncmp(argv[i], "--config=", 9))
+                        path = argv[i] + 9;
+                else if (!strcmp(argv[i], "--config") && i + 1 < argc)
+                        path = argv[++i];
+                check |= !strcmp(argv[i], "--check-config");
+        }
+        if (check && !path)
+                path = DEFAULT_CONFIG;
+        return path && *path ? config_read(o, path) : 0;
+}
+
+/* --- all of it together ------------------------------------------------------------------------------------------- */
+
 static int check_plain(const struct disk_opts *d)
 {
         if (!d->path)
@@ -288,35 +347,69 @@ static int add_plain(struct reader *rd)
 
         if (r < 0)
                 return r;
-        if (!add_disk(o))
+        if (!options_add_disk(o))
                 return -ENOMEM;
         memmove(o->disks + 1, o->disks, (o->ndisks - 1) * sizeof(*o->disks));
         o->disks[0] = TAKE(rd->plain, no_disk);
         return 0;
 }
 
-static int check_sockets_differ(const struct options *o)
+/* A disk's name and where it stands, for sentences about two of them. */
+struct place {
+        char text[320];
+};
+static struct place place_of(const struct disk_opts *d)
+{
+        struct place p;
+
+        if (d->file)
+                snprintf(p.text, sizeof(p.text), "%s (%s:%u)", d->id, d->file, d->line);
+        else
+                snprintf(p.text, sizeof(p.text), "%s", d->id);
+        return p;
+}
+
+static bool same(const char *a, const char *b)
+{
+        return a && b && !strcmp(a, b);
+}
+
+static int check_two(const struct disk_opts *a, const struct disk_opts *b)
+{
+        struct place pa = place_of(a), pb = place_of(b);
+
+        if (same(a->id, b->id))
+                return err_note(-EINVAL, "id=%s is the name of two disks, %s and %s (without id=NAME the first disk is disk0); each "
+                                "needs its own", a->id, pa.text, pb.text);
+        if (same(a->path, b->path) && !(a->read_only && b->read_only))
+                return err_note(-EINVAL, "path %s is given to two disks, %s and %s; only if both are read-only they may share it",
+                                a->path, pa.text, pb.text);
+        if (same(a->socket, b->socket))
+                return err_note(-EINVAL, "socket %s is given to two disks, %s and %s; each needs its own", a->socket, pa.text,
+                                pb.text);
+        if (same(a->connect, b->connect))
+                return err_note(-EINVAL, "connect=%s is given to two disks, %s and %s; each needs its own", a->connect, pa.text,
+                                pb.text);
+        if (a->fd >= 0 && a->fd == b->fd)
+                return err_note(-EINVAL, "fd %d is given to two disks, %s and %s; each needs its own", a->fd, pa.text, pb.text);
+        return err_note(-EINVAL, "fdname %s is given to two disks, %s and %s; each needs its own", a->fdname, pa.text, pb.text);
+}
+
+static int check_disks_differ(const struct options *o)
 {
         for (size_t i = 0; i < o->ndisks; i++)
                 for (size_t j = 0; j < i; j++) {
                         const struct disk_opts *a = &o->disks[j], *b = &o->disks[i];
 
-                        if (a->path && b->path && !strcmp(a->path, b->path) && !(a->read_only && b->read_only))
-                                return err_note(-EINVAL, "path %s is given to two disks; only if both are read-only they may "
-                                                "share it", a->path);
-                        if (a->socket && b->socket && !strcmp(a->socket, b->socket))
-                                return err_note(-EINVAL, "socket %s is given to two disks; each needs its own", a->socket);
-                        if (a->connect && b->connect && !strcmp(a->connect, b->connect))
-                                return err_note(-EINVAL, "connect=%s is given to two disks; each needs its own", a->connect);
-                        if (a->fd >= 0 && a->fd == b->fd)
-                                return err_note(-EINVAL, "fd %d is given to two disks; each needs its own", a->fd);
-                        if (a->fdname && b->fdname && !strcmp(a->fdname, b->fdname))
-                                return err_note(-EINVAL, "fdname %s is given to two disks; each needs its own", a->fdname);
+                        if (same(a->id, b->id) || (same(a->path, b->path) && !(a->read_only && b->read_only)) ||
+                            same(a->socket, b->socket) || same(a->connect, b->connect) || (a->fd >= 0 && a->fd == b->fd) ||
+                            same(a->fdname, b->fdname))
+                                return check_two(a, b);
                 }
         return 0;
 }
 
-/* Disks without a name get one; all names differ. */
+/* Disks without a name get one. */
 static int name_disks(struct options *o)
 {
         for (size_t i = 0; i < o->ndisks; i++)
@@ -324,11 +417,6 @@ static int name_disks(struct options *o)
                         o->disks[i].id = NULL;
                         return -ENOMEM;
                 }
-        for (size_t i = 0; i < o->ndisks; i++)
-                for (size_t j = 0; j < i; j++)
-                        if (!strcmp(o->disks[i].id, o->disks[j].id))
-                                return err_note(-EINVAL, "id=%s is the name of two disks (without id=NAME the first disk "
-                                                "is disk0); each needs its own", o->disks[i].id);
         return 0;
 }
 
@@ -357,22 +445,25 @@ static int read_all(struct reader *rd, int argc, char **argv)
         for (int i = 1; i < argc; i++)
                 if (!strcmp(argv[i], "--print-capabilities"))
                         return opt_capabilities(rd, NULL);
-        for (int i = 1; i < argc; i++) {
+        r = read_config(o, argc, argv);
+        for (int i = 1; r == 0 && i < argc; i++) {
                 r = read_option(rd, argc, argv, &i);
-                if (r < 0 || o->action != OPTIONS_SERVE)
+                if (r == 0 && o->action != OPTIONS_SERVE && o->action != OPTIONS_CHECK_CONFIG)
                         return r;
         }
+        if (r < 0)
+                return r;
         if (rd->plain_used)
                 r = add_plain(rd);
         if (r < 0)
                 return r;
         if (!o->ndisks && !o->control && !o->control_fdname)
                 return err_note(-EINVAL, "nothing to serve: give --blk-file=FILE and --socket-path=PATH, or --disk, or "
-                                "--control");
-        r = check_sockets_differ(o);
+                                "--control%s", o->config ? ", or disks in the configuration" : "");
+        r = name_disks(o);
         if (r == 0)
-                r = check_control(o);
-        return r < 0 ? r : name_disks(o);
+                r = check_disks_differ(o);
+        return r < 0 ? r : check_control(o);
 }
 
 int options_parse(struct options *o, int argc, char **argv)
@@ -398,6 +489,8 @@ void options_finish(struct options *o)
         free(TAKE(o->state_dir, NULL));
         free(TAKE(o->control, NULL));
         free(TAKE(o->control_fdname, NULL));
+        free(TAKE(o->config, NULL));
+        free(TAKE(o->problems, NULL));
         o->ndisks = 0;
 }
 
@@ -406,6 +499,7 @@ void options_print_help(FILE *to)
         char left[64];
 
         fprintf(to, "usage: vdiskd --blk-file=FILE --socket-path=PATH [--format=raw|qcow2] [--read-only]\n"
+                    "       vdiskd --config=FILE [options]\n"
                     "       vdiskd --disk path=FILE,format=FORMAT,socket=PATH [--disk ...] [options]\n\n"
                     "Serve disk images to virtual machines over vhost-user-blk.\n\n");
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * options.h - the command line, checked: what to serve, where, and with how many threads.
+ * options.h - the command line and the configuration, checked: what to serve, where, and with how many threads.
  * QEMU's conventions for vhost-user back ends (docs/interop/vhost-user, "Backend program conventions") come first:
  * --socket-path, --fd, --blk-file, --read-only, --print-capabilities. --disk says the same for many disks.
  */
@@ -33,10 +33,13 @@ struct disk_opts {
         unsigned num_queues; /* 0: the default */
         uint32_t block_size; /* 0: 512 */
         uint64_t size;       /* format=null only, bytes */
+        char **said;         /* disk_options.h: the texts */
+        char *file;          /* of the configuration, where the disk stands; NULL: the command line */
+        unsigned line;
 };
 
 struct options {
-        enum options_action { OPTIONS_SERVE, OPTIONS_HELP, OPTIONS_VERSION, OPTIONS_CAPABILITIES } action;
+        enum options_action { OPTIONS_SERVE, OPTIONS_HELP, OPTIONS_VERSION, OPTIONS_CAPABILITIES, OPTIONS_CHECK_CONFIG } action;
         struct disk_opts *disks; /* in the order given; the --blk-file disk comes first */
         size_t ndisks;
         char **objects; /* values of --object, in the order given; secret_option() understood them */
@@ -49,12 +52,17 @@ struct options {
         char *state_dir;    /* NULL: the default, where it can be had; "none" */
         enum engine_kind engine;
         enum log_level log_level;
+        char *config;    /* the configuration's file; NULL: none */
+        char *problems;  /* what is wrong in the configuration, all of it, a line each; NULL: nothing */
 };
 
+#define DEFAULT_CONFIG "/etc/vdiskd/vdiskd.conf"
+
 /**
- * options_parse - read and check the command line.
- * Returns 0 and fills @o, or -EINVAL / -ENOMEM with a sentence that names the option, its value and what would be right.
- * options_finish() @o in either case. Only the text is checked; whether files exist is the business of who opens them.
+ * options_parse - read and check the command line, and the configuration that it names.
+ * Returns 0 and fills @o, or -EINVAL / -ENOMEM with a sentence that names the option, its value and what would be right (for the
+ * first of o->problems; the file's error when it cannot be read). The command line wins over the configuration.
+ * options_finish() @o in either case. Only the text is checked; whether images exist is the business of who opens them.
  */
 int options_parse(struct options *o, int argc, char **argv);
 void options_finish(struct options *o);
