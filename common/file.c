@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <linux/openat2.h>
 #include <linux/stat.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +18,7 @@
 #include "fault.h"
 #include "file_shelf.h"
 #include "image_lock.h"
+#include "path.h"
 #include "range.h"
 
 #define BOUNCE_BYTES (256u << 10)
@@ -150,24 +150,21 @@ int file_refresh_size(struct file *f)
         return f->is_blkdev ? look_at(f) : 0;
 }
 
-/* open(2), or beneath @dir when that is not NULL. */
-static int open_path(const char *dir, const char *path, int how)
-{
-        struct open_how beneath = {
-                .flags = (unsigned)how, .mode = how & O_CREAT ? 0644 : 0,
-                .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-        };
-        AUTO(closep) int from = -1;
+/* Where a name is looked up: anywhere, in @dir, or where @image may lead (path.h). */
+struct place {
+        const char *dir, *image, *name;
+};
 
-        if (!dir)
-                return open(path, how, 0644);
-        from = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        return from < 0 ? -1 : (int)syscall(SYS_openat2, from, path, &beneath, sizeof(beneath));
+static int open_at(const struct place *p, int how)
+{
+        if (p->dir)
+                return path_open_beneath(p->dir, p->name, how);
+        return p->image ? path_open_allowed(p->image, p->name, how) : path_open(p->name, how, 0644);
 }
 
-static int open_fd(struct file *f, const char *dir, const char *name, unsigned flags)
+static int open_fd(struct file *f, const struct place *p, unsigned flags)
 {
-        int how = O_CLOEXEC | O_NONBLOCK | (flags & FILE_RDONLY ? O_RDONLY : O_RDWR);
+        int how = O_CLOEXEC | O_NONBLOCK | (flags & FILE_RDONLY ? O_RDONLY : O_RDWR), r;
 
         if (flags & FILE_CREATE)
                 how |= O_CREAT | O_EXCL;
@@ -176,14 +173,18 @@ static int open_fd(struct file *f, const char *dir, const char *name, unsigned f
         if (flags & FILE_NO_SYMLINK)
                 how |= O_NOFOLLOW;
         f->direct = flags & FILE_DIRECT;
-        f->fd = open_path(dir, name, how | (f->direct ? O_DIRECT : 0));
-        if (f->fd < 0 && f->direct && errno == EINVAL) {
+        r = open_at(p, how | (f->direct ? O_DIRECT : 0));
+        if (r == -EINVAL && f->direct) {
+                err_clear();
                 f->direct = false;
-                f->fd = open_path(dir, name, how);
+                r = open_at(p, how);
         }
-        if (f->fd < 0 && dir && (errno == EXDEV || errno == ELOOP))
-                return err_note(-EPERM, "'%s' is not in or below '%s', or is reached through a symbolic link", name, dir);
-        return f->fd < 0 ? err_note(-errno, "'%s': cannot open: %s", f->path, strerror(errno)) : 0;
+        if (p->dir && (r == -EXDEV || r == -ELOOP))
+                return err_note(-EPERM, "'%s' is not in or below '%s', or is reached through a symbolic link", p->name, p->dir);
+        if (r < 0)
+                return err_note(r, "'%s': cannot open: %s", f->path, strerror(-r));
+        f->fd = r;
+        return 0;
 }
 
 /* What O_DIRECT is there was settled when it was opened first. */
@@ -199,8 +200,8 @@ static bool take_from_shelf(struct file *f, unsigned flags)
         return f->fd >= 0;
 }
 
-/* @path: how the file is called, taken. @name: what is opened, in @dir if that is not NULL. */
-static int open_file(char *path, const char *dir, const char *name, unsigned flags, struct file **ret)
+/* @path: how the file is called, taken. */
+static int open_file(char *path, const struct place *p, unsigned flags, struct file **ret)
 {
         struct file *f = calloc(1, sizeof(*f));
         bool ours = false; /* locked already */
@@ -216,10 +217,10 @@ static int open_file(char *path, const char *dir, const char *name, unsigned fla
         f->read_only = flags & FILE_RDONLY;
         f->path = path;
         ours = take_from_shelf(f, flags);
-        r = ours ? 0 : open_fd(f, dir, name, flags);
+        r = ours ? 0 : open_fd(f, p, flags);
         if (r == 0)
                 r = look_at(f);
-        if (r == 0 && dir && f->is_blkdev)
+        if (r == 0 && p->dir && f->is_blkdev)
                 r = err_note(-EPERM, "'%s' is a device, not a regular file", f->path);
         if (r == 0 && !ours && !(flags & FILE_NO_LOCK))
                 r = image_lock(f->fd, f->path, !f->read_only);
@@ -227,7 +228,7 @@ static int open_file(char *path, const char *dir, const char *name, unsigned fla
                 r = file_truncate(f, 0);
         if (r < 0) {
                 if (flags & FILE_CREATE && f->fd >= 0)
-                        unlink(f->path);
+                        path_unlink(f->path);
                 file_close(f);
                 return r;
         }
@@ -240,27 +241,34 @@ static int open_file(char *path, const char *dir, const char *name, unsigned fla
 
 int file_open(const char *path, unsigned flags, struct file **ret)
 {
-        return open_file(strdup(path), NULL, path, flags, ret);
+        return open_file(strdup(path), &(struct place){ .name = path }, flags, ret);
+}
+
+int file_open_named(const char *path, const char *image, unsigned flags, struct file **ret)
+{
+        return open_file(strdup(path), &(struct place){ .image = image, .name = path }, flags, ret);
 }
 
 int file_open_beneath(const char *dir, const char *name, unsigned flags, struct file **ret)
 {
+        struct place p = { .dir = dir, .name = name };
         char *path;
 
         if (!strcmp(dir, ".")) /* as it was said */
-                return open_file(strdup(name), dir, name, flags, ret);
+                return open_file(strdup(name), &p, flags, ret);
         if (asprintf(&path, "%s/%s", dir, name) < 0)
                 return -ENOMEM;
-        return open_file(path, dir, name, flags, ret);
+        return open_file(path, &p, flags, ret);
 }
 
 int file_identify(const char *path, dev_t *dev, ino_t *ino)
 {
         int fd = file_shelf_look(path);
         struct stat st;
+        int r = fd < 0 ? path_look(path, true, &st) : fstat(fd, &st) < 0 ? -errno : 0;
 
-        if ((fd < 0 ? stat(path, &st) : fstat(fd, &st)) < 0)
-                return err_note(-errno, "'%s': cannot open: %s", path, strerror(errno));
+        if (r < 0)
+                return err_note(r, "'%s': cannot open: %s", path, strerror(-r));
         *dev = st.st_dev;
         *ino = st.st_ino;
         return 0;

@@ -78,6 +78,9 @@ enum file_flags {
  */
 int file_open(const char *path, unsigned flags, struct file **ret);
 
+/* The same for a name that the image at @image says, where such names may lead: path_open_allowed() in path.h. */
+int file_open_named(const char *path, const char *image, unsigned flags, struct file **ret);
+
 /**
  * file_open_beneath - the same for a name that a stranger wrote into an image: a regular file in the directory @dir or
  * below it, reached without symbolic links. -EPERM with a sentence for anything else; file->path is @dir/@name.

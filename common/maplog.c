@@ -23,6 +23,7 @@
 
 #include "cleanup.h"
 #include "err.h"
+#include "path.h"
 #include "range.h"
 
 #define MAGIC 0x31676f6c70616d76ull /* "vmaplog1" */
@@ -51,7 +52,7 @@ struct maplog {
 /* What the kernel drew at this boot; all zeros where it does not tell. */
 static void get_boot_id(char id[40])
 {
-        AUTO(closep) int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+        AUTO(closep) int fd = path_open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC, 0);
 
         memset(id, 0, 40);
         if (fd < 0 || read(fd, id, 36) != 36)
@@ -101,9 +102,9 @@ static int open_file(struct maplog *log)
         struct stat st;
         int r;
 
-        log->fd = open(log->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        log->fd = path_open(log->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (log->fd < 0)
-                return err_note(-errno, "'%s': cannot open: %s", log->path, strerror(errno));
+                return err_note(log->fd, "'%s': cannot open: %s", log->path, strerror(-log->fd));
         if (fstat(log->fd, &st) < 0 || !S_ISREG(st.st_mode))
                 return err_note(-ENOTSUP, "'%s' is not a regular file", log->path);
         if ((uint64_t)st.st_size != FILE_BYTES &&
@@ -149,7 +150,7 @@ void maplog_close(struct maplog *log)
         if (!log)
                 return;
         if (maplog_pending(log) == 0)
-                unlink(log->path);
+                path_unlink(log->path);
         munmap(log->shm, FILE_BYTES);
         close(log->fd);
         free(log->path);

@@ -7,21 +7,26 @@
 #include <unistd.h>
 
 #include "err.h"
+#include "path.h"
 
 bool mark_is_set(const char *path)
 {
-        return faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+        struct stat st;
+
+        return path_look(path, false, &st) == 0;
 }
 
 int mark_set(const char *path, bool on)
 {
-        int fd;
+        int fd, r;
 
-        if (!on)
-                return unlink(path) == 0 || errno == ENOENT ? 0 : err_note(-errno, "'%s': cannot remove: %s", path, strerror(errno));
-        fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (!on) {
+                r = path_unlink(path);
+                return r == 0 || r == -ENOENT ? 0 : err_note(r, "'%s': cannot remove: %s", path, strerror(-r));
+        }
+        fd = path_open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
-                return err_note(-errno, "'%s': cannot make: %s", path, strerror(errno));
+                return err_note(fd, "'%s': cannot make: %s", path, strerror(-fd));
         close(fd);
         return 0;
 }

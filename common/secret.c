@@ -16,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/list.h"
+#include "common/path.h"
 
 struct named {
         struct list link;
@@ -145,8 +146,8 @@ static int may_read(const struct secret_source *src, int fd)
 static int read_source(const struct secret_source *src, struct secret *ret)
 {
         int flags = O_RDONLY | O_CLOEXEC | (src->no_waiting ? O_NONBLOCK : 0);
-        AUTO(closep) int fd = src->file ? open(src->file, flags) : src->fd;
-        int r = fd < 0 ? -errno : may_read(src, fd);
+        AUTO(closep) int fd = src->file ? path_open(src->file, flags, 0) : src->fd;
+        int r = fd < 0 ? fd : may_read(src, fd);
 
         if (r == 0)
                 r = read_all(fd, ret);

@@ -11,6 +11,7 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/path.h"
 #include "common/range.h"
 #include "formats/format.h"
 
@@ -176,7 +177,8 @@ static int name_path(int r, const char *path)
         return err_prefix(r, "'%s': ", path);
 }
 
-static int open_one(const char *path, const struct fmt_open_opts *opts, struct fmt_image **ret)
+/* @named_by: the image whose word @path is; NULL: the operator's. */
+static int open_one(const char *path, const char *named_by, const struct fmt_open_opts *opts, struct fmt_image **ret)
 {
         const struct fmt_driver *drv = opts->format ? fmt_driver_find(opts->format) : NULL;
         struct file *file;
@@ -185,7 +187,10 @@ static int open_one(const char *path, const struct fmt_open_opts *opts, struct f
         if (drv && drv->caps & FMT_NO_FILE) {
                 r = drv->open(NULL, opts, ret);
         } else {
-                r = file_open(path, file_flags(opts->flags), &file);
+                if (named_by)
+                        r = file_open_named(path, named_by, file_flags(opts->flags), &file);
+                else
+                        r = file_open(path, file_flags(opts->flags), &file);
                 if (r == 0)
                         r = open_with_data(file, opts, ret);
         }
@@ -232,12 +237,13 @@ int chain_data_path(const char *image_path, const char *name, char **dir, char *
         const char *slash = strrchr(image_path, '/');
         AUTO(freep) char *real = NULL;
         size_t len;
+        int r;
 
         *rest = NULL;
         *dir = slash ? strndup(image_path, max_u64(slash - image_path, 1)) : strdup(".");
-        real = *dir ? realpath(*dir, NULL) : NULL;
-        if (!real)
-                return *dir ? err_note(-errno, "'%s': %s", *dir, strerror(errno)) : -ENOMEM;
+        r = *dir ? path_real(*dir, &real) : -ENOMEM;
+        if (r < 0)
+                return err_note(r, "'%s': %s", *dir ?: name, strerror(-r));
         if (has_protocol(name))
                 return err_note(-EINVAL, "'%s': file name '%s' is not a plain path; protocols are not followed", image_path,
                                 name);
@@ -271,10 +277,11 @@ static int open_backing(struct fmt_image *top, struct fmt_image *img, const stru
                         const struct fmt_layer *layer)
 {
         struct fmt_open_opts how = *opts;
+        bool ours = layer && layer->path;
         AUTO(freep) char *path = NULL;
         int r = 0;
 
-        if (layer && layer->path)
+        if (ours)
                 path = strdup(layer->path);
         else
                 r = chain_backing_path(img->file->path, img->backing_name, &path);
@@ -290,7 +297,7 @@ static int open_backing(struct fmt_image *top, struct fmt_image *img, const stru
                                 "'qemu-img rebase -u -F' can write it down", img->file->path, path);
         r = refuse_loop(top, path);
         if (r == 0)
-                r = open_one(path, &how, &img->backing);
+                r = open_one(path, ours ? NULL : img->file->path, &how, &img->backing);
         if (r == 0 && img->drv->adopt)
                 r = img->drv->adopt(img);
         return r < 0 ? err_prefix(r, "backing file of '%s': ", img->file->path) : 0;
@@ -309,7 +316,7 @@ int chain_open(const char *path, const struct fmt_open_opts *opts, struct fmt_im
         AUTO(close_onep) struct fmt_image *top = NULL;
         const struct fmt_layer *layer = opts->layer;
         unsigned images = 1;
-        int r = open_one(path, opts, &top);
+        int r = open_one(path, NULL, opts, &top);
 
         if (r < 0)
                 return r;

@@ -12,6 +12,7 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/path.h"
 #include "common/size.h"
 #include "formats/drivers.h"
 
@@ -226,7 +227,7 @@ static int new_file_open(struct new_file *n, const char *path, const struct file
 static void new_file_close(struct new_file *n, bool failed)
 {
         if (failed && n->ours)
-                unlink(n->path);
+                path_unlink(n->path);
         file_close(n->file);
         free(n->path);
 }

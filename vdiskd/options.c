@@ -79,6 +79,21 @@ static int opt_check_config(struct reader *rd, const char *v)
         return 0;
 }
 
+static int opt_allow_dir(struct reader *rd, const char *v)
+{
+        struct options *o = rd->o;
+        char **more = reallocarray(o->allow_dirs, o->nallow_dirs + 1, sizeof(*more));
+        int r;
+
+        o->allow_dirs = more ?: o->allow_dirs;
+        if (!more)
+                return -ENOMEM;
+        more[o->nallow_dirs] = NULL;
+        r = set_text("--allow-dir", v, &more[o->nallow_dirs]);
+        o->nallow_dirs += r == 0;
+        return r;
+}
+
 static int opt_socket_path(struct reader *rd, const char *v)
 {
         rd->plain_used = true;
@@ -226,6 +241,7 @@ static const struct option_row {
         { "object", "secret,id=ID,file=PATH", "the password of an encrypted image; fd=N, format=base64", opt_object, .typed = true },
         { "config", "FILE", "read this and disks.d/*.conf beside it", opt_config, .typed = true },
         { "check-config", NULL, "say what is wrong in them (default: " DEFAULT_CONFIG ")", opt_check_config },
+        { "allow-dir", "DIR", "images may name backing files in DIR and below (may be given often)", opt_allow_dir },
         { "control", "PATH", "take commands on this Unix socket", opt_control },
         { "control-fdname", "NAME", "take commands on the socket that systemd passes under this name", opt_control_fdname },
         { "iothreads", "N", "threads that serve queues, 1 to 64 (default 1)", opt_iothreads },
@@ -486,6 +502,10 @@ void options_finish(struct options *o)
                 free(o->objects[i]);
         free(TAKE(o->objects, NULL));
         o->nobjects = 0;
+        for (size_t i = 0; i < o->nallow_dirs; i++)
+                free(o->allow_dirs[i]);
+        free(TAKE(o->allow_dirs, NULL));
+        o->nallow_dirs = 0;
         free(TAKE(o->state_dir, NULL));
         free(TAKE(o->control, NULL));
         free(TAKE(o->control_fdname, NULL));

@@ -44,6 +44,8 @@ struct options {
         size_t ndisks;
         char **objects; /* values of --object, in the order given; secret_option() understood them */
         size_t nobjects;
+        char **allow_dirs; /* of --allow-dir: where names in images may lead */
+        size_t nallow_dirs;
         char *control;        /* path of the control socket; NULL: none */
         char *control_fdname; /* or FileDescriptorName= of the one that systemd passed */
         unsigned iothreads;

@@ -22,6 +22,7 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/log.h"
+#include "common/path.h"
 #include "common/secret.h"
 #include "config.h"
 #include "vdiskd/control.h"
@@ -298,6 +299,17 @@ static int listen_for_control(struct daemon *d)
         return err_prefix(listener_open(&d->control_at, &at, &d->passed), "control: ");
 }
 
+/* Images come from strangers: their names lead nowhere else from now on. */
+static int confine_names(const struct options *o)
+{
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < o->nallow_dirs; i++)
+                r = err_prefix(path_allow(o->allow_dirs[i]), "--allow-dir: ");
+        path_confine();
+        return r;
+}
+
 static int read_secrets(const struct options *o)
 {
         int r = 0;
@@ -366,6 +378,9 @@ static int start_machinery(struct daemon *d)
         if (r < 0)
                 return r;
         raise_file_limit();
+        r = confine_names(d->opts);
+        if (r < 0)
+                return r;
         r = watch_signals(d);
         if (r == 0)
                 r = passed_sockets_get(&d->passed);

@@ -1,38 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "dialer.h"
 
-#include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/path.h"
 #include "common/range.h"
 
 #define FIRST_PAUSE_NS (20 * NS_PER_MS)
 #define LONGEST_PAUSE_NS NS_PER_SEC
 
-static int dial(const char *path)
-{
-        AUTO(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        struct sockaddr_un sa = { .sun_family = AF_UNIX };
-
-        if (fd < 0)
-                return -errno;
-        if (strlen(path) >= sizeof(sa.sun_path))
-                return -ENAMETOOLONG;
-        strcpy(sa.sun_path, path);
-        if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0) /* a Unix socket connects at once or not at all */
-                return -errno;
-        return TAKE(fd, -1);
-}
-
 static void try(struct loop_timer *t)
 {
         struct dialer *d = list_entry(t, struct dialer, timer);
-        int fd = dial(d->path);
+        int fd = path_connect(d->path);
 
         if (fd >= 0) {
                 d->told = false;

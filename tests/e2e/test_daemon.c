@@ -107,6 +107,32 @@ static void test_refusals(void **state)
         assert_true(exists(at("zeros.img")));
 }
 
+/* An image in one directory, its base in another: by the operator's word only. */
+static void test_base_elsewhere(void **state)
+{
+        const char *const disk[] = { "--disk", "path=%/here/top.qcow2,format=qcow2,socket=%/r.sock", "--allow-dir=%/nowhere", NULL };
+        struct proc p;
+
+        (void)state;
+        assert_int_equal(mkdir(at("here"), 0700), 0);
+        assert_int_equal(mkdir(at("away"), 0700), 0);
+        qemu_img(ARGS("create", "-q", "-f", "qcow2", at("away/base.qcow2"), "1M"));
+        qemu_img(ARGS("create", "-q", "-f", "qcow2", "-b", "../away/base.qcow2", "-F", "qcow2", at("here/top.qcow2")));
+        spawn(&p, vdiskd(), (const char *const[]){ disk[0], disk[1], NULL }, NULL);
+        assert_int_equal(finish(&p), 1);
+        assert_non_null(strstr(log_of(&p), "away/base.qcow2"));
+        assert_non_null(strstr(log_of(&p), "--allow-dir=DIR"));
+        spawn(&p, vdiskd(), disk, NULL);
+        assert_int_equal(finish(&p), 1);
+        assert_non_null(strstr(log_of(&p), "--allow-dir: directory "));
+        assert_int_equal(mkdir(at("nowhere"), 0700), 0);
+        spawn(&p, vdiskd(), disk, NULL);
+        assert_int_equal(finish(&p), 1);
+        start(&p, NULL, 1, ARGS(disk[0], disk[1], disk[2], "--allow-dir=%/away"));
+        assert_int_equal(capacity(at("r.sock")), MIB);
+        stop(&p);
+}
+
 /* Runs until the image is locked by @p. */
 static void wait_locked(const char *path)
 {
@@ -368,6 +394,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_refusals),
+                cmocka_unit_test(test_base_elsewhere),
                 cmocka_unit_test(test_an_image_that_qemu_holds),
                 cmocka_unit_test(test_an_image_that_we_hold),
                 cmocka_unit_test(test_readers_share_an_image),

@@ -72,6 +72,7 @@ static const struct bad {
         { { "--engine=aio" }, { "--engine=aio", "auto, io_uring or threads" } },
         { { "--engine=sync" }, { "--engine=sync" } },
         { { "--state-dir=" }, { "--state-dir", "empty" } },
+        { { "--allow-dir=" }, { "--allow-dir", "empty" } },
         { { "--cache-size=much" }, { "--cache-size=much" } },
         { { "--cache-size=4k" }, { "--cache-size=4k", "1 MiB" } },
         { { "--log-level=loud" }, { "--log-level=loud", "error, warning, info or debug" } },
@@ -260,7 +261,7 @@ static void test_actions(void **state)
 static void test_help_names_every_option(void **state)
 {
         static const char *const words[] = { "--socket-path", "--fd", "--blk-file", "--format", "--read-only", "--disk",
-                                             "--iothreads", "--poll-us", "--engine", "--cache-size", "--state-dir", "--log-level",
+                                             "--iothreads", "--poll-us", "--engine", "--cache-size", "--state-dir", "--allow-dir", "--log-level",
                                              "--print-capabilities", "num-queues", "block-size", "serial", "fdname" };
         AUTO(freep) char *text = NULL;
         size_t len;
