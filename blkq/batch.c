@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "blkq/retire.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 
@@ -115,6 +116,8 @@ static void tell_all(struct vol *v, struct fmt_batch *b, int err)
                 w->batches--;
         if (err == 0) /* else housekeeping would try the same again at once, for ever; the next flush asks again */
                 housekeep_kick(v);
+        if (w && w->retire && !w->batches)
+                retire_writer_idle(w->retire);
         vol_unbusy(v);
 }
 

@@ -9,6 +9,9 @@
  * (housekeeping and grace follow each flush) until the driver has nothing dirty and nothing dying. It stops early when
  * something failed for good; the image is then as a crash would leave it.
  *
+ * A light holder is called as soon as guests have nothing under way that reads or writes the image: no flush is waited for, and
+ * nothing is settled. Flushes that guests asked for earlier may still run, and so may housekeeping.
+ *
  * A volume that is asleep (reopen.c) stays held after the release: its requests wait until somebody wakes it.
  */
 #include <assert.h>
@@ -26,7 +29,7 @@ static void hold_next(struct vol *v);
 static void port_is_held(struct vol_port *p)
 {
         p->hold_owed = false;
-        if (p->has_files)
+        if (p->has_files && !p->hold_light)
                 port_files(p, false);
         qthread_post(p->v->home, &p->hold_answer);
 }
@@ -40,9 +43,10 @@ static void port_hold(struct qtask *task)
         hold_port_idle(p);
 }
 
+/* What the port sent home arrives there before its answer, so a light holder asks home about that. */
 void hold_port_idle(struct vol_port *p)
 {
-        if (p->hold_owed && !p->in_flight)
+        if (p->hold_owed && (p->hold_light ? mover_is_idle(&p->mover) : !p->in_flight))
                 port_is_held(p);
 }
 
@@ -161,6 +165,24 @@ static void settle(struct vol *v)
         settle_step(&v->settle.task);
 }
 
+void hold_home_idle(struct vol *v)
+{
+        if (!v->hold.home_owed || v->changing)
+                return;
+        v->hold.home_owed = false;
+        v->hold.now->held(v->hold.now, 0);
+}
+
+static void ports_are_held(struct vol *v)
+{
+        if (v->hold.now->light) {
+                v->hold.home_owed = true;
+                hold_home_idle(v);
+        } else {
+                settle(v);
+        }
+}
+
 static void on_port_held(struct qtask *task)
 {
         struct vol_port *p = container_of(task, struct vol_port, hold_answer);
@@ -168,12 +190,13 @@ static void on_port_held(struct qtask *task)
 
         port_unref(p);
         if (--v->hold.left == 0)
-                settle(v);
+                ports_are_held(v);
 }
 
 static void hold_ports(struct vol *v)
 {
         v->hold.left = 1;
+        v->hold.light = v->hold.now->light;
         pthread_mutex_lock(&v->lock);
         v->hold.ports_held = true; /* who attaches from now on is born held */
         list_for_each(n, &v->ports) {
@@ -181,11 +204,12 @@ static void hold_ports(struct vol *v)
 
                 v->hold.left++;
                 p->refs++;
+                p->hold_light = v->hold.light;
                 qthread_post(p->thread, &p->hold_ask);
         }
         pthread_mutex_unlock(&v->lock);
         if (--v->hold.left == 0)
-                settle(v);
+                ports_are_held(v);
 }
 
 static void release_ports(struct vol *v)
@@ -208,8 +232,18 @@ static void hold_next(struct vol *v)
         if (!n)
                 return;
         v->hold.now = list_entry(n, struct vol_hold, link);
-        if (v->hold.ports_held)
-                settle(v);
+        if (v->hold.now->turn)
+                v->hold.now->turn(v->hold.now);
+        else
+                vol_hold_go(v->hold.now);
+}
+
+void vol_hold_go(struct vol_hold *h)
+{
+        struct vol *v = h->v;
+
+        if (v->hold.ports_held && (h->light || !v->hold.light))
+                ports_are_held(v);
         else
                 hold_ports(v);
 }

@@ -59,9 +59,17 @@ static void job_flush(struct job *j)
 
 /* --- changes ------------------------------------------------------------------------------------------------------ */
 
+/* It has read or written what it is about; a flush is a matter of writers, not of the chain as it is now. */
+static void job_off_the_chain(struct job *j)
+{
+        if (--j->v->changing == 0)
+                hold_home_idle(j->v);
+}
+
 static void change_done(struct job *j, int res)
 {
         range_unlock(&j->v->ranges, &j->range);
+        job_off_the_chain(j);
         if (res == 0 && j->req->flags & BLK_FUA)
                 job_flush(j);
         else
@@ -102,12 +110,12 @@ static void change_start(struct job *j)
         }
         if (req->op == BLK_WRITE) {
                 j->write.clock = &req->p.clock;
-                chain_write_start(&j->v->writer, &j->write, req->off, len, req->iov, req->niov, on_written);
+                chain_write_start(j->v->writer, &j->write, req->off, len, req->iov, req->niov, on_written);
                 return;
         }
         j->zero.clock = &req->p.clock;
         flags = req->op == BLK_DISCARD ? ZERO_DISCARD : req->flags & BLK_UNMAP ? ZERO_MAY_UNMAP : 0;
-        chain_zero_start(&j->v->writer, &j->zero, req->off, len, flags, on_zeroed);
+        chain_zero_start(j->v->writer, &j->zero, req->off, len, flags, on_zeroed);
 }
 
 static void on_range(struct waiter *w, int err)
@@ -136,7 +144,10 @@ static void job_change(struct job *j)
 
 static void on_read(struct chain_read *rd, int res)
 {
-        job_end(container_of(rd, struct job, read), res);
+        struct job *j = container_of(rd, struct job, read);
+
+        job_off_the_chain(j);
+        job_end(j, res);
 }
 
 static void job_start(struct job *j)
@@ -146,11 +157,13 @@ static void job_start(struct job *j)
         switch (req->op) {
         case BLK_READ:
                 j->read.clock = &req->p.clock;
+                j->v->changing++;
                 chain_read_start(j->v, &j->read, req->off, req->len, req->iov, req->niov, on_read);
                 return;
         case BLK_WRITE:
         case BLK_DISCARD:
         case BLK_WRITE_ZEROES:
+                j->v->changing++;
                 job_change(j);
                 return;
         case BLK_FLUSH:

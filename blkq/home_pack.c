@@ -65,7 +65,7 @@ static void on_moved(struct move *mv, int res)
                 fmt_abort(p->v->top, &p->plan);
         } else {
                 fmt_commit(p->v->top, &p->plan);
-                writer_dirty(&p->v->writer);
+                writer_dirty(p->v->writer);
         }
         grace_kick(p->v);
         housekeep_kick(p->v);
@@ -118,7 +118,7 @@ static void on_packed(struct qtask *task)
                 place(TAKE(p, NULL));
         } else if (p->res == 0) {
                 p->cp->write.clock = p->cp->clock;
-                chain_write_start(&p->v->writer, &p->cp->write, p->off, p->len, p->iov, p->niov, on_written_plain);
+                chain_write_start(p->v->writer, &p->cp->write, p->off, p->len, p->iov, p->niov, on_written_plain);
         } else {
                 p->cp->done(p->cp, p->res);
         }

@@ -45,6 +45,11 @@ struct move {
 void mover_init(struct mover *m, struct qthread *t);
 void mover_finish(struct mover *m); /* nothing under way */
 
+static inline bool mover_is_idle(const struct mover *m)
+{
+        return !m->under_way[0] && !m->under_way[1];
+}
+
 /* From now on moves count in the other generation. drained() follows when the old one is empty: perhaps at once. */
 void mover_drain(struct mover *m, void (*drained)(struct mover *m));
 

@@ -43,7 +43,9 @@ struct reopen {
 static void put_image(struct vol *v, struct fmt_image *top, bool asleep)
 {
         pthread_mutex_lock(&v->lock);
-        v->top = v->writer.img = top;
+        v->top = top;
+        if (v->writer)
+                v->writer->img = top;
         v->asleep = asleep;
         if (top)
                 v->size = round_up(top->size, VOL_SECTOR);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blkq/retire.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/err.h"
@@ -24,6 +25,7 @@ static void vol_free(struct vol *v)
         free(v->format);
         free(v->state_dir);
         throttle_group_unref(v->throttle);
+        writer_free(v->writer);
         free(v);
 }
 
@@ -41,9 +43,17 @@ int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qt
                 v->path = strdup(top->file && top->file->path ? top->file->path : top->drv->name);
                 v->format = strdup(top->drv->name);
         }
-        if (!v || !v->path || !v->format) {
-                if (v)
+        if (v) {
+                list_init(&v->writers);
+                v->read_only = opts->read_only || (top->read_only && !opts->asleep);
+                v->writer = v->read_only ? NULL : writer_new(v, top, true);
+        }
+        if (!v || !v->path || !v->format || (!v->read_only && !v->writer)) {
+                if (v) {
                         free(v->path);
+                        free(v->format);
+                        writer_free(v->writer);
+                }
                 free(v);
                 chain_close(top);
                 return -ENOMEM;
@@ -55,7 +65,6 @@ int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qt
         v->asleep = opts->asleep;
         v->awake = opts->awake;
         v->open_flags = opts->read_only ? FMT_RDONLY : 0;
-        v->read_only = opts->read_only || (top->read_only && !opts->asleep);
         v->no_sync = opts->no_sync;
         v->writeback_ns = (opts->writeback_ms ? opts->writeback_ms : WRITEBACK_MS) * NS_PER_MS;
         pthread_mutex_init(&v->lock, NULL);
@@ -64,9 +73,8 @@ int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qt
         list_init(&v->unpack_waiters);
         list_init(&v->grace.now);
         list_init(&v->grace.next);
-        list_init(&v->writers);
-        if (!v->read_only)
-                writer_init(&v->writer, v, top, true);
+        if (v->writer)
+                writer_join(v->writer);
         hold_init(v);
         mover_init(&v->mover, home);
         workers_hold();
@@ -289,6 +297,14 @@ static void on_held_to_close(struct vol_hold *h, int res)
         assert(list_empty(&v->ports) && list_empty(&v->ranges) && list_empty(&v->hold.queue) && !v->busy);
         mover_finish(&v->mover);
         bounce_free(v->copy_up);
+        while (!list_empty(&v->writers)) {
+                struct img_writer *w = list_entry(v->writers.next, struct img_writer, link);
+
+                if (w->paused)
+                        retire_cancel(w->paused);
+                writer_free(w);
+        }
+        v->writer = NULL;
         workers_release();
         if (res == 0)
                 res = v->failed;

@@ -25,6 +25,7 @@
 
 #include "blkq/move.h"
 #include "blkq/vol.h"
+#include "blkq/vol_hold.h"
 #include "blkq/workers.h"
 #include "blkq/writer.h"
 #include "common/clock.h"
@@ -50,18 +51,13 @@ struct grace_state {
         struct list now, next; /* waiters of the running round; of the one after it */
         unsigned left;         /* answers missing */
 };
-/* Who wants the image for himself; his memory until the release. */
-struct vol_hold {
-        void (*held)(struct vol_hold *h, int res); /* home; @res: the first error of settling: not all is durable */
-        struct vol *v;
-        struct qtask task;
-        struct list link;
-};
 struct hold_state {
         struct list queue;
         struct vol_hold *now;
         unsigned left;         /* ports that still have something in flight */
         bool ports_held;       /* changed under v->lock */
+        bool light;            /* they are, but some requests may wait for a flush, and engines know the files */
+        bool home_owed;        /* the holder waits for what guests have under way at home */
 };
 struct settle_state {
         struct qtask task;
@@ -104,7 +100,7 @@ struct vol {
         struct bounce *copy_up; /* buffers for it; not the mover's, which a write that holds one may need, too */
         struct list ranges;
         struct list writers;      /* struct img_writer */
-        struct img_writer writer; /* of the top image; not on the list when the volume is read-only */
+        struct img_writer *writer; /* of the top image; NULL when the volume is read-only */
         struct grace_state grace;
         struct hold_state hold;
         struct settle_state settle;
@@ -117,6 +113,7 @@ struct vol {
         unsigned unpacking;
         uint64_t writeback_ns;
         unsigned busy;      /* things under way at home; settling waits for 0 */
+        unsigned changing;  /* requests at home that read or write the image; those that wait for a flush do not */
 };
 
 #define PORT_ANSWERED 64u
@@ -148,6 +145,7 @@ struct vol_port {
         /* hold.c */
         struct qtask hold_ask, hold_answer, hold_go;
         bool held, hold_owed;    /* requests wait; home waits for the last one in flight */
+        bool hold_light;         /* only for those that the port itself has in flight */
         struct blk_req *parked, **parked_end;
 
         struct port_throttle *throttle; /* port_throttle.c; NULL: no limits */
@@ -210,12 +208,15 @@ void hold_init(struct vol *v);
 void hold_port_init(struct vol_port *p);
 
 /* Wait in line for the image (any thread). From held() to vol_release() (home) nobody else touches it; the engines have
- * forgotten its files. It is wound down: whoever keeps it in use opens it anew (reopen.c) before the release. */
+ * forgotten its files. It is wound down: whoever keeps it in use opens it anew (reopen.c) before the release.
+ * A light hold: guests read and write nothing, but flushes and housekeeping go on, and the image stays in use. */
 void vol_hold(struct vol *v, struct vol_hold *h);
+void vol_hold_go(struct vol_hold *h); /* home, after turn() */
 void vol_release(struct vol *v);
 
 void hold_park(struct vol_port *p, struct blk_req *req); /* port's thread: it waits for the release */
-void hold_port_idle(struct vol_port *p);                 /* port's thread: nothing is in flight any more */
+void hold_port_idle(struct vol_port *p);                 /* port's thread: a request has ended */
+void hold_home_idle(struct vol *v);                      /* changing is 0 */
 
 /* --- account.c: port's thread ------------------------------------------------------------------------------------- */
 

@@ -2,6 +2,7 @@
 #include "blkq/writer.h"
 
 #include <assert.h>
+#include <stdlib.h>
 
 #include "blkq/vol_impl.h"
 
@@ -59,18 +60,31 @@ void writer_housekeep(struct img_writer *w)
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
 
-void writer_init(struct img_writer *w, struct vol *v, struct fmt_image *img, bool guests)
+struct img_writer *writer_new(struct vol *v, struct fmt_image *img, bool guests)
 {
+        struct img_writer *w = calloc(1, sizeof(*w));
+
+        if (!w)
+                return NULL;
         w->v = v;
         w->img = img;
         w->guests = guests;
+        list_init(&w->link);
         flush_init(w);
-        list_add_tail(&v->writers, &w->link);
+        return w;
 }
 
-void writer_finish(struct img_writer *w)
+void writer_join(struct img_writer *w)
 {
+        list_add_tail(&w->v->writers, &w->link);
+}
+
+void writer_free(struct img_writer *w)
+{
+        if (!w)
+                return;
         assert(!w->batches && !w->flush.running);
         writer_stop_timer(w);
         list_del(&w->link);
+        free(w);
 }

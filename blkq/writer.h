@@ -16,6 +16,7 @@
 #include "formats/format.h"
 
 struct vol;
+struct retire;
 
 /* Somebody at home who waits for something. On one list at a time. Zero-initialise. */
 struct waiter {
@@ -40,12 +41,15 @@ struct img_writer {
         } flush;
         bool housekeeping;
         struct waiter housekept;
+        struct retire *retire; /* wants to know when no batch is under way */
+        struct retire *paused; /* comes back later */
         uint64_t ticket;       /* grace.c: the clusters that the running round covers */
 };
 
-/* Zeroed memory. Joins the volume's list. */
-void writer_init(struct img_writer *w, struct vol *v, struct fmt_image *img, bool guests);
-void writer_finish(struct img_writer *w);     /* off the list; no batch and no flush under way */
+/* Any thread; it does nothing before writer_join(). NULL: no memory. */
+struct img_writer *writer_new(struct vol *v, struct fmt_image *img, bool guests);
+void writer_join(struct img_writer *w);       /* the volume's list */
+void writer_free(struct img_writer *w);       /* no batch and no flush under way. NULL is fine */
 struct img_writer *writer_of(struct vol *v, const struct fmt_image *img); /* NULL: nobody may write to it */
 
 /* 0, or the errno that a write meets before it is tried. */

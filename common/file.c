@@ -274,6 +274,13 @@ int file_identify(const char *path, dev_t *dev, ino_t *ino)
         return 0;
 }
 
+void file_demote(struct file *f)
+{
+        f->read_only = true;
+        if (f->fd >= 0)
+                image_lock_share(f->fd);
+}
+
 void file_close(struct file *f)
 {
         if (!f)

@@ -121,6 +121,9 @@ const void *file_mem_bytes(const struct file *f, size_t *len);
 /* NULL is fine. Does not sync. */
 void file_close(struct file *f);
 
+/* Nobody writes to it any more: its lock becomes a reader's. It stays open as it is. */
+void file_demote(struct file *f);
+
 /*
  * All of these do the whole range or fail: 0 or -errno (a sentence is noted). No alignment is asked of the caller, also
  * with O_DIRECT: they bounce. Bytes read past the end of the file are zeros. Fault points: file.read, file.write,

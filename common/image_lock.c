@@ -80,6 +80,15 @@ int image_lock(int fd, const char *path, bool write)
         return r < 0 ? err_note(r, "'%s': cannot lock the image: %s", path, strerror(-r)) : 0;
 }
 
+void image_lock_share(int fd)
+{
+        for (int p = WRITE; p <= RESIZE; p++) {
+                struct flock fl = { .l_whence = SEEK_SET, .l_start = USED_BASE + p, .l_len = 1, .l_type = F_UNLCK };
+
+                fcntl(fd, F_OFD_SETLK, &fl);
+        }
+}
+
 void image_unlock(int fd)
 {
         struct flock fl = { .l_whence = SEEK_SET, .l_type = F_UNLCK }; /* from 0 to the end of all bytes */

@@ -18,6 +18,9 @@
  */
 int image_lock(int fd, const char *path, bool write);
 
+/* It was locked for writing, and is only read from now on: others may open it for reading, too. */
+void image_lock_share(int fd);
+
 /*
  * Give all of it back now. close() alone may come late: a kernel worker that has just finished our last write holds the
  * open file a moment longer, and whoever opens the image next would be refused.

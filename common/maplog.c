@@ -124,6 +124,13 @@ static int open_file(struct maplog *log)
         return 0;
 }
 
+static char *path_of(const char *dir, dev_t dev, ino_t ino)
+{
+        char *path;
+
+        return asprintf(&path, "%s/%x-%x-%" PRIx64 ".maplog", dir, major(dev), minor(dev), (uint64_t)ino) < 0 ? NULL : path;
+}
+
 int maplog_open(const char *dir, dev_t dev, ino_t ino, struct maplog **ret)
 {
         struct maplog *log = calloc(1, sizeof(*log));
@@ -131,8 +138,7 @@ int maplog_open(const char *dir, dev_t dev, ino_t ino, struct maplog **ret)
 
         if (!log)
                 return -ENOMEM;
-        if (asprintf(&log->path, "%s/%x-%x-%" PRIx64 ".maplog", dir, major(dev), minor(dev), (uint64_t)ino) < 0)
-                log->path = NULL;
+        log->path = path_of(dir, dev, ino);
         log->fd = -1;
         r = log->path ? open_file(log) : -ENOMEM;
         if (r < 0) {
@@ -143,6 +149,16 @@ int maplog_open(const char *dir, dev_t dev, ino_t ino, struct maplog **ret)
         }
         *ret = log;
         return 0;
+}
+
+bool maplog_is_left(const char *dir, dev_t dev, ino_t ino)
+{
+        AUTO(freep) char *path = path_of(dir, dev, ino);
+        AUTO(closep) int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+        struct on_shm s;
+
+        return fd >= 0 && read(fd, &s, sizeof(s)) == (ssize_t)sizeof(s) && is_sane(&s) &&
+               (atomic_load(&s.head) != atomic_load(&s.tail) || atomic_load(&s.lost));
 }
 
 void maplog_close(struct maplog *log)

@@ -49,6 +49,9 @@ int64_t maplog_last_put(const struct maplog *log);
 /* Three quarters full: flush before more is put. */
 bool maplog_is_crowded(const struct maplog *log);
 
+/* Has a process that is gone left changes of this image in @dir? */
+bool maplog_is_left(const char *dir, dev_t dev, ino_t ino);
+
 /* A position; maplog_trim() to it forgets all that was put before maplog_mark(). */
 uint64_t maplog_mark(const struct maplog *log);
 void maplog_trim(struct maplog *log, uint64_t mark);

@@ -11,6 +11,7 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/maplog.h"
 #include "common/path.h"
 #include "common/range.h"
 #include "formats/format.h"
@@ -272,6 +273,30 @@ static int refuse_loop(const struct fmt_image *top, const char *path)
         return 0;
 }
 
+/*
+ * A process that was killed just after a snapshot leaves the log of the image that guests wrote to until then, and it is a
+ * backing image now. Opening an image for writing puts its log into it.
+ */
+static int put_log_in(const char *path, const char *named_by, const struct fmt_open_opts *opts)
+{
+        struct fmt_open_opts how = *opts;
+        struct fmt_image *img;
+        dev_t dev;
+        ino_t ino;
+        int r;
+
+        if (!opts->state_dir || opts->flags & FMT_NO_LOCK || file_identify(path, &dev, &ino) < 0 ||
+            !maplog_is_left(opts->state_dir, dev, ino))
+                return 0;
+        how.flags &= ~(unsigned)FMT_RDONLY;
+        r = open_one(path, named_by, &how, &img);
+        if (r < 0)
+                return err_prefix(r, "a process that was killed left changes of it: ");
+        r = fmt_settle_sync(img);
+        chain_close(img);
+        return r;
+}
+
 /* @layer: what the operator says about the backing image; NULL: nothing. */
 static int open_backing(struct fmt_image *top, struct fmt_image *img, const struct fmt_open_opts *opts,
                         const struct fmt_layer *layer)
@@ -296,6 +321,8 @@ static int open_backing(struct fmt_image *top, struct fmt_image *img, const stru
                 return err_note(-EINVAL, "'%s' does not say which format its backing file '%s' has; "
                                 "'qemu-img rebase -u -F' can write it down", img->file->path, path);
         r = refuse_loop(top, path);
+        if (r == 0)
+                r = put_log_in(path, ours ? NULL : img->file->path, &how);
         if (r == 0)
                 r = open_one(path, ours ? NULL : img->file->path, &how, &img->backing);
         if (r == 0 && img->drv->adopt)
@@ -383,6 +410,7 @@ int chain_map(struct fmt_image *top, uint64_t off, uint64_t len, struct extent *
                         ext[i].img = ext[i].img ? ext[i].img : img; /* or one of its parts */
                         ext[i].file = ext[i].file ?: ext[i].img->file;
                         ext[i].depth = depth;
+                        ext[i].writable = ext[i].writable && depth == 0; /* a backing image may be open for writing, too */
                         ext[i].in_image = true;
                 }
                 if (ext[0].kind != EXT_ABSENT)

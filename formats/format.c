@@ -166,6 +166,16 @@ void fmt_wind_down(struct fmt_image *img)
                 img->drv->wind_down(img);
 }
 
+void fmt_demote(struct fmt_image *img)
+{
+        if (img->drv->demote)
+                img->drv->demote(img);
+        if (img->data_file)
+                file_demote(img->data_file);
+        if (img->file)
+                file_demote(img->file);
+}
+
 /* --- at rest -------------------------------------------------------------------------------------------------- */
 
 /* What -o says about the file, whatever is in it. */

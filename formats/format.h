@@ -229,6 +229,12 @@ int fmt_housekeep(struct fmt_image *img, struct fmt_batch **ret);
  */
 void fmt_wind_down(struct fmt_image *img);
 
+/**
+ * fmt_demote - a settled image is only read from now on: its locks become a reader's, its log of table changes is closed.
+ * Lookups may go on meanwhile; their extents still say writable. Any thread that may wait.
+ */
+void fmt_demote(struct fmt_image *img);
+
 /* --- images at rest ------------------------------------------------------------------------------------------- */
 
 enum fmt_open_flags {
@@ -493,6 +499,7 @@ struct fmt_driver {
         bool (*is_dirty)(const struct fmt_image *img);
         int (*housekeep)(struct fmt_image *img, struct fmt_batch **ret);
         void (*wind_down)(struct fmt_image *img);
+        void (*demote)(struct fmt_image *img);
 
         /*
          * At rest; @file is empty (create) or the image is open and nothing is in flight. Work is done on img->file; what

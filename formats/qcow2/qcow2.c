@@ -300,6 +300,13 @@ static void qcow2_close(struct fmt_image *img)
         free(q);
 }
 
+static void qcow2_demote(struct fmt_image *img)
+{
+        struct qcow2_image *q = qcow2_of(img);
+
+        maplog_close(TAKE(q->log, NULL));
+}
+
 static int qcow2_open(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret)
 {
         struct qcow2_image *q = calloc(1, sizeof(*q));
@@ -355,6 +362,7 @@ const struct fmt_driver qcow2_driver = {
         .is_dirty = qcow2_is_dirty,
         .housekeep = qcow2_housekeep,
         .wind_down = qcow2_wind_down,
+        .demote = qcow2_demote,
 
         .create = qcow2_create,
         .create_options = qcow2_create_options,

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Each step is taken by all volumes at once, each on its own thread; who is the last begins the next step. A step is begun with
+ * the count at one, for the beginner himself, so that it cannot end while it is still being handed out.
+ */
+#include "blkq/change.h"
+
+#include <stdio.h>
+#include <urcu.h>
+
+#include "blkq/vol_impl.h"
+#include "common/cleanup.h"
+#include "common/err.h"
+
+static void fail(struct vol_changes *g, int err, const char *why)
+{
+        int none = 0;
+
+        if (atomic_compare_exchange_strong(&g->res, &none, err))
+                snprintf(g->why, sizeof(g->why), "%s", why);
+}
+
+static bool is_last(struct vol_changes *g)
+{
+        return atomic_fetch_sub(&g->left, 1) == 1;
+}
+
+static void post(struct vol_change *c, void (*run)(struct qtask *task))
+{
+        c->task.run = run;
+        qthread_post(c->v->home, &c->task);
+}
+
+/* Nothing of @g is touched after the last one was posted. */
+static void to_all(struct vol_changes *g, void (*run)(struct qtask *task))
+{
+        struct vol_change **c = g->change;
+        unsigned n = g->n;
+
+        atomic_store(&g->left, n);
+        for (unsigned i = 0; i < n; i++)
+                post(c[i], run);
+}
+
+/* --- the last step ------------------------------------------------------------------------------------------------ */
+
+static void over(struct vol_changes *g)
+{
+        g->done(g->opaque, atomic_load(&g->res), g->why, atomic_load(&g->pause_ns));
+}
+
+/* Who comes last here had the longest pause. */
+static void release(struct qtask *task)
+{
+        struct vol_change *c = container_of(task, struct vol_change, task);
+        struct vol_changes *g = c->all;
+
+        if (atomic_load(&g->res) == 0 && c->apply)
+                c->apply(c);
+        vol_release(c->v);
+        atomic_store(&g->pause_ns, clock_ns() - g->begin_ns);
+        if (is_last(g))
+                over(g);
+}
+
+/* --- works -------------------------------------------------------------------------------------------------------- */
+
+static void without_worker(struct qtask *task)
+{
+        struct vol_change *c = container_of(task, struct vol_change, task);
+
+        c->job.run(&c->job);
+}
+
+static void hand_out(struct vol_changes *g, void (*run)(struct work *w), bool (*wanted)(const struct vol_change *c),
+                     void (*next)(struct vol_changes *g))
+{
+        atomic_store(&g->left, 1);
+        for (unsigned i = 0; i < g->n; i++) {
+                struct vol_change *c = g->change[i];
+
+                if (!wanted(c))
+                        continue;
+                atomic_fetch_add(&g->left, 1);
+                c->job.run = run;
+                if (workers_run(&c->job) < 0)
+                        post(c, without_worker); /* it waits for the disk, but it must be done */
+        }
+        if (is_last(g))
+                next(g);
+}
+
+/* Closing an image frees what others may be looking at. A home thread is registered already. */
+static void register_here(struct vol_change *c, bool on)
+{
+        if (qthread_is_current(c->v->home))
+                return;
+        if (on)
+                rcu_register_thread();
+        else
+                rcu_unregister_thread();
+}
+
+static void all_undone(struct vol_changes *g)
+{
+        to_all(g, release);
+}
+
+static void undo_one(struct work *w)
+{
+        struct vol_change *c = container_of(w, struct vol_change, job);
+        struct vol_changes *g = c->all;
+
+        register_here(c, true);
+        c->undo(c, c->worked);
+        register_here(c, false);
+        err_clear();
+        if (is_last(g))
+                all_undone(g);
+}
+
+static bool has_undo(const struct vol_change *c)
+{
+        return c->undo;
+}
+
+static void all_worked(struct vol_changes *g)
+{
+        if (atomic_load(&g->res) < 0)
+                hand_out(g, undo_one, has_undo, all_undone);
+        else
+                to_all(g, release);
+}
+
+static void work_one(struct work *w)
+{
+        struct vol_change *c = container_of(w, struct vol_change, job);
+        struct vol_changes *g = c->all;
+        int r;
+
+        register_here(c, true);
+        r = c->work(c);
+        register_here(c, false);
+        if (r < 0)
+                fail(g, r, err_text(r));
+        err_clear();
+        c->worked = r == 0;
+        if (is_last(g))
+                all_worked(g);
+}
+
+static bool has_work(const struct vol_change *c)
+{
+        return c->work;
+}
+
+/* --- all together ------------------------------------------------------------------------------------------------- */
+
+static void on_held(struct vol_hold *h, int res)
+{
+        struct vol_change *c = container_of(h, struct vol_change, hold);
+        struct vol_changes *g = c->all;
+
+        if (res < 0)
+                fail(g, res, "not all of an image could be made durable");
+        if (!is_last(g))
+                return;
+        if (atomic_load(&g->res) < 0)
+                all_worked(g);
+        else
+                hand_out(g, work_one, has_work, all_worked);
+}
+
+static void go(struct qtask *task)
+{
+        vol_hold_go(&container_of(task, struct vol_change, task)->hold);
+}
+
+static void on_turn(struct vol_hold *h)
+{
+        struct vol_changes *g = container_of(h, struct vol_change, hold)->all;
+
+        if (!is_last(g))
+                return;
+        g->begin_ns = clock_ns();
+        to_all(g, go);
+}
+
+void vol_change_all(struct vol_changes *g)
+{
+        atomic_store(&g->left, g->n);
+        atomic_store(&g->res, 0);
+        g->why[0] = 0;
+        for (unsigned i = 0, n = g->n; i < n; i++) { /* it may all be over when the last one is in line */
+                struct vol_change *c = g->change[i];
+
+                c->all = g;
+                c->worked = false;
+                c->hold.held = on_held;
+                c->hold.turn = on_turn;
+                c->hold.light = !c->settled;
+                vol_hold(c->v, &c->hold);
+        }
+}

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ *   wound down -> flushed -> all threads have let go of what was replaced -> tidied -+-> clean: given back by a worker
+ *                   ^                                                                |
+ *                   +----------------------------------------------------------------+
+ *
+ * Until then its writer is one of those that guests' flushes wait for. When it cannot be flushed for want of space it is tried
+ * again later; when it fails for good it stays as a crash would leave it, log and all, and guests' flushes fail.
+ */
+#include "blkq/retire.h"
+
+#include <stdlib.h>
+
+#include "blkq/vol_impl.h"
+#include "common/cleanup.h"
+
+#define AGAIN_NS NS_PER_SEC /* after an error that may pass, such as no space */
+
+struct retire {
+        struct vol *v;
+        struct img_writer *w;
+        struct fmt_image *img;
+        struct waiter wait;
+        struct qtask idle;
+        struct qtimer again;
+        struct work work;
+        struct qtask back;
+};
+
+static void round_start(struct retire *t);
+
+/* --- clean -------------------------------------------------------------------------------------------------------- */
+
+static void end(struct retire *t)
+{
+        struct vol *v = t->v;
+
+        free(t);
+        vol_unbusy(v);
+}
+
+static void on_back(struct qtask *task)
+{
+        struct retire *t = container_of(task, struct retire, back);
+
+        log_info("%s: whole on its disk, and only read from now on", t->img->file->path);
+        end(t);
+}
+
+static void on_worker(struct work *work)
+{
+        struct retire *t = container_of(work, struct retire, work);
+
+        fmt_demote(t->img);
+        qthread_post(t->v->home, &t->back);
+}
+
+/* The writer goes first: nobody flushes the image any more while its log is closed. */
+static void settled(struct retire *t)
+{
+        writer_free(TAKE(t->w, NULL));
+        if (workers_run(&t->work) < 0)
+                end(t); /* it keeps its lock until it is closed, that is all */
+}
+
+/* --- rounds ------------------------------------------------------------------------------------------------------- */
+
+static void on_idle(struct qtask *task)
+{
+        struct retire *t = container_of(task, struct retire, idle);
+
+        if (t->w->batches || t->w->flush.running) {
+                t->w->retire = t; /* something began meanwhile */
+                return;
+        }
+        if (writer_is_clean(t->w))
+                settled(t);
+        else
+                round_start(t);
+}
+
+void retire_writer_idle(struct retire *t)
+{
+        t->w->retire = NULL;
+        qthread_post(t->v->home, &t->idle);
+}
+
+/* Its housekeeping may be at work, and goes on until there is nothing to do. */
+static void on_grace(struct waiter *waiter, int err)
+{
+        struct retire *t = container_of(waiter, struct retire, wait);
+
+        (void)err;
+        t->w->retire = t;
+        if (!t->w->batches)
+                retire_writer_idle(t);
+}
+
+static void on_again(struct qtimer *timer)
+{
+        struct retire *t = container_of(timer, struct retire, again);
+
+        t->w->paused = NULL;
+        vol_busy(t->v);
+        round_start(t);
+}
+
+/* The volume may be closed meanwhile, which calls retire_cancel(). */
+static void later(struct retire *t)
+{
+        t->w->paused = t;
+        if (!t->w->failed)
+                qthread_timer_set(t->v->home, &t->again, AGAIN_NS);
+        vol_unbusy(t->v);
+}
+
+void retire_cancel(struct retire *t)
+{
+        if (!t->w->failed)
+                qthread_timer_cancel(t->v->home, &t->again);
+        free(t);
+}
+
+static void on_flushed(struct waiter *waiter, int err)
+{
+        struct retire *t = container_of(waiter, struct retire, wait);
+
+        if (err < 0) {
+                later(t);
+                return;
+        }
+        t->wait.wake = on_grace;
+        grace_wait(t->v, &t->wait);
+}
+
+static void round_start(struct retire *t)
+{
+        t->wait.wake = on_flushed;
+        list_init(&t->wait.link);
+        writer_flush(t->w, &t->wait);
+}
+
+/* --- the door ----------------------------------------------------------------------------------------------------- */
+
+struct retire *retire_new(void)
+{
+        return calloc(1, sizeof(struct retire));
+}
+
+void retire_start(struct retire *t, struct img_writer *w)
+{
+        t->v = w->v;
+        t->w = w;
+        t->img = w->img;
+        t->idle.run = on_idle;
+        t->again.fire = on_again;
+        list_init(&t->again.link);
+        t->work.run = on_worker;
+        t->back.run = on_back;
+        vol_busy(t->v);
+        fmt_wind_down(w->img);
+        round_start(t);
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * retire.h - an image that guests no longer write to is made durable and tidy, while requests go on; then it is only read: its
+ * lock is a shared one and its log of table changes is closed.
+ */
+#pragma once
+
+struct img_writer;
+struct retire;
+
+struct retire *retire_new(void); /* NULL: no memory */
+/* Home. Takes both. No write to the image is under way, and none will come; flushes of it may be. The volume is not settled,
+ * and so not closed, before this has ended. */
+void retire_start(struct retire *t, struct img_writer *w);
+void retire_writer_idle(struct retire *t); /* from batch.c: no batch of its writer is under way */
+void retire_cancel(struct retire *t);      /* a paused one, when the volume is closed; the writer stays the caller's */
