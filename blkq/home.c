@@ -68,6 +68,7 @@ static void job_off_the_chain(struct job *j)
 
 static void change_done(struct job *j, int res)
 {
+        dirty_record(j->v, j->req);
         range_unlock(&j->v->ranges, &j->range);
         job_off_the_chain(j);
         if (res == 0 && j->req->flags & BLK_FUA)

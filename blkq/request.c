@@ -21,7 +21,8 @@ void request_finish(struct blk_req *req, int res)
 {
         struct vol_port *p = req->p.port;
 
-        dirty_record(p->v, req);
+        if (!req->p.home)
+                dirty_record(p->v, req);
         account_end(p, req, res);
         p->in_flight--;
         if (p->held)
