@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "blkq/cbw.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/range.h"
@@ -21,6 +22,7 @@ struct job {
         struct blk_req *req;
         struct waiter wait;
         struct range_lock range;
+        struct cbw_wait before; /* a backup copies first what this changes */
         union {
                 struct chain_read read;
                 struct chain_write write;
@@ -119,13 +121,33 @@ static void change_start(struct job *j)
         chain_zero_start(j->v->writer, &j->zero, req->off, len, flags, on_zeroed);
 }
 
+static void on_copied_before(struct cbw_wait *w)
+{
+        struct job *j = container_of(w, struct job, before);
+
+        home_stage(j->v, &j->req->p.clock, STAGE_MAP);
+        change_start(j);
+}
+
+/* The range is ours. */
+static void change_ready(struct job *j)
+{
+        struct cbw *cbw = atomic_load_explicit(&j->v->cbw, memory_order_acquire);
+
+        j->before.go = on_copied_before;
+        if (!cbw || cbw_before(cbw, &j->before, j->req->off, j->req->len))
+                change_start(j);
+        else
+                home_stage(j->v, &j->req->p.clock, STAGE_QUEUE);
+}
+
 static void on_range(struct waiter *w, int err)
 {
         struct job *j = container_of(w, struct job, wait);
 
         (void)err;
         home_stage(j->v, &j->req->p.clock, STAGE_MAP);
-        change_start(j);
+        change_ready(j);
 }
 
 static void job_change(struct job *j)
@@ -136,7 +158,7 @@ static void job_change(struct job *j)
 
         j->wait.wake = on_range;
         if (range_lock(&j->v->ranges, &j->range, from, to - from, &j->wait))
-                change_start(j);
+                change_ready(j);
         else
                 home_stage(j->v, &j->req->p.clock, STAGE_QUEUE);
 }

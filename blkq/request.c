@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <urcu.h>
 
+#include "blkq/cbw.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/range.h"
@@ -98,6 +99,14 @@ static unsigned look_up(struct vol_port *p, const struct blk_req *req, struct ex
         return n;
 }
 
+/* A backup wants to copy first what this write changes. */
+static bool must_be_copied(struct vol *v, const struct blk_req *req)
+{
+        const struct cbw *cbw = atomic_load_explicit(&v->cbw, memory_order_acquire);
+
+        return cbw && req->op == BLK_WRITE && !cbw_is_copied(cbw, req->off, req->len);
+}
+
 static void try_here(struct vol_port *p, struct blk_req *req)
 {
         struct extent ext[MOVE_EXTENTS];
@@ -105,7 +114,7 @@ static void try_here(struct vol_port *p, struct blk_req *req)
 
         if (range_fits(req->off, req->len, p->v->top->size)) { /* not in the sector that rounds the size up */
                 rcu_read_lock();
-                n = req->flags & BLK_PACK ? 0 : look_up(p, req, ext);
+                n = req->flags & BLK_PACK || must_be_copied(p->v, req) ? 0 : look_up(p, req, ext);
                 rcu_read_unlock();
         }
         if (!n) {

@@ -44,6 +44,8 @@ struct range_lock {
 bool range_lock(struct list *ranges, struct range_lock *l, uint64_t off, uint64_t len, struct waiter *who);
 void range_unlock(struct list *ranges, struct range_lock *l); /* wakes those who waited only for this one */
 
+struct cbw;
+
 /* --- the volume --------------------------------------------------------------------------------------------------- */
 
 struct grace_state {
@@ -99,6 +101,7 @@ struct vol {
         struct mover mover; /* home's own */
         struct bounce *copy_up; /* buffers for it; not the mover's, which a write that holds one may need, too */
         struct list ranges;
+        _Atomic(struct cbw *) cbw; /* cbw.h; NULL: nothing is to be copied before it is written. Ports look, too */
         struct list writers;      /* struct img_writer */
         struct img_writer *writer; /* of the top image; NULL when the volume is read-only */
         struct grace_state grace;
