@@ -30,8 +30,9 @@ struct throttle_limits {
         struct throttle_limit kind[THROTTLE_KINDS];
         uint64_t iops_size; /* bytes that count as one operation; larger ones are several. 0: size does not matter */
 };
-#define THROTTLE_NO_LIMITS ((struct throttle_limits){ .kind = { { .length = 1 }, { .length = 1 }, { .length = 1 }, \
-                                                                { .length = 1 }, { .length = 1 }, { .length = 1 } } })
+#define THROTTLE_NO_LIMITS_INIT                                                                                       \
+        { .kind = { { .length = 1 }, { .length = 1 }, { .length = 1 }, { .length = 1 }, { .length = 1 }, { .length = 1 } } }
+#define THROTTLE_NO_LIMITS ((struct throttle_limits)THROTTLE_NO_LIMITS_INIT)
 
 /* Do they make sense together? 0, or -EINVAL with a sentence (QEMU's words). */
 int throttle_limits_check(const struct throttle_limits *l);

@@ -24,5 +24,11 @@ extern const struct qmp_command query_commands[];  /* control_query.c: what ther
 extern const struct qmp_command stats_commands[];  /* control_stats.c: what it did */
 extern const struct qmp_command job_commands[];    /* control_jobs.c: jobs that there are */
 extern const struct qmp_command create_commands[]; /* control_create.c: a job that makes an image */
+extern const struct qmp_command limit_commands[];  /* control_limits.c: what disks may use */
+
+/* control_limits.c, for others: members of a throttle-group object, and making one of them; what a disk's limits are. */
+extern const struct qmp_arg throttle_group_args[];
+int limits_object_add(struct disks *d, json_t *args);
+void limits_describe(struct node *n, json_t *into);
 
 extern const struct qmp_event_type control_events[]; /* control_events.c: all that may be sent */

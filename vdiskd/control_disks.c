@@ -11,6 +11,7 @@
 #include "common/err.h"
 #include "vdiskd/block_export.h"
 #include "vdiskd/id.h"
+#include "vdiskd/limits.h"
 #include "vdiskd/node.h"
 #include "vdiskd/option_values.h"
 
@@ -100,6 +101,7 @@ static const struct qmp_arg blockdev_add_args[] = {
         { "read-only", QMP_BOOL, .optional = true },
         { "cache", QMP_OBJECT, .optional = true, .members = cache_args },
         { "discard", QMP_STR, .optional = true, .values = discards },
+        { "throttle-group", QMP_STR, .optional = true }, /* not in QEMU: there it takes a node of driver throttle */
         { NULL },
 };
 
@@ -176,7 +178,11 @@ static int add_node(struct disks *d, json_t *args, struct qmp_call *call)
                 return err_note(-EINVAL, "Parameter 'data-file' is unexpected");
         if (o.null_size % 512)
                 return err_note(-EINVAL, "Parameter 'size' expects a multiple of 512");
-        return node_open_start(d, &o, on_added, call);
+        r = limits_choose(d, o.name, text_of(args, "throttle-group"), NULL, &o.throttle);
+        if (r == 0)
+                r = node_open_start(d, &o, on_added, call);
+        throttle_group_unref(o.throttle);
+        return r;
 }
 
 static void cmd_blockdev_add(struct qmp_call *call, json_t *args, void *opaque)

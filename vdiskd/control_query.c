@@ -60,7 +60,6 @@ static unsigned backing_depth(const struct fmt_image *img)
 /* Reads only what of an image never changes while it is served, so home need not be asked. No image: it is being resized. */
 static json_t *describe_node(struct node *n)
 {
-        static const char *const limits[] = { "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr" };
         const struct fmt_image *img = vol_image_get(n->vol);
         json_t *o = json_pack("{s:s,s:s,s:o,s:b,s:b,s:s,s:i,s:i,s:{s:b,s:b,s:b},s:o}",
                               "node-name", n->name, "drv", vol_format(n->vol), "file", text(node_label(n)),
@@ -73,8 +72,7 @@ static json_t *describe_node(struct node *n)
         if (img && img->backing_name)
                 json_object_set_new(o, "backing_file", text(img->backing_name));
         vol_image_put(n->vol);
-        for (size_t i = 0; i < ARRAY_SIZE(limits); i++)
-                json_object_set_new(o, limits[i], json_integer(0));
+        limits_describe(n, o);
         return o;
 }
 

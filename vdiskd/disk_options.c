@@ -10,6 +10,7 @@
 #include "common/range.h"
 #include "common/similar.h"
 #include "vdiskd/id.h"
+#include "vdiskd/limit_values.h"
 #include "vdiskd/option_values.h"
 
 #define MAX_QUEUES 256u       /* what export.h serves */
@@ -38,6 +39,19 @@ static int key_key_secret(struct disk_opts *d, const char *v) { return set_text(
 static int key_read_only(struct disk_opts *d, const char *v) { return set_bool("read-only", v, &d->read_only); }
 
 static int key_migratable(struct disk_opts *d, const char *v) { return set_bool("migratable", v, &d->migratable); }
+
+#define LIMIT_KEY(fn, name) \
+        static int fn(struct disk_opts *d, const char *v) { return limit_set_text(&d->limits, name, v); }
+#define LIMIT_KEYS_OF(fn, name) \
+        LIMIT_KEY(fn, name) LIMIT_KEY(fn##_max, name "-max") LIMIT_KEY(fn##_len, name "-max-length")
+LIMIT_KEYS_OF(key_iops_total, "iops-total")
+LIMIT_KEYS_OF(key_iops_read, "iops-read")
+LIMIT_KEYS_OF(key_iops_write, "iops-write")
+LIMIT_KEYS_OF(key_bps_total, "bps-total")
+LIMIT_KEYS_OF(key_bps_read, "bps-read")
+LIMIT_KEYS_OF(key_bps_write, "bps-write")
+LIMIT_KEY(key_iops_size, "iops-size")
+static int key_throttle_group(struct disk_opts *d, const char *v) { return set_text("throttle-group", v, &d->throttle_group); }
 
 static int key_serial(struct disk_opts *d, const char *v)
 {
@@ -116,32 +130,18 @@ static const struct disk_key {
         { "num-queues", "N", "most queues a front end may use, 1 to 256 (default 64)", key_num_queues },
         { "block-size", "512|4096", "logical block size for the guest (default 512)", key_block_size },
         { "size", "SIZE", "size of a format=null disk", key_size },
+        { "throttle-group", "ID", "share the limits of this group (--object)", key_throttle_group },
+#define LIMIT_ROWS(fn, name, n, what)                                                     \
+        { name, n, what " a second", fn }, { name "-max", n, "the same in a burst", fn##_max }, \
+        { name "-max-length", "SECONDS", "how long a burst may last (default 1)", fn##_len }
+        LIMIT_ROWS(key_iops_total, "iops-total", "N", "at most so many requests"),
+        LIMIT_ROWS(key_iops_read, "iops-read", "N", "at most so many reads"),
+        LIMIT_ROWS(key_iops_write, "iops-write", "N", "at most so many writes"),
+        LIMIT_ROWS(key_bps_total, "bps-total", "SIZE", "at most so many bytes"),
+        LIMIT_ROWS(key_bps_read, "bps-read", "SIZE", "at most so many bytes read"),
+        LIMIT_ROWS(key_bps_write, "bps-write", "SIZE", "at most so many bytes written"),
+        { "iops-size", "SIZE", "so many bytes count as one request, longer ones as several", key_iops_size },
 };
-
-/*
- * The next "key=value" of @text, QEMU's way: commas separate, a doubled comma is a comma of the value; a key alone means
- * on. Writes the unescaped piece over the text itself. Returns what is left, NULL at the end.
- */
-static char *next_pair(char *text, char **key, char **value)
-{
-        char *out = text;
-        char *in = text;
-
-        for (; *in; in++) {
-                if (*in == ',' && in[1] != ',')
-                        break;
-                if (*in == ',')
-                        in++;
-                *out++ = *in;
-        }
-        in = *in ? in + 1 : NULL;
-        *out = '\0';
-        *key = text;
-        *value = strchr(text, '=');
-        if (*value)
-                *(*value)++ = '\0';
-        return in;
-}
 
 static int no_such_key(const char *key)
 {
@@ -223,6 +223,11 @@ int disk_opts_check(const struct disk_opts *d)
                 return err_note(-EINVAL, "no file: expected path=FILE");
         if (!!d->socket + (d->fd >= 0) + !!d->fdname + !!d->connect > 1)
                 return err_note(-EINVAL, "more than one of socket, connect, fd and fdname: a disk has one socket");
+        if (d->throttle_group && throttle_limits_any(&d->limits))
+                return err_note(-EINVAL, "throttle-group=%s: the group has the limits; a disk in it has none of its own",
+                                d->throttle_group);
+        if (throttle_limits_check(&d->limits) < 0)
+                return -EINVAL;
         return disk_opts_check_access(d);
 }
 
@@ -239,6 +244,7 @@ void disk_opts_finish(struct disk_opts *d)
         free(d->fdname);
         free(d->serial);
         free(d->key_secret);
+        free(d->throttle_group);
         for (size_t i = 0; d->said && i < ARRAY_SIZE(disk_keys); i++)
                 free(d->said[i]);
         free(d->said);
@@ -255,7 +261,7 @@ int disk_opts_parse(struct disk_opts *d, const char *text)
         if (!copy)
                 return -ENOMEM;
         while (r == 0 && rest) {
-                rest = next_pair(rest, &key, &value);
+                rest = option_next_pair(rest, &key, &value);
                 r = disk_opts_set(d, key, value);
         }
         if (r == 0)

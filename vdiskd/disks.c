@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "vdiskd/block_export.h"
+#include "vdiskd/limits.h"
 #include "vdiskd/job.h"
 #include "vdiskd/node.h"
 #include "vhost_user_blk/export.h"
@@ -20,6 +21,7 @@ void disks_init(struct disks *d)
 {
         list_init(&d->nodes);
         list_init(&d->exports);
+        list_init(&d->limit_groups);
         list_init(&d->jobs);
 }
 
@@ -89,8 +91,12 @@ static int open_disk(struct disks *d, const struct disk_opts *o)
                          &(struct fmt_layer){ .key_secret = o->key_secret, .data_path = o->data_path } : NULL,
         };
         struct node *n;
+        int r = limits_choose(d, o->id, o->throttle_group, &o->limits, &no.throttle);
 
-        return node_open(d, &no, &n);
+        if (r == 0)
+                r = node_open(d, &no, &n);
+        throttle_group_unref(no.throttle);
+        return r;
 }
 
 static int serve_disk(struct disks *d, const struct disk_opts *o)

@@ -33,6 +33,7 @@ struct disks {
         void *opaque;
 
         struct list nodes, exports, jobs; /* node.h, block_export.h, job.h */
+        struct list limit_groups; /* limits.h */
         bool stopping, exports_stopping; /* the second when no job is left */
         bool cancelling;                 /* jobs_cancel_all() runs, or jobs_gone is on its way */
         struct loop_task jobs_gone;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * { "handover": 1, "vdiskd": "0.1.0", "nodes": [...], "exports": [...], "control": {...} or null }
+ * { "handover": 1, "vdiskd": "0.1.0", "throttle-groups": [...], "nodes": [...], "exports": [...], "control": {...} or null }
  *
  * Each part is packed where its struct is known: node_shelf.c, block_export.c, vhost_user_blk/export_park.c,
  * vhost_user/session_pack.c. Options of the whole process (threads, engine, ...) do not travel: the new one reads the
@@ -13,6 +13,7 @@
 #include "common/err.h"
 #include "config.h"
 #include "vdiskd/block_export.h"
+#include "vdiskd/limits.h"
 #include "vdiskd/node.h"
 
 static json_t *control_pack(struct parcel *p, int fd, const struct listener *at)
@@ -30,7 +31,8 @@ int handover_pack(struct parcel *p, const struct disks *d, int control_fd, const
                 parcel_append(p, nodes, node_pack(list_entry(l, struct node, link), p));
         list_for_each(l, &d->exports)
                 parcel_append(p, exports, block_export_pack(list_entry(l, struct block_export, link), p));
-        p->root = json_pack("{s:i,s:s,s:o,s:o,s:o}", "handover", HANDOVER_VERSION, "vdiskd", VDISKD_VERSION, "nodes", nodes,
+        p->root = json_pack("{s:i,s:s,s:o,s:o,s:o,s:o}", "handover", HANDOVER_VERSION, "vdiskd", VDISKD_VERSION,
+                            "throttle-groups", limits_pack(d), "nodes", nodes,
                             "exports", exports, "control", control_pack(p, control_fd, control));
         return p->root ? 0 : -ENOMEM;
 }
@@ -80,6 +82,8 @@ int handover_unpack(struct parcel *p, struct disks *d, struct listener *control)
 
         if (r == 0 && version != HANDOVER_VERSION)
                 r = err_note(-EPROTO, "a hand-over of version %u, not %u", (unsigned)version, HANDOVER_VERSION);
+        if (r == 0)
+                r = limits_unpack(d, json_object_get(p->root, "throttle-groups"));
         if (r == 0)
                 r = unpack_nodes(p, d);
         if (r == 0)

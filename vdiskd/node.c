@@ -38,6 +38,7 @@ static void node_free(struct node *n)
         free(n->name);
         free(n->path);
         fmt_layer_free(n->layer);
+        throttle_group_unref(n->throttle);
         free(n);
 }
 
@@ -120,6 +121,8 @@ static void node_opened(struct node *n)
         /* Never to be found out again: a guest may have written meanwhile. */
         n->format = fmt_driver_find(vol_format(n->vol))->name;
         vol_on_fail(n->vol, on_vol_failed, n);
+        if (n->throttle && vol_set_throttle(n->vol, n->throttle) < 0)
+                log_err("%s: there is no memory for its limits: it has none", node_label(n));
 }
 
 int node_start(struct node *n, uint64_t patience_ns)
@@ -150,6 +153,7 @@ struct node *node_new(struct disks *d, const struct node_opts *o)
         n->migratable = o->migratable;
         n->block_size = o->block_size;
         n->null_size = o->null_size;
+        n->throttle = throttle_group_ref(o->throttle);
         n->home = choose_home(d);
         if (fmt_layer_dup(o->layer, &n->layer) == 0 && n->name && (n->path || !o->path))
                 return n;

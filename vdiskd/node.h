@@ -21,6 +21,7 @@ struct node_opts {
         uint32_t block_size;  /* smallest request that will come; 0: 512 */
         uint64_t null_size;   /* format=null only, bytes */
         const struct fmt_layer *layer; /* keys of encrypted images, other backing files; copied. NULL: none */
+        struct throttle_group *throttle; /* a reference of its own is taken; NULL: no limits */
         uint64_t patience_ns; /* how long to wait, on this thread, for a lock that a killed daemon's kernel half holds */
 };
 
@@ -34,6 +35,7 @@ struct node {
         bool read_only;
         uint32_t block_size;
         uint64_t null_size;
+        struct throttle_group *throttle; /* of the next opening: the open volume knows its own. NULL: none */
         struct vol *vol;    /* NULL when opening or closing, or shelved */
         unsigned awake;     /* exports that had woken it when it was shelved */
         struct file_shelf shelf;  /* its open files while it is shelved, */

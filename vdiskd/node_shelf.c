@@ -17,6 +17,7 @@
 #include "common/err.h"
 #include "formats/format.h"
 #include "vdiskd/block_export.h"
+#include "vdiskd/limits.h"
 #include "vhost_user_blk/export.h"
 
 /* --- home -> control ---------------------------------------------------------------------------------------------- */
@@ -64,6 +65,8 @@ void node_shelve(struct node *n, void (*done)(void *opaque, int res), void *opaq
         n->done = done;
         n->done_opaque = opaque;
         n->awake = count_awake(n);
+        throttle_group_unref(n->throttle);
+        n->throttle = vol_throttle(n->vol);
         vol_totals(n->vol, &n->totals);
         vol_shelve(TAKE(n->vol, NULL), &n->shelf, on_done, n);
 }
@@ -112,7 +115,8 @@ json_t *node_pack(const struct node *n, struct parcel *p)
                 parcel_append(p, files, json_pack("{s:o,s:i,s:b}", "path", parcel_bytes(s->path, strlen(s->path)), "fd",
                                                        parcel_put_fd(p, s->fd), "read-only", s->read_only));
         }
-        return json_pack("{s:s,s:o*,s:o*,s:s,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name,
+        return json_pack("{s:s,s:s*,s:o*,s:o*,s:s,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name,
+                         "throttle-group", n->throttle ? throttle_group_name(n->throttle) : NULL,
                          "path", n->path ? parcel_bytes(n->path, strlen(n->path)) : NULL,
                          "data-path", data_path ? parcel_bytes(data_path, strlen(data_path)) : NULL, "format", n->format,
                          "read-only", n->read_only, "writeback", n->writeback, "migratable", n->migratable,
@@ -202,6 +206,15 @@ static int unpack_opts(const json_t *o, struct node_opts *no, struct fmt_layer *
         return 0;
 }
 
+/* The group was unpacked before. */
+static int unpack_throttle(struct disks *d, const json_t *o, struct throttle_group **ret)
+{
+        const char *name = NULL;
+        int r = parcel_get_text(o, "throttle-group", true, &name);
+
+        return r < 0 || !name ? r : limits_choose(d, "", name, NULL, ret);
+}
+
 int node_unpack(struct disks *d, struct parcel *p, const json_t *o, struct node **ret)
 {
         struct node_opts no = { 0 };
@@ -213,9 +226,12 @@ int node_unpack(struct disks *d, struct parcel *p, const json_t *o, struct node 
 
         if (r == 0)
                 r = parcel_get_array(o, "files", &files);
+        if (r == 0)
+                r = unpack_throttle(d, o, &no.throttle);
         if (r < 0)
                 return r;
         n = node_new(d, &no);
+        throttle_group_unref(no.throttle);
         if (!n)
                 return -ENOMEM;
         list_add_tail(&d->nodes, &n->link);

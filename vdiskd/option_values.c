@@ -121,3 +121,24 @@ int set_mode(const char *name, const char *value, int *ret)
         *ret = (int)mode;
         return 0;
 }
+
+char *option_next_pair(char *text, char **key, char **value)
+{
+        char *out = text;
+        char *in = text;
+
+        for (; *in; in++) {
+                if (*in == ',' && in[1] != ',')
+                        break;
+                if (*in == ',')
+                        in++;
+                *out++ = *in;
+        }
+        in = *in ? in + 1 : NULL;
+        *out = '\0';
+        *key = text;
+        *value = strchr(text, '=');
+        if (*value)
+                *(*value)++ = '\0';
+        return in;
+}

@@ -26,4 +26,10 @@ int set_format(const char *name, const char *value, char **ret); /* of an image 
 int set_socket(const char *name, const char *value, char **ret); /* a path that fits into an address */
 int set_fd(const char *name, const char *value, int *ret);
 int set_bytes(const char *name, const char *value, uint64_t min, uint64_t max, uint64_t *ret);
+/*
+ * The next "key=value" of @text, QEMU's way: commas separate, a doubled comma is a comma of the value; a key alone has
+ * the value NULL. Writes the unescaped piece over the text itself. Returns what is left, NULL at the end.
+ */
+char *option_next_pair(char *text, char **key, char **value);
+
 int set_mode(const char *name, const char *value, int *ret);     /* octal permissions, 0 to 0777 */

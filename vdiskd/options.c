@@ -11,6 +11,7 @@
 #include "common/similar.h"
 #include "vdiskd/configuration.h"
 #include "vdiskd/disk_options.h"
+#include "vdiskd/limit_values.h"
 #include "vdiskd/option_values.h"
 
 #define MAX_IOTHREADS 64u
@@ -50,7 +51,9 @@ int options_add_object(struct options *o, const char *v)
 {
         char **more = reallocarray(o->objects, o->nobjects + 1, sizeof(*more));
         AUTO(freep) char *copy = strdup(v);
+        struct throttle_limits l;
         struct secret_source s;
+        const char *id;
 
         o->objects = more ?: o->objects;
         if (!more || !copy)
@@ -59,7 +62,7 @@ int options_add_object(struct options *o, const char *v)
         if (!more[o->nobjects])
                 return -ENOMEM;
         o->nobjects++;
-        return secret_option(copy, &s);
+        return limit_is_group_option(v) ? limit_group_option(copy, &id, &l) : secret_option(copy, &s);
 }
 
 static int opt_object(struct reader *rd, const char *v)
@@ -239,6 +242,7 @@ static const struct option_row {
         { "read-only", NULL, "refuse writes", opt_read_only },
         { "disk", "KEY=VALUE,...", "serve one more disk (may be given often)", opt_disk, .typed = true },
         { "object", "secret,id=ID,file=PATH", "the password of an encrypted image; fd=N, format=base64", opt_object, .typed = true },
+        { "object", "throttle-group,id=ID,...", "limits that disks share: limits.iops-total=N, ...", opt_object, .typed = true },
         { "config", "FILE", "read this and disks.d/*.conf beside it", opt_config, .typed = true },
         { "check-config", NULL, "say what is wrong in them (default: " DEFAULT_CONFIG ")", opt_check_config },
         { "allow-dir", "DIR", "images may name backing files in DIR and below (may be given often)", opt_allow_dir },

@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "blkq/engine.h"
+#include "blkq/throttle.h"
 #include "common/log.h"
 
 struct disk_opts {
@@ -36,13 +37,15 @@ struct disk_opts {
         char **said;         /* disk_options.h: the texts */
         char *file;          /* of the configuration, where the disk stands; NULL: the command line */
         unsigned line;
+        char *throttle_group;          /* the group it is in; NULL: */
+        struct throttle_limits limits; /* of its own */
 };
 
 struct options {
         enum options_action { OPTIONS_SERVE, OPTIONS_HELP, OPTIONS_VERSION, OPTIONS_CAPABILITIES, OPTIONS_CHECK_CONFIG } action;
         struct disk_opts *disks; /* in the order given; the --blk-file disk comes first */
         size_t ndisks;
-        char **objects; /* values of --object, in the order given; secret_option() understood them */
+        char **objects; /* values of --object, in the order given; secret_option() or limit_group_option() understood them */
         size_t nobjects;
         char **allow_dirs; /* of --allow-dir: where names in images may lead */
         size_t nallow_dirs;

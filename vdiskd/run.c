@@ -27,6 +27,8 @@
 #include "config.h"
 #include "vdiskd/control.h"
 #include "vdiskd/disks.h"
+#include "vdiskd/limit_values.h"
+#include "vdiskd/limits.h"
 #include "vdiskd/qmp.h"
 #include "vdiskd/takeover.h"
 #include "vdiskd/upgrade.h"
@@ -310,18 +312,30 @@ static int confine_names(const struct options *o)
         return r;
 }
 
-static int read_secrets(const struct options *o)
+static int make_object(struct disks *d, const char *text)
+{
+        AUTO(freep) char *copy = strdup(text);
+        struct throttle_limits l;
+        struct secret_source s;
+        const char *id;
+        int r;
+
+        if (!copy)
+                return -ENOMEM;
+        if (limit_is_group_option(copy)) {
+                r = limit_group_option(copy, &id, &l);
+                return r < 0 ? r : err_prefix(limits_add(d, id, true, &l, NULL), "--object throttle-group,id=%s: ", id);
+        }
+        r = secret_option(copy, &s);
+        return r < 0 ? r : secret_add(&s);
+}
+
+static int make_objects(struct daemon *d)
 {
         int r = 0;
 
-        for (size_t i = 0; r == 0 && i < o->nobjects; i++) {
-                AUTO(freep) char *copy = strdup(o->objects[i]);
-                struct secret_source s;
-
-                r = copy ? secret_option(copy, &s) : -ENOMEM;
-                if (r == 0)
-                        r = secret_add(&s);
-        }
+        for (size_t i = 0; r == 0 && i < d->opts->nobjects; i++)
+                r = make_object(&d->disks, d->opts->objects[i]);
         return r;
 }
 
@@ -337,7 +351,7 @@ static void describe_disks(struct daemon *d)
 
 static int start_disks(struct daemon *d)
 {
-        int r = read_secrets(d->opts);
+        int r = make_objects(d);
 
         if (r == 0)
                 r = disks_add_all(&d->disks, d->opts->disks, d->opts->ndisks);
@@ -422,6 +436,7 @@ static void daemon_finish(struct daemon *d)
 {
         upgrade_free(d->upgrade);
         control_free(d->control);
+        limits_finish(&d->disks);
         listener_close(&d->control_at);
         for (unsigned i = 0; i < d->nthreads; i++)
                 qthread_free(d->threads[i]);

@@ -15,6 +15,7 @@
 #define FILE_ARG "'file':{'driver':'file','filename':'second.qcow2'}"
 #define EXPORT(id, more) "{'type':'vhost-user-blk','id':" id ",'node-name':'first'," more "}"
 #define CREATE(options) "{'job-id':'j','options':{" options "}}"
+#define NO_LIMITS "'bps':0,'bps_rd':0,'bps_wr':0,'iops':0,'iops_rd':0,'iops_wr':0"
 #define ADDR "'addr':{'type':'unix','path':'x.sock'}"
 
 static const struct {
@@ -170,6 +171,26 @@ static const struct {
         { "block-job-cancel", "{'device':'j','force':1}", "Invalid parameter type for 'force', expected: boolean" },
         { "block-job-set-speed", "{'device':'j'}", "Parameter 'speed' is missing" },
         { "block-job-set-speed", "{'device':'j','speed':1}", "Block job 'j' not found" },
+
+        { "object-add", "{'qom-type':'throttle-group','id':'7'}", "Parameter 'id' expects an identifier" },
+        { "object-add", "{'qom-type':'throttle-group','id':'g','file':'x'}", "Parameter 'file' is unexpected" },
+        { "object-add", "{'qom-type':'throttle-group','id':'g','limits':{'iops':1}}", "Parameter 'limits.iops' is unexpected" },
+        { "object-add", "{'qom-type':'throttle-group','id':'g','limits':{'iops-read':'1'}}", "for 'limits.iops-read', expected: integer" },
+        { "object-add", "{'qom-type':'throttle-group','id':'g','limits':{'bps-read':-1}}", "must be within [0, 1000000000000000]" },
+        { "object-add", "{'qom-type':'throttle-group','id':'g','x-bps-read':1,'x-bps-total':1}", "cannot be used at the same time" },
+        { "object-add", "{'qom-type':'throttle-group','id':'g','limits':{'bps-read-max':1}}", "require corresponding" },
+        { "object-add", "{'qom-type':'throttle-group','id':'g','limits':{'iops-size':512}}", "iops size requires" },
+        { "qom-get", "{'path':'g'}", "Parameter 'property' is missing" },
+        { "qom-get", "{'path':'/objects/g','property':'limits'}", "Device '/objects/g' not found" },
+        { "qom-set", "{'path':'g','property':'limits','value':7}", "Invalid parameter type for 'value', expected: object" },
+        { "qom-set", "{'path':'g','property':'limits','value':{}}", "Device 'g' not found" },
+        { "qom-list", "{'path':'/machine'}", "Device '/machine' not found" },
+        { "blockdev-add", "{'driver':'null-co','node-name':'n','throttle-group':'g'}", "Throttle group 'g' does not exist" },
+        { "block_set_io_throttle", "{'id':'first'}", "is missing" },
+        { "block_set_io_throttle", "{" NO_LIMITS "}", "Need exactly one of 'device' and 'id'" },
+        { "block_set_io_throttle", "{'id':'nope'," NO_LIMITS "}", "Device 'nope' not found" },
+        { "block_set_io_throttle", "{'id':'first','iops_size':9," NO_LIMITS "}", "iops size requires" },
+        { "block_set_io_throttle", "{'id':'first','bps_max':9," NO_LIMITS "}", "require corresponding" },
 
         { "blockdev-create", "{'options':{}}", "Parameter 'job-id' is missing" },
         { "blockdev-create", "{'job-id':'j','options':{}}", "Parameter 'driver' is missing" },

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Limits of a real daemon, over the control socket. With one byte a second a first request goes through and no second one
+ * does in the life of the test: nothing here depends on how long anything takes. (fio/limits measures rates.)
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "tests/e2e/control_fixture.h"
+#include "tests/lib/front_end.h"
+
+#define N 4u
+#define SLOW "'bps':0,'bps_rd':0,'bps_wr':1,'iops':0,'iops_rd':0,'iops_wr':0"
+#define NONE "'bps':0,'bps_rd':0,'bps_wr':0,'iops':0,'iops_rd':0,'iops_wr':0"
+
+static struct front_end *fe;
+static struct fe_io io[N];
+static char *buf;
+
+static void connect_to(const char *socket)
+{
+        err_clear();
+        if (fe_open(&(struct fe_opts){ .path = at(socket), .timeout_ms = HANG_MS }, &fe) < 0)
+                fail_msg("%s: %s", socket, err_text(-EIO));
+        buf = fe_alloc(fe, 4096, 4096);
+}
+
+static void do_one(uint32_t type)
+{
+        struct fe_io one = { .type = type, .gpa = fe_gpa(fe, buf), .len = type == FE_FLUSH ? 0 : 4096, .sector = 800 };
+
+        assert_int_equal(fe_do(fe_queue(fe, 0), &one, HANG_MS), 0);
+        assert_int_equal(one.status, FE_OK);
+}
+
+/* Writes; the first one is answered. */
+static void submit_writes(void)
+{
+        struct fe_io *done[N];
+        int n = 0;
+
+        for (unsigned i = 0; i < N; i++) {
+                io[i] = (struct fe_io){ .type = FE_WRITE, .gpa = fe_gpa(fe, buf), .len = 4096, .sector = 8 * i };
+                assert_int_equal(fe_submit(fe_queue(fe, 0), &io[i]), 0);
+        }
+        fe_kick(fe_queue(fe, 0));
+        for (int left = HANG_S; !n && left; left--) {
+                fe_wait(fe_queue(fe, 0), 1000);
+                n = fe_reap(fe_queue(fe, 0), done, N);
+        }
+        assert_int_equal(n, 1);
+        assert_int_equal(done[0]->status, FE_OK);
+}
+
+static void reap_rest(unsigned left)
+{
+        struct fe_io *done[N];
+
+        for (int turns = HANG_S; left && turns; turns--) {
+                int n;
+
+                fe_wait(fe_queue(fe, 0), 1000);
+                n = fe_reap(fe_queue(fe, 0), done, N);
+                for (int i = 0; i < n; i++)
+                        assert_int_equal(done[i]->status, FE_OK);
+                left -= (unsigned)n;
+        }
+        assert_int_equal(left, 0);
+}
+
+/* --- objects ------------------------------------------------------------------------------------------------------ */
+
+static json_int_t limit_of(const char *path, const char *name)
+{
+        char args[128];
+        json_t *v = NULL;
+        json_int_t n;
+
+        snprintf(args, sizeof(args), "{'path':'%s','property':'limits'}", path);
+        assert_null(try(client, "qom-get", args, &v));
+        n = json_integer_value(json_object_get(v, name));
+        json_decref(v);
+        return n;
+}
+
+static void test_groups(void **state)
+{
+        json_t *v = NULL;
+
+        must("object-add", "{'qom-type':'throttle-group','id':'g','limits':{'iops-total':50,'iops-total-max':70},"
+                           "'x-bps-read':1000}");
+        assert_int_equal(limit_of("/objects/g", "iops-total"), 50);
+        assert_int_equal(limit_of("g", "bps-read"), 1000);
+        assert_int_equal(limit_of("g", "bps-read-max-length"), 1);
+        must("qom-set", "{'path':'g','property':'limits','value':{'iops-total':60}}"); /* the rest stays */
+        assert_int_equal(limit_of("g", "iops-total"), 60);
+        assert_int_equal(limit_of("g", "iops-total-max"), 70);
+        assert_non_null(try(client, "qom-set", "{'path':'g','property':'limits','value':{'iops-total':80}}", NULL));
+        assert_non_null(try(client, "qom-set", "{'path':'g','property':'x-iops-total','value':{}}", NULL));
+        assert_int_equal(limit_of("g", "iops-total"), 60);
+        assert_null(try(client, "qom-list", "{'path':'/objects'}", &v));
+        assert_string_equal(json_string_value(json_object_get(json_array_get(v, 0), "type")), "child<throttle-group>");
+        json_decref(v);
+        assert_string_equal(try(client, "object-add", "{'qom-type':'throttle-group','id':'g'}", NULL),
+                            "attempt to add duplicate property 'g' to object (type 'container')");
+
+        must("blockdev-add", "{'driver':'null-co','node-name':'n','throttle-group':'g'}");
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "n"), "\"group\":\"g\""));
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "n"), "\"iops\":60"));
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "n"), "\"iops_max\":70"));
+        assert_string_equal(try(client, "object-del", "{'id':'g'}", NULL), "object 'g' is in use, can not be deleted");
+        must("block_set_io_throttle", "{'id':'n'," NONE "}");
+        assert_null(strstr(entry("query-named-block-nodes", "node-name", "n"), "group"));
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "n"), "\"iops\":0"));
+        must("object-del", "{'id':'g'}");
+        must("blockdev-del", "{'node-name':'n'}");
+}
+
+/* --- disks -------------------------------------------------------------------------------------------------------- */
+
+static void test_a_disk(void **state)
+{
+        connect_to("first.sock");
+        must("block_set_io_throttle", "{'id':'first'," SLOW "}");
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "first"), "\"bps_wr\":1,"));
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "first"), "\"group\":\"first\""));
+        submit_writes();
+        must("block_resize", "{'node-name':'first','size':83886080}"); /* no hold waits for them */
+        assert_int_equal(fe_wait(fe_queue(fe, 0), 20), 0);
+        must("block_set_io_throttle", "{'id':'first'," NONE "}");
+        reap_rest(N - 1);
+        do_one(FE_WRITE);
+        fe_close(fe);
+}
+
+static void test_reads_and_flushes_go_on(void **state)
+{
+        connect_to("first.sock");
+        must("block_set_io_throttle", "{'id':'first'," SLOW ",'group':'mine'}");
+        do_one(FE_WRITE);
+        for (unsigned i = 0; i < 20; i++)
+                do_one(i % 2 ? FE_READ : FE_FLUSH);
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "first"), "\"group\":\"mine\""));
+        fe_close(fe);
+}
+
+/* Whoever stops a ring is answered, and so are its requests. */
+static void test_a_stop_does_not_wait(void **state)
+{
+        uint32_t base;
+
+        connect_to("first.sock");
+        must("block_set_io_throttle", "{'id':'first'," SLOW "}");
+        submit_writes();
+        assert_int_equal(fe_ring_stop(fe, 0, &base), 0);
+        reap_rest(N - 1);
+        assert_int_equal(fe_ring_start(fe, 0, base), 0);
+        io[0] = (struct fe_io){ .type = FE_WRITE, .gpa = fe_gpa(fe, buf), .len = 4096 };
+        assert_int_equal(fe_do(fe_queue(fe, 0), &io[0], 50), -ETIMEDOUT); /* they were charged */
+        fe_close(fe); /* and the daemon's end does not wait either: stop() */
+}
+
+/* The next process is our child, too. */
+static void upgrade(void)
+{
+        json_t *v = NULL;
+        pid_t next;
+
+        prctl(PR_SET_CHILD_SUBREAPER, 1);
+        assert_null(try(client, "upgrade", NULL, &v));
+        next = (pid_t)json_integer_value(json_object_get(v, "pid"));
+        json_decref(v);
+        qmp_client_close(TAKE(client, NULL));
+        assert_int_equal(exit_status(), 0);
+        daemon_pid = next;
+        client = dial();
+}
+
+static void test_an_upgrade_keeps_them(void **state)
+{
+        must("object-add", "{'qom-type':'throttle-group','id':'g','limits':{'bps-write':1}}");
+        must("object-add", "{'qom-type':'throttle-group','id':'unused','limits':{'iops-read':7,'iops-size':512}}");
+        must("block_set_io_throttle", "{'id':'first'," SLOW ",'group':'g'}");
+        must("blockdev-add", "{'driver':'null-co','node-name':'n'}");
+        must("block_set_io_throttle", "{'id':'n','bps':9,'bps_rd':0,'bps_wr':0,'iops':0,'iops_rd':0,'iops_wr':0}");
+        connect_to("first.sock");
+        submit_writes();
+        upgrade();
+        reap_rest(N - 1);
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "first"), "\"group\":\"g\""));
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "n"), "\"bps\":9,"));
+        assert_int_equal(limit_of("unused", "iops-read"), 7);
+        assert_int_equal(limit_of("unused", "iops-size"), 512);
+        submit_writes();
+        must("qom-set", "{'path':'g','property':'limits','value':{'bps-write':0}}");
+        reap_rest(N - 1);
+        fe_close(fe);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_groups, start_default, stop),
+                cmocka_unit_test_setup_teardown(test_a_disk, start_default, stop),
+                cmocka_unit_test_setup_teardown(test_reads_and_flushes_go_on, start_default, stop),
+                cmocka_unit_test_setup_teardown(test_a_stop_does_not_wait, start_default, stop),
+                cmocka_unit_test_setup_teardown(test_an_upgrade_keeps_them, start_default, stop),
+        };
+
+        return cmocka_run_group_tests(tests, make_images, remove_images);
+}
