@@ -9,31 +9,11 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "common/bytes.h"
 #include "common/file.h"
 #include "common/range.h"
+#include "tests/lib/stamp.h"
 
-#define SECTOR 512u
-
-/* A sector says which one it is and which version; version 0 is zeros. */
-static void stamp(unsigned char *to, uint32_t sector, uint32_t version)
-{
-        memset(to, 0, SECTOR);
-        for (unsigned i = 0; version && i < SECTOR; i += 8) {
-                be32_put(to + i, sector ^ 0xa5000000u);
-                be32_put(to + i + 4, version);
-        }
-}
-
-/* UINT32_MAX: no sector that we ever wrote there. */
-static uint32_t version_of(const unsigned char *b, uint32_t sector)
-{
-        unsigned char should[SECTOR];
-        uint32_t version = be32_get(b) == (sector ^ 0xa5000000u) ? be32_get(b + 4) : 0;
-
-        stamp(should, sector, version);
-        return memcmp(should, b, SECTOR) ? UINT32_MAX : version;
-}
+#define SECTOR STAMP_SECTOR
 
 struct event {
         enum file_event_kind kind;

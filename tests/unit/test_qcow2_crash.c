@@ -109,7 +109,7 @@ static void do_write(uint32_t first, uint32_t n)
 
         w.version++;
         for (uint32_t i = 0; i < n; i++) {
-                stamp(data + i * SECTOR, first + i, w.version);
+                stamp_put(data + i * SECTOR, first + i, w.version);
                 say(first + i, w.version, false);
         }
         must(img_write(&w.io, data, n * SECTOR, (uint64_t)first * SECTOR), "write");
@@ -126,7 +126,7 @@ static void do_packed(uint32_t first, uint32_t n)
         for (first -= first % per; first < end; first += per) {
                 w.version++;
                 for (uint32_t i = 0; i < per; i++) {
-                        stamp(data + i * SECTOR, first + i, w.version);
+                        stamp_put(data + i * SECTOR, first + i, w.version);
                         say(first + i, w.version, false);
                 }
                 must(img_write_packed(&w.io, data, (uint64_t)first * SECTOR), "packed write");
@@ -144,7 +144,7 @@ static void do_zero(uint32_t first, uint32_t n, unsigned flags)
         must(img_zero(&w.io, (uint64_t)first * SECTOR, (uint64_t)n * SECTOR, flags), "zero");
         must(img_read(&w.io, data, n * SECTOR, (uint64_t)first * SECTOR), "read");
         for (uint32_t i = 0; i < n; i++) {
-                uint32_t v = version_of(data + i * SECTOR, first + i);
+                uint32_t v = stamp_version(data + i * SECTOR, first + i);
 
                 assert_true(v == 0 || (flags & ZERO_DISCARD && v == w.now[first + i]));
                 say(first + i, v, true);
@@ -281,13 +281,13 @@ static void check_sectors(const unsigned char *disk, size_t promised, size_t upt
                 if (w.log[i].settled)
                         safe[w.log[i].sector] = w.log[i].version;
         for (uint32_t i = 0; i < total; i++)
-                ok[i] = version_of(disk + (size_t)i * SECTOR, i) == safe[i];
+                ok[i] = stamp_version(disk + (size_t)i * SECTOR, i) == safe[i];
         for (size_t i = 0; i < w.nlog && w.log[i].at <= upto; i++) {
                 uint32_t sector = w.log[i].sector;
                 bool may = i >= promised;
 
-                if (may && (version_of(disk + (size_t)sector * SECTOR, sector) == w.log[i].version ||
-                            (w.c->with_data && version_of(disk + (size_t)sector * SECTOR, sector) == 0)))
+                if (may && (stamp_version(disk + (size_t)sector * SECTOR, sector) == w.log[i].version ||
+                            (w.c->with_data && stamp_version(disk + (size_t)sector * SECTOR, sector) == 0)))
                         ok[sector] = true;
         }
         for (uint32_t i = 0; i < total && bad == UINT32_MAX; i++)
@@ -295,7 +295,7 @@ static void check_sectors(const unsigned char *disk, size_t promised, size_t upt
                         bad = i;
         if (bad != UINT32_MAX)
                 fail_msg("sector %u holds version %u (bytes %08x %08x), the last flush promised %u; cut after event %zu", bad,
-                         version_of(disk + (size_t)bad * SECTOR, bad), be32_get(disk + (size_t)bad * SECTOR),
+                         stamp_version(disk + (size_t)bad * SECTOR, bad), be32_get(disk + (size_t)bad * SECTOR),
                          be32_get(disk + (size_t)bad * SECTOR + 4), safe[bad], upto);
         free(safe);
         free(ok);
@@ -570,7 +570,7 @@ static void make_image(void)
         for (uint32_t i = 0; i < total; i++) {
                 uint32_t v = full && i / 16 % 3 != 2; /* with holes */
 
-                stamp(w.buf + (size_t)i * SECTOR, i, v);
+                stamp_put(w.buf + (size_t)i * SECTOR, i, v);
                 say(i, v, true);
         }
         assert_int_equal(save_file(c->backing ? w.base_file : w.raw, w.buf, c->size), 0);
