@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * { "handover": 1, "vdiskd": "0.1.0", "throttle-groups": [...], "nodes": [...], "exports": [...], "control": {...} or null }
+ * { "handover": 1, "vdiskd": "0.1.0", "throttle-groups": [...], "nodes": [...], "exports": [...], "control": {...} or null,
+ *   "metrics": {...} or null }
  *
  * Each part is packed where its struct is known: node_shelf.c, block_export.c, vhost_user_blk/export_park.c,
  * vhost_user/session_pack.c. Options of the whole process (threads, engine, ...) do not travel: the new one reads the
@@ -16,14 +17,15 @@
 #include "vdiskd/limits.h"
 #include "vdiskd/node.h"
 
-static json_t *control_pack(struct parcel *p, int fd, const struct listener *at)
+static json_t *listening_pack(struct parcel *p, int fd, const struct listener *at)
 {
         if (fd < 0)
                 return json_null();
         return json_pack("{s:i,s:o}", "fd", parcel_put_fd(p, fd), "listener", listener_pack(at));
 }
 
-int handover_pack(struct parcel *p, const struct disks *d, int control_fd, const struct listener *control)
+int handover_pack(struct parcel *p, const struct disks *d, int control_fd, const struct listener *control,
+                  const struct listener *metrics)
 {
         json_t *nodes = json_array(), *exports = json_array();
 
@@ -31,9 +33,10 @@ int handover_pack(struct parcel *p, const struct disks *d, int control_fd, const
                 parcel_append(p, nodes, node_pack(list_entry(l, struct node, link), p));
         list_for_each(l, &d->exports)
                 parcel_append(p, exports, block_export_pack(list_entry(l, struct block_export, link), p));
-        p->root = json_pack("{s:i,s:s,s:o,s:o,s:o,s:o}", "handover", HANDOVER_VERSION, "vdiskd", VDISKD_VERSION,
+        p->root = json_pack("{s:i,s:s,s:o,s:o,s:o,s:o,s:o}", "handover", HANDOVER_VERSION, "vdiskd", VDISKD_VERSION,
                             "throttle-groups", limits_pack(d), "nodes", nodes,
-                            "exports", exports, "control", control_pack(p, control_fd, control));
+                            "exports", exports, "control", listening_pack(p, control_fd, control),
+                            "metrics", listening_pack(p, metrics->fd, metrics));
         return p->root ? 0 : -ENOMEM;
 }
 
@@ -62,20 +65,21 @@ static int unpack_exports(struct parcel *p, struct disks *d)
         return r;
 }
 
-static int unpack_control(struct parcel *p, struct listener *control)
+/* An older process knows of no metrics. */
+static int unpack_listening(struct parcel *p, const char *key, struct listener *l)
 {
         const json_t *o, *at;
-        int r = parcel_get_object(p->root, "control", true, &o);
+        int r = parcel_get_object(p->root, key, true, &o);
 
         if (r < 0 || !o)
                 return r;
         r = parcel_get_object(o, "listener", false, &at);
         if (r == 0)
-                r = listener_unpack(control, at);
-        return r < 0 ? r : parcel_take_fd(p, o, "fd", false, &control->fd);
+                r = listener_unpack(l, at);
+        return r < 0 ? r : parcel_take_fd(p, o, "fd", false, &l->fd);
 }
 
-int handover_unpack(struct parcel *p, struct disks *d, struct listener *control)
+int handover_unpack(struct parcel *p, struct disks *d, struct listener *control, struct listener *metrics)
 {
         uint64_t version;
         int r = parcel_get_u64(p->root, "handover", UINT32_MAX, &version);
@@ -88,5 +92,7 @@ int handover_unpack(struct parcel *p, struct disks *d, struct listener *control)
                 r = unpack_nodes(p, d);
         if (r == 0)
                 r = unpack_exports(p, d);
-        return r < 0 ? r : unpack_control(p, control);
+        if (r == 0)
+                r = unpack_listening(p, "control", control);
+        return r < 0 ? r : unpack_listening(p, "metrics", metrics);
 }

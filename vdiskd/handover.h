@@ -23,10 +23,12 @@
 #define HANDOVER_GO "go"
 
 /*
- * All exports are parked, all nodes shelved. @control_fd, @control: the control socket, -1: none. Returns 0 and fills
+ * All exports are parked, all nodes shelved. @control_fd, @control: the control socket, -1: none; @metrics: that of metrics,
+ * its fd -1: none. Returns 0 and fills
  * @p (zeros), whose descriptors are borrowed; or -ENOMEM.
  */
-int handover_pack(struct parcel *p, const struct disks *d, int control_fd, const struct listener *control);
+int handover_pack(struct parcel *p, const struct disks *d, int control_fd, const struct listener *control,
+                  const struct listener *metrics);
 
 /* In the new process, with @d as disks_add_all() wants it: nodes open, exports parked. 0 or -errno with a sentence. */
-int handover_unpack(struct parcel *p, struct disks *d, struct listener *control);
+int handover_unpack(struct parcel *p, struct disks *d, struct listener *control, struct listener *metrics);

@@ -12,6 +12,7 @@
 #include "vdiskd/configuration.h"
 #include "vdiskd/disk_options.h"
 #include "vdiskd/limit_values.h"
+#include "vdiskd/metrics_address.h"
 #include "vdiskd/option_values.h"
 
 #define MAX_IOTHREADS 64u
@@ -159,6 +160,14 @@ static int opt_control_fdname(struct reader *rd, const char *v)
         return set_text("--control-fdname", v, &rd->o->control_fdname);
 }
 
+static int opt_metrics(struct reader *rd, const char *v)
+{
+        struct metrics_address at;
+        int r = metrics_address_parse(v, &at);
+
+        return r < 0 ? r : set_text("--metrics", v, &rd->o->metrics);
+}
+
 static int opt_iothreads(struct reader *rd, const char *v)
 {
         return set_number("--iothreads", v, 1, MAX_IOTHREADS, &rd->o->iothreads);
@@ -248,6 +257,7 @@ static const struct option_row {
         { "allow-dir", "DIR", "images may name backing files in DIR and below (may be given often)", opt_allow_dir },
         { "control", "PATH", "take commands on this Unix socket", opt_control },
         { "control-fdname", "NAME", "take commands on the socket that systemd passes under this name", opt_control_fdname },
+        { "metrics", "unix:PATH|127.0.0.1:PORT|[::1]:PORT", "answer Prometheus there: GET /metrics", opt_metrics },
         { "iothreads", "N", "threads that serve queues, 1 to 64 (default 1)", opt_iothreads },
         { "poll-us", "N", "spin up to N microseconds for more work before sleeping (default 0)", opt_poll_us },
         { "engine", "auto|io_uring|threads", "how I/O reaches the kernel (default auto)", opt_engine },
@@ -515,6 +525,7 @@ void options_finish(struct options *o)
         free(TAKE(o->control_fdname, NULL));
         free(TAKE(o->config, NULL));
         free(TAKE(o->problems, NULL));
+        free(TAKE(o->metrics, NULL));
         o->ndisks = 0;
 }
 

@@ -51,6 +51,7 @@ struct options {
         size_t nallow_dirs;
         char *control;        /* path of the control socket; NULL: none */
         char *control_fdname; /* or FileDescriptorName= of the one that systemd passed */
+        char *metrics;        /* where to answer Prometheus (metrics_address.h understands it); NULL: nowhere */
         unsigned iothreads;
         unsigned poll_us;
         size_t cache_bytes; /* table cache of each disk; 0: the default */

@@ -29,6 +29,7 @@
 #include "vdiskd/disks.h"
 #include "vdiskd/limit_values.h"
 #include "vdiskd/limits.h"
+#include "vdiskd/metrics.h"
 #include "vdiskd/qmp.h"
 #include "vdiskd/takeover.h"
 #include "vdiskd/upgrade.h"
@@ -49,6 +50,8 @@ struct daemon {
         struct disks disks;
         struct listener control_at;
         struct control *control; /* NULL: none */
+        struct listener metrics_at;
+        struct metrics *metrics; /* NULL: none */
         struct loop_watch signals;
         struct upgrade *upgrade;
         struct qmp_call *upgrade_call; /* who asked for it; NULL: a signal */
@@ -373,10 +376,29 @@ static int start_control(struct daemon *d)
         return control_new(d->loop, TAKE(d->control_at.fd, -1), &d->disks, &hooks, &d->control);
 }
 
+static int start_metrics(struct daemon *d)
+{
+        int r = d->metrics_at.fd < 0 ? 0 : metrics_new(d->loop, &d->disks, &d->metrics_at, &d->metrics);
+
+        if (r == 0 && d->metrics)
+                log_info("metrics at %s", d->opts->metrics);
+        return r;
+}
+
+/* In the new process of an upgrade, which has the old one's socket: guests are worth more than figures. */
+static void go_on_with_metrics(struct daemon *d)
+{
+        int r = start_metrics(d);
+
+        if (r < 0)
+                log_warn("no metrics any more: %s", err_text(r));
+        err_clear();
+}
+
 static int prepare_upgrade(struct daemon *d)
 {
         struct upgrade_env env = {
-                .loop = d->loop, .disks = &d->disks, .argv = d->argv, .control = &d->control_at, .qmp = qmp_of,
+                .loop = d->loop, .disks = &d->disks, .argv = d->argv, .control = &d->control_at, .metrics = &d->metrics_at, .qmp = qmp_of,
                 .finished = on_upgraded, .opaque = d,
         };
 
@@ -415,20 +437,26 @@ static int daemon_start(struct daemon *d)
         if (r < 0)
                 return r;
         if (sock >= 0) {
-                takeover(sock, &d->disks, &d->control_at);
+                takeover(sock, &d->disks, &d->control_at, &d->metrics_at);
         } else {
                 r = listen_for_control(d);
+                if (r == 0 && d->opts->metrics)
+                        r = metrics_listen(d->opts->metrics, &d->metrics_at);
                 if (r == 0)
                         r = start_disks(d);
+                if (r == 0)
+                        r = start_metrics(d);
         }
         if (r == 0)
                 r = start_control(d);
         if (r < 0)
                 return r;
-        if (sock >= 0)
+        if (sock >= 0) {
                 takeover_go(&d->disks); /* the manager is told by the old process, whom it knows */
-        else
+                go_on_with_metrics(d);
+        } else {
                 tell_manager("READY=1");
+        }
         return 0;
 }
 
@@ -437,6 +465,8 @@ static void daemon_finish(struct daemon *d)
         upgrade_free(d->upgrade);
         control_free(d->control);
         limits_finish(&d->disks);
+        metrics_free(d->metrics);
+        listener_close(&d->metrics_at);
         listener_close(&d->control_at);
         for (unsigned i = 0; i < d->nthreads; i++)
                 qthread_free(d->threads[i]);
@@ -451,7 +481,7 @@ static void daemon_finish(struct daemon *d)
 
 int daemon_run(const struct options *o, char **argv)
 {
-        struct daemon d = { .opts = o, .argv = argv, .signals.fd = -1, .control_at.fd = -1 };
+        struct daemon d = { .opts = o, .argv = argv, .signals.fd = -1, .control_at.fd = -1, .metrics_at.fd = -1 };
         bool wait = true;
         int r;
 

@@ -51,7 +51,7 @@ static int hear_go(int sock)
         return 0;
 }
 
-static int try(int sock, struct disks *d, struct listener *control)
+static int try(int sock, struct disks *d, struct listener *control, struct listener *metrics)
 {
         struct timeval patience = { .tv_sec = PATIENCE_SECONDS };
         struct parcel p = { 0 };
@@ -65,7 +65,7 @@ static int try(int sock, struct disks *d, struct listener *control)
         if (r == 0)
                 r = FAULT("takeover.received");
         if (r == 0)
-                r = handover_unpack(&p, d, control);
+                r = handover_unpack(&p, d, control, metrics);
         if (r == 0)
                 r = FAULT("takeover.ready");
         if (r == 0)
@@ -76,9 +76,9 @@ static int try(int sock, struct disks *d, struct listener *control)
         return r;
 }
 
-void takeover(int sock, struct disks *d, struct listener *control)
+void takeover(int sock, struct disks *d, struct listener *control, struct listener *metrics)
 {
-        int r = try(sock, d, control);
+        int r = try(sock, d, control, metrics);
 
         if (r < 0) {
                 log_err("cannot take over: %s", err_text(r));

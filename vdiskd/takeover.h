@@ -16,7 +16,7 @@ int takeover_socket(void);
  * disks_add_all(). Returns 0: it is all ours, call takeover_go(). On failure does not return: the old process goes on,
  * and nothing here may be tidied up, since it belongs to that one.
  */
-void takeover(int sock, struct disks *d, struct listener *control);
+void takeover(int sock, struct disks *d, struct listener *control, struct listener *metrics);
 
 /* The exports go on. */
 void takeover_go(struct disks *d);

@@ -348,7 +348,7 @@ static void send_all(struct upgrade *u)
         u->step = READY;
         u->send_ns = clock_ns();
         loop_timer_set(u->env.loop, &u->timer, READY_NS);
-        r = handover_pack(&p, u->env.disks, q ? qmp_socket(q) : -1, u->env.control);
+        r = handover_pack(&p, u->env.disks, q ? qmp_socket(q) : -1, u->env.control, u->env.metrics);
         if (r == 0)
                 r = parcel_send(&p, u->watch.fd);
         parcel_finish(&p);

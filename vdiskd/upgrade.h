@@ -19,6 +19,7 @@ struct upgrade_env {
         struct disks *disks;
         char **argv;                    /* the new process gets the same words */
         const struct listener *control; /* the file of the control socket */
+        const struct listener *metrics; /* the socket of metrics; fd -1: none */
         struct qmp_server *(*qmp)(void *opaque); /* NULL: there is no control socket */
         /*
          * @res < 0: it came to nothing (a sentence is noted), this process serves. 0: process @pid serves, and this one must

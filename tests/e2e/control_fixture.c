@@ -24,6 +24,7 @@
 static char dir[] = "/tmp/vdiskd-control-XXXXXX";
 pid_t daemon_pid;
 struct qmp_client *client;
+const char *more_option;
 
 const char *at(const char *name)
 {
@@ -76,7 +77,7 @@ void start_daemon(const char *fault)
                 prctl(PR_SET_PDEATHSIG, SIGKILL);
                 if (chdir(dir) == 0 && (!fault || setenv("VDISKD_FAULT", fault, 1) == 0))
                         execl(getenv("E2E_BACK_END"), "vdiskd", control, "--iothreads=2", "--log-level=warning", "--disk",
-                              "id=first,path=first.qcow2,format=qcow2,socket=first.sock", NULL);
+                              "id=first,path=first.qcow2,format=qcow2,socket=first.sock", more_option, NULL);
                 _exit(127);
         }
         client = dial();

@@ -17,6 +17,7 @@
 
 extern pid_t daemon_pid;          /* 0: none runs */
 extern struct qmp_client *client; /* of the daemon */
+extern const char *more_option;   /* of the next start_daemon(); NULL: none */
 
 /* For cmocka: the directory, once; a daemon for each test, which must end with status 0. */
 int make_images(void **state);

@@ -38,6 +38,22 @@ static const struct bad {
         { { NULL }, { "nothing to serve", "--blk-file=FILE" } },
         { { "--control=" }, { "--control", "empty" } },
         { { "--control=" LONG_PATH }, { "and-then-the-name.sock", "107" } },
+        { { "--metrics=9100" }, { "--metrics=9100", "127.0.0.1:PORT" } },
+        { { "--metrics=" }, { "--metrics=", "expected unix:PATH" } },
+        { { "--metrics=localhost:9100" }, { "'localhost'", "127.0.0.1:PORT" } },
+        { { "--metrics=0.0.0.0:9100" }, { "0.0.0.0:9100", "other hosts could reach" } },
+        { { "--metrics=10.1.2.3:9100" }, { "10.1.2.3:9100", "other hosts could reach" } },
+        { { "--metrics=[::]:9100" }, { "[::]:9100", "other hosts could reach" } },
+        { { "--metrics=[::1:9100" }, { "[::1:9100", "expected unix:PATH" } },
+        { { "--metrics=[::1]9100" }, { "[::1]9100", "" } },
+        { { "--metrics=[" }, { "--metrics=[", "expected unix:PATH" } },
+        { { "--metrics=:1" }, { "''", "no address" } },
+        { { "--metrics=127.0.0.1:0" }, { "'0'", "1 to 65535" } },
+        { { "--metrics=127.0.0.1:65536" }, { "'65536'", "1 to 65535" } },
+        { { "--metrics=127.0.0.1:9x" }, { "'9x'", "1 to 65535" } },
+        { { "--metrics=127.0.0.1:" }, { "''", "1 to 65535" } },
+        { { "--metrics=unix:" }, { "unix:", "empty" } },
+        { { "--metrics=unix:" LONG_PATH }, { "unix:", "107" } },
         { { "--control=/c", "--control-fdname=c" }, { "--control=/c and --control-fdname=c", "one of them" } },
         { { "--control=/s", "--disk", "path=a,socket=/s" }, { "socket /s", "a disk and to --control" } },
         { { "--control-fdname=c", "--disk", "path=a,fdname=c" }, { "fdname c", "a disk and to --control-fdname" } },
@@ -175,7 +191,7 @@ static void test_every_key_of_disk(void **state)
         static const char *const args[] = { "--disk", "path=/a,,b,format=raw,socket=/s=1,serial=X 1,read-only,cache=writeback,"
                                             "num-queues=7,block-size=4096", "--disk",
                                             "format=null,size=1.5G,fd=9,read-only=off,cache=none", "--disk",
-                                            "path=c,fdname=web,id=web-1", "--control=/c", NULL };
+                                            "path=c,fdname=web,id=web-1", "--control=/c", "--metrics=[::1]:9100", NULL };
         struct options o;
 
         (void)state;
@@ -186,6 +202,7 @@ static void test_every_key_of_disk(void **state)
         assert_string_equal(o.disks[1].id, "disk1");
         assert_string_equal(o.disks[2].id, "web-1");
         assert_string_equal(o.control, "/c");
+        assert_string_equal(o.metrics, "[::1]:9100");
         assert_string_equal(o.disks[0].socket, "/s=1");
         assert_string_equal(o.disks[0].serial, "X 1");
         assert_true(o.disks[0].read_only);
