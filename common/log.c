@@ -25,6 +25,11 @@ void log_init(const char *prog, enum log_level max)
         to_journal = getenv("JOURNAL_STREAM") != NULL;
 }
 
+void log_set_max(enum log_level max)
+{
+        __atomic_store_n(&max_level, max, __ATOMIC_RELAXED);
+}
+
 /*
  * What strangers named or said may hold escape sequences for the terminal of whoever reads the log, or a line end and then a
  * line of its own. C0, DEL, and C1 as UTF-8 has it.
@@ -47,7 +52,7 @@ static void line_va(enum log_level level, unsigned left_out, const char *fmt, va
         size_t n = 0;
         ssize_t ignored;
 
-        if (level > max_level)
+        if (level > __atomic_load_n(&max_level, __ATOMIC_RELAXED))
                 return;
         if (to_journal)
                 n += (size_t)snprintf(line, sizeof(line), "<%d>", level);

@@ -9,6 +9,7 @@ enum log_level { LOG_LVL_ERR = 3, LOG_LVL_WARN = 4, LOG_LVL_INFO = 6, LOG_LVL_DE
 
 /* @prog: the word before each line ("vdiskd"). Lines above @max are not printed. Call once, before threads. */
 void log_init(const char *prog, enum log_level max);
+void log_set_max(enum log_level max); /* at any time */
 
 void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -147,7 +147,7 @@ static void set_one(struct reader *rd, const char *name, const char *value)
                                "first", name);
         if (rd->section == BAD_SECTION)
                 return;
-        if (said_before(rd, name))
+        if (said_before(rd, name) && !(rd->section == DAEMON && options_may_repeat(name)))
                 return problem(rd, rd->value_line, "%s is said twice in this section", name);
         if (rd->section == DAEMON)
                 return check(rd, rd->value_line, options_set(rd->o, name, value));
@@ -231,7 +231,7 @@ static void begin_object(struct reader *rd, const char *kind, const char *name)
 
 static bool is_object(const char *kind)
 {
-        return !strcmp(kind, "secret");
+        return !strcmp(kind, "secret") || !strcmp(kind, "throttle-group");
 }
 
 /* @text: what stands between the brackets; changed. */
@@ -257,7 +257,7 @@ static void begin_section(struct reader *rd, char *text)
                 else
                         begin_object(rd, text, name);
         } else {
-                problem(rd, rd->line, "[%s%s%s]: no such section; expected [vdiskd], [disk NAME] or [secret NAME]", text,
+                problem(rd, rd->line, "[%s%s%s]: no such section; expected [vdiskd], [disk NAME], [secret NAME] or [throttle-group NAME]", text,
                         *name ? " " : "", name);
         }
 }

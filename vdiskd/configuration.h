@@ -4,7 +4,8 @@
  *
  *   [vdiskd]             options of the daemon, with the words of the command line
  *   [disk NAME]          a disk, with the keys of --disk
- *   [secret NAME]        an object, with the keys of --object
+ *   [secret NAME], [throttle-group NAME]
+ *                        an object, with the keys of --object
  */
 #pragma once
 
@@ -21,5 +22,6 @@ char *config_disks_dir(const char *path);
 
 /* From options.c: one line of [vdiskd]; a new disk, which the caller fills; an object as --object has it. */
 int options_set(struct options *o, const char *key, const char *value);
+bool options_may_repeat(const char *key);
 struct disk_opts *options_add_disk(struct options *o);
 int options_add_object(struct options *o, const char *text);

@@ -4,6 +4,7 @@
 
 #include "common/loop.h"
 #include "vdiskd/disks.h"
+#include "vdiskd/reload.h"
 
 struct control;
 struct qmp_call;
@@ -13,6 +14,7 @@ struct qmp_server;
 struct control_hooks {
         void (*quit)(void *opaque);
         void (*upgrade)(void *opaque, const char *binary, struct qmp_call *call); /* binary NULL: ours. Answers @call */
+        int (*reload)(void *opaque, reload_done *done, void *done_opaque);        /* as reload_start() */
         void *opaque;
 };
 

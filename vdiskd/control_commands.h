@@ -30,5 +30,6 @@ extern const struct qmp_command limit_commands[];  /* control_limits.c: what dis
 extern const struct qmp_arg throttle_group_args[];
 int limits_object_add(struct disks *d, json_t *args);
 void limits_describe(struct node *n, json_t *into);
+extern const struct qmp_command config_commands[];  /* control_config.c: the configuration, disks with its keys */
 
 extern const struct qmp_event_type control_events[]; /* control_events.c: all that may be sent */

@@ -107,16 +107,16 @@ static int key_size(struct disk_opts *d, const char *v)
 static const struct disk_key {
         const char *name, *value, *help;
         int (*set)(struct disk_opts *d, const char *value);
-        bool live; /* disks.c can change it while the disk is served */
+        enum disk_key_live live;
 } disk_keys[] = {
         { "path", "FILE", "the image or block device", key_path },
         { "id", "NAME", "its name on the control socket (default disk0, disk1, ...)", key_id },
         { "format", "NAME", "raw, qcow2 or null; raw is never guessed", key_format },
         { "data-file", "FILE", "the image's external data file; default: the one it names, if beside it", key_data_file },
         { "socket", "PATH", "listen on this Unix socket", key_socket },
-        { "socket-mode", "MODE", "its permissions, as 0660 (default: what the umask leaves)", key_mode, .live = true },
-        { "socket-owner", "USER", "its owner, a name or number", key_owner, .live = true },
-        { "socket-group", "GROUP", "its group, a name or number", key_group, .live = true },
+        { "socket-mode", "MODE", "its permissions, as 0660 (default: what the umask leaves)", key_mode, KEY_SOCKET },
+        { "socket-owner", "USER", "its owner, a name or number", key_owner, KEY_SOCKET },
+        { "socket-group", "GROUP", "its group, a name or number", key_group, KEY_SOCKET },
         { "connect", "PATH", "connect to a front end that listens on this Unix socket", key_connect },
         { "fd", "N", "listen on this open socket", key_fd },
         { "fdname", "NAME", "listen on the socket that systemd passes under this name", key_fdname },
@@ -130,17 +130,17 @@ static const struct disk_key {
         { "num-queues", "N", "most queues a front end may use, 1 to 256 (default 64)", key_num_queues },
         { "block-size", "512|4096", "logical block size for the guest (default 512)", key_block_size },
         { "size", "SIZE", "size of a format=null disk", key_size },
-        { "throttle-group", "ID", "share the limits of this group (--object)", key_throttle_group },
+        { "throttle-group", "ID", "share the limits of this group (--object)", key_throttle_group, KEY_LIMITS },
 #define LIMIT_ROWS(fn, name, n, what)                                                     \
-        { name, n, what " a second", fn }, { name "-max", n, "the same in a burst", fn##_max }, \
-        { name "-max-length", "SECONDS", "how long a burst may last (default 1)", fn##_len }
+        { name, n, what " a second", fn, KEY_LIMITS }, { name "-max", n, "the same in a burst", fn##_max, KEY_LIMITS }, \
+        { name "-max-length", "SECONDS", "how long a burst may last (default 1)", fn##_len, KEY_LIMITS }
         LIMIT_ROWS(key_iops_total, "iops-total", "N", "at most so many requests"),
         LIMIT_ROWS(key_iops_read, "iops-read", "N", "at most so many reads"),
         LIMIT_ROWS(key_iops_write, "iops-write", "N", "at most so many writes"),
         LIMIT_ROWS(key_bps_total, "bps-total", "SIZE", "at most so many bytes"),
         LIMIT_ROWS(key_bps_read, "bps-read", "SIZE", "at most so many bytes read"),
         LIMIT_ROWS(key_bps_write, "bps-write", "SIZE", "at most so many bytes written"),
-        { "iops-size", "SIZE", "so many bytes count as one request, longer ones as several", key_iops_size },
+        { "iops-size", "SIZE", "so many bytes count as one request, longer ones as several", key_iops_size, KEY_LIMITS },
 };
 
 static int no_such_key(const char *key)
@@ -195,7 +195,7 @@ const char *disk_opts_said(const struct disk_opts *d, size_t i)
         return d->said ? d->said[i] : NULL;
 }
 
-bool disk_opts_live(size_t i)
+enum disk_key_live disk_opts_live(size_t i)
 {
         return disk_keys[i].live;
 }

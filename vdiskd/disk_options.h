@@ -19,10 +19,13 @@ void disk_opts_finish(struct disk_opts *d);
 int disk_opts_set(struct disk_opts *d, const char *key, const char *value);
 int disk_opts_check(const struct disk_opts *d);
 
-/* The name of key number @i; NULL: there are no more. What was set for it, NULL: nothing. Can it change while served? */
+/* Can a key change while the disk is served? Those of the socket can when they are said; limits can also be taken back. */
+enum disk_key_live { KEY_FIXED, KEY_SOCKET, KEY_LIMITS };
+
+/* The name of key number @i; NULL: there are no more. What was set for it, NULL: nothing. */
 const char *disk_opts_key(size_t i);
 const char *disk_opts_said(const struct disk_opts *d, size_t i);
-bool disk_opts_live(size_t i);
+enum disk_key_live disk_opts_live(size_t i);
 
 /* Permissions are for a socket that is made at a path: 0, or -EINVAL with a sentence. */
 int disk_opts_check_access(const struct disk_opts *d);

@@ -11,6 +11,7 @@
 #include "common/err.h"
 #include "vdiskd/block_export.h"
 #include "vdiskd/limits.h"
+#include "vdiskd/disk_ops.h"
 #include "vdiskd/job.h"
 #include "vdiskd/node.h"
 #include "vhost_user_blk/export.h"
@@ -22,6 +23,7 @@ void disks_init(struct disks *d)
         list_init(&d->nodes);
         list_init(&d->exports);
         list_init(&d->limit_groups);
+        list_init(&d->endings);
         list_init(&d->jobs);
 }
 
@@ -76,46 +78,31 @@ size_t disks_open(const struct disks *d)
 
 static int open_disk(struct disks *d, const struct disk_opts *o)
 {
-        struct node_opts no = {
-                .name = o->id,
-                .path = o->path,
-                .format = o->format,
-                .read_only = o->read_only,
-                .writeback = o->writeback,
-                .migratable = o->migratable,
-                .entry_with_data = o->entry_with_data,
-                .block_size = o->block_size,
-                .null_size = o->size,
-                .patience_ns = LOCK_PATIENCE_NS,
-                .layer = o->key_secret || o->data_path ?
-                         &(struct fmt_layer){ .key_secret = o->key_secret, .data_path = o->data_path } : NULL,
-        };
+        struct fmt_layer layer;
+        struct node_opts no;
+        struct throttle_group *throttle;
         struct node *n;
-        int r = limits_choose(d, o->id, o->throttle_group, &o->limits, &no.throttle);
+        int r = limits_choose(d, o->id, o->throttle_group, &o->limits, &throttle);
 
-        if (r == 0)
-                r = node_open(d, &no, &n);
-        throttle_group_unref(no.throttle);
+        if (r < 0)
+                return r;
+        disk_node_opts(o, &no, &layer);
+        no.throttle = throttle;
+        no.patience_ns = LOCK_PATIENCE_NS;
+        r = node_open(d, &no, &n);
+        throttle_group_unref(throttle);
         return r;
 }
 
 static int serve_disk(struct disks *d, const struct disk_opts *o)
 {
-        struct block_export_opts xo = {
-                .id = o->id,
-                .at = {
-                        .path = o->socket, .mode = o->socket_mode, .owner = o->socket_owner, .group = o->socket_group,
-                        .fd = o->fd, .fdname = o->fdname,
-                },
-                .connect = o->connect,
-                .serial = o->serial,
-                .num_queues = o->num_queues,
-                .block_size = o->block_size,
-        };
         struct node *n = disks_find_node(d, o->id);
+        struct block_export_opts xo;
         struct block_export *x;
-        int r = block_export_add(n, &xo, &x);
+        int r;
 
+        disk_export_opts(o, &xo);
+        r = block_export_add(n, &xo, &x);
         return r < 0 ? err_prefix(r, "%s: ", node_label(n)) : 0;
 }
 
@@ -152,7 +139,7 @@ void disks_node_gone(struct disks *d, int res)
 
 void disks_export_gone(struct disks *d, struct node *n)
 {
-        if (d->exports_stopping && !n->nexports)
+        if (!disk_export_left(d, n) && d->exports_stopping && !n->nexports)
                 node_close(n, NULL, NULL);
 }
 

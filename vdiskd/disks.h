@@ -17,6 +17,7 @@
 
 struct node;
 struct block_export;
+struct reload;
 
 struct disks {
         /* Filled by the caller, kept while there are disks: */
@@ -26,6 +27,7 @@ struct disks {
         size_t cache_bytes; /* table cache of each image; 0: the default */
         const char *state_dir; /* see vol.h; NULL: none */
         struct passed_sockets *passed;
+        struct reload *configuration; /* reload.h */
         /* Told what happens by itself; each may be NULL. */
         void (*export_gone)(void *opaque, const char *id);
         void (*node_failed)(void *opaque, const char *node, int err, const char *what);
@@ -34,6 +36,7 @@ struct disks {
 
         struct list nodes, exports, jobs; /* node.h, block_export.h, job.h */
         struct list limit_groups; /* limits.h */
+        struct list endings;             /* disk_ops.c */
         bool stopping, exports_stopping; /* the second when no job is left */
         bool cancelling;                 /* jobs_cancel_all() runs, or jobs_gone is on its way */
         struct loop_task jobs_gone;

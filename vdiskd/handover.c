@@ -16,6 +16,7 @@
 #include "vdiskd/block_export.h"
 #include "vdiskd/limits.h"
 #include "vdiskd/node.h"
+#include "vdiskd/reload.h"
 
 static json_t *listening_pack(struct parcel *p, int fd, const struct listener *at)
 {
@@ -33,10 +34,10 @@ int handover_pack(struct parcel *p, const struct disks *d, int control_fd, const
                 parcel_append(p, nodes, node_pack(list_entry(l, struct node, link), p));
         list_for_each(l, &d->exports)
                 parcel_append(p, exports, block_export_pack(list_entry(l, struct block_export, link), p));
-        p->root = json_pack("{s:i,s:s,s:o,s:o,s:o,s:o,s:o}", "handover", HANDOVER_VERSION, "vdiskd", VDISKD_VERSION,
-                            "throttle-groups", limits_pack(d), "nodes", nodes,
-                            "exports", exports, "control", listening_pack(p, control_fd, control),
-                            "metrics", listening_pack(p, metrics->fd, metrics));
+        p->root = json_pack("{s:i,s:s,s:o,s:o,s:o,s:o,s:o,s:o}", "handover", HANDOVER_VERSION, "vdiskd", VDISKD_VERSION,
+                            "throttle-groups", limits_pack(d), "nodes", nodes, "exports", exports, "control",
+                            listening_pack(p, control_fd, control), "metrics", listening_pack(p, metrics->fd, metrics),
+                            "configuration", reload_pack(d->configuration));
         return p->root ? 0 : -ENOMEM;
 }
 
@@ -79,6 +80,14 @@ static int unpack_listening(struct parcel *p, const char *key, struct listener *
         return r < 0 ? r : parcel_take_fd(p, o, "fd", false, &l->fd);
 }
 
+/* An older process had none. */
+static int unpack_configuration(struct parcel *p, struct disks *d)
+{
+        const json_t *all;
+
+        return parcel_get_array(p->root, "configuration", &all) < 0 ? err_clear(), 0 : reload_unpack(d->configuration, all);
+}
+
 int handover_unpack(struct parcel *p, struct disks *d, struct listener *control, struct listener *metrics)
 {
         uint64_t version;
@@ -92,6 +101,8 @@ int handover_unpack(struct parcel *p, struct disks *d, struct listener *control,
                 r = unpack_nodes(p, d);
         if (r == 0)
                 r = unpack_exports(p, d);
+        if (r == 0)
+                r = unpack_configuration(p, d);
         if (r == 0)
                 r = unpack_listening(p, "control", control);
         return r < 0 ? r : unpack_listening(p, "metrics", metrics);

@@ -8,7 +8,7 @@
 #include "config.h"
 #include "vdiskd/run.h"
 
-static int act(const struct options *o, char **argv)
+static int act(struct options *o, char **argv)
 {
         switch (o->action) {
         case OPTIONS_HELP:

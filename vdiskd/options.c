@@ -240,6 +240,7 @@ static const struct option_row {
         int (*set)(struct reader *rd, const char *value);
         char letter; /* -h; 0: none */
         bool typed;  /* only on the command line; so are those without a value */
+        bool often;  /* each time is one more */
 } rows[] = {
         { "socket-path", "PATH", "listen on this Unix socket", opt_socket_path, .typed = true },
         { "socket-mode", "MODE", "its permissions, as 0660 (default: what the umask leaves)", opt_socket_mode, .typed = true },
@@ -254,7 +255,8 @@ static const struct option_row {
         { "object", "throttle-group,id=ID,...", "limits that disks share: limits.iops-total=N, ...", opt_object, .typed = true },
         { "config", "FILE", "read this and disks.d/*.conf beside it", opt_config, .typed = true },
         { "check-config", NULL, "say what is wrong in them (default: " DEFAULT_CONFIG ")", opt_check_config },
-        { "allow-dir", "DIR", "images may name backing files in DIR and below (may be given often)", opt_allow_dir },
+        { "allow-dir", "DIR", "images may name backing files in DIR and below (may be given often)", opt_allow_dir,
+          .often = true },
         { "control", "PATH", "take commands on this Unix socket", opt_control },
         { "control-fdname", "NAME", "take commands on the socket that systemd passes under this name", opt_control_fdname },
         { "metrics", "unix:PATH|127.0.0.1:PORT|[::1]:PORT", "answer Prometheus there: GET /metrics", opt_metrics },
@@ -275,6 +277,57 @@ static const struct option_row *find_row(const char *name, size_t len)
                 if (strlen(rows[i].name) == len && !memcmp(rows[i].name, name, len))
                         return &rows[i];
         return NULL;
+}
+
+/* May the configuration have it? */
+static bool is_shared(const struct option_row *row)
+{
+        return row->value && !row->typed;
+}
+
+/* For others to see what was said, and whether it is the same as before. */
+static int remember(struct options *o, const struct option_row *row, const char *value)
+{
+        size_t i = (size_t)(row - rows);
+        const char *before;
+        char *all;
+
+        if (!is_shared(row))
+                return 0;
+        if (!o->said)
+                o->said = calloc(ARRAY_SIZE(rows), sizeof(*o->said));
+        if (!o->said)
+                return -ENOMEM;
+        before = row->often ? o->said[i] : NULL;
+        if (asprintf(&all, "%s%s%s", before ?: "", before ? "\n" : "", value) < 0)
+                return -ENOMEM;
+        free(o->said[i]);
+        o->said[i] = all;
+        return 0;
+}
+
+static int set_row(struct reader *rd, const struct option_row *row, const char *value)
+{
+        int r = row->set(rd, value);
+
+        return r < 0 ? r : remember(rd->o, row, value);
+}
+
+const char *options_name(size_t i)
+{
+        size_t n = 0;
+
+        for (const struct option_row *row = rows; row < rows + ARRAY_SIZE(rows); row++)
+                if (is_shared(row) && n++ == i)
+                        return row->name;
+        return NULL;
+}
+
+const char *options_said(const struct options *o, size_t i)
+{
+        const char *name = options_name(i);
+
+        return name && o->said ? o->said[find_row(name, strlen(name)) - rows] : NULL;
 }
 
 static const struct option_row *find_letter(const char *arg)
@@ -316,10 +369,10 @@ static int read_option(struct reader *rd, int argc, char **argv, int *at)
         if (!row->value && value)
                 return err_note(-EINVAL, "%s: --%s takes no value", arg, row->name);
         if (value)
-                return row->set(rd, value + 1);
+                return set_row(rd, row, value + 1);
         if (row->value && *at + 1 >= argc)
                 return err_note(-EINVAL, "%s: a value is missing; expected --%s=%s", arg, row->name, row->value);
-        return row->set(rd, row->value ? argv[++*at] : NULL);
+        return set_row(rd, row, row->value ? argv[++*at] : NULL);
 }
 
 /* --- the configuration -------------------------------------------------------------------------------------------- */
@@ -331,13 +384,20 @@ int options_set(struct options *o, const char *key, const char *value)
         struct similar s = similar_to(key);
         char hint[64];
 
-        if (row && row->value && !row->typed)
-                return row->set(&rd, value);
+        if (row && is_shared(row))
+                return set_row(&rd, row, value);
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-                if (rows[i].value && !rows[i].typed)
+                if (is_shared(&rows[i]))
                         similar_look(&s, rows[i].name);
         return err_note(-EINVAL, "'%s' is not a key of [vdiskd]%s", key,
                         s.best ? similar_hint(&s, hint, sizeof(hint)) : "; vdiskd.conf(5) lists them");
+}
+
+bool options_may_repeat(const char *key)
+{
+        const struct option_row *row = find_row(key, strlen(key));
+
+        return row && row->often;
 }
 
 /* Before the rest of the command line, which wins. */
@@ -523,6 +583,9 @@ void options_finish(struct options *o)
         free(TAKE(o->state_dir, NULL));
         free(TAKE(o->control, NULL));
         free(TAKE(o->control_fdname, NULL));
+        for (size_t i = 0; o->said && i < ARRAY_SIZE(rows); i++)
+                free(o->said[i]);
+        free(TAKE(o->said, NULL));
         free(TAKE(o->config, NULL));
         free(TAKE(o->problems, NULL));
         free(TAKE(o->metrics, NULL));

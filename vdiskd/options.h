@@ -58,6 +58,7 @@ struct options {
         char *state_dir;    /* NULL: the default, where it can be had; "none" */
         enum engine_kind engine;
         enum log_level log_level;
+        char **said;     /* options_said() */
         char *config;    /* the configuration's file; NULL: none */
         char *problems;  /* what is wrong in the configuration, all of it, a line each; NULL: nothing */
 };
@@ -72,6 +73,11 @@ struct options {
  */
 int options_parse(struct options *o, int argc, char **argv);
 void options_finish(struct options *o);
+
+/* The name of daemon option number @i, one that the configuration may have, too; NULL: there are no more. What it was set to,
+ * NULL: nothing; of one that may be given often, a line for each. */
+const char *options_name(size_t i);
+const char *options_said(const struct options *o, size_t i);
 
 void options_print_help(FILE *to);
 void options_print_capabilities(FILE *to);

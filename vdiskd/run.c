@@ -9,6 +9,7 @@
 #include "run.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/err.h"
 #include "common/log.h"
 #include "common/path.h"
@@ -27,10 +29,11 @@
 #include "config.h"
 #include "vdiskd/control.h"
 #include "vdiskd/disks.h"
-#include "vdiskd/limit_values.h"
 #include "vdiskd/limits.h"
 #include "vdiskd/metrics.h"
+#include "vdiskd/objects.h"
 #include "vdiskd/qmp.h"
+#include "vdiskd/reload.h"
 #include "vdiskd/takeover.h"
 #include "vdiskd/upgrade.h"
 
@@ -41,7 +44,7 @@
 #define MANAGER_PATIENCE_US 1000000u
 
 struct daemon {
-        const struct options *opts;
+        struct options *opts;
         struct loop *loop;
         struct qthread **threads;
         unsigned nthreads;
@@ -159,7 +162,8 @@ static void on_upgraded(void *opaque, int res, pid_t pid)
 static void on_upgrade_asked(void *opaque, const char *binary, struct qmp_call *call)
 {
         struct daemon *d = opaque;
-        int r = upgrade_start(d->upgrade, binary);
+        int r = reload_running(d->disks.configuration) ? err_note(-EBUSY, "a reload or a change of a disk is under way") :
+                                                         upgrade_start(d->upgrade, binary);
 
         if (r == 0) {
                 d->upgrade_call = call;
@@ -178,6 +182,66 @@ static struct qmp_server *qmp_of(void *opaque)
         return control_server(d->control);
 }
 
+/* --- the configuration is read again ------------------------------------------------------------------------------- */
+
+struct reloading {
+        struct daemon *d;
+        reload_done *done; /* NULL: a signal asked */
+        void *opaque;
+};
+
+static void on_reloaded(void *opaque, int res, const char *why, json_t *what)
+{
+        struct reloading *rl = opaque;
+
+        tell_manager("READY=1");
+        if (rl->done)
+                rl->done(rl->opaque, res, why, what);
+        free(rl);
+}
+
+/* As the manager wants it: its clock, so that it knows our READY=1 from an older one. */
+static void tell_reloading(void)
+{
+        char state[64];
+
+        snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, (uint64_t)(clock_ns() / NS_PER_US));
+        tell_manager(state);
+}
+
+static int on_reload_asked(void *opaque, reload_done *done, void *done_opaque)
+{
+        struct daemon *d = opaque;
+        struct reloading *rl;
+        int r;
+
+        if (upgrade_running(d->upgrade))
+                return err_note(-EBUSY, "an upgrade is under way");
+        rl = malloc(sizeof(*rl));
+        if (!rl)
+                return -ENOMEM;
+        *rl = (struct reloading){ .d = d, .done = done, .opaque = done_opaque };
+        r = reload_start(d->disks.configuration, on_reloaded, rl);
+        if (r < 0)
+                free(rl);
+        else
+                tell_reloading();
+        return r;
+}
+
+/* qemu-storage-daemon stops on SIGHUP, and so do we when there is nothing to read again. */
+static void on_sighup(struct daemon *d)
+{
+        if (!d->opts->config)
+                return stop_asked(d, strsignal(SIGHUP));
+        if (on_reload_asked(d, NULL, NULL) < 0) {
+                log_err("reload: %s", err_text(-EINVAL));
+                tell_reloading(); /* the manager waits for both */
+                tell_manager("READY=1");
+        }
+        err_clear();
+}
+
 /* A second signal changes nothing: what is in flight has to end before the image can be closed well. */
 static void on_signal(struct loop_watch *w, uint32_t events)
 {
@@ -191,6 +255,8 @@ static void on_signal(struct loop_watch *w, uint32_t events)
                 log_info("%s: still stopping, %zu disks are open", strsignal((int)si.ssi_signo), disks_open(&d->disks));
         else if (si.ssi_signo == SIGUSR2)
                 on_upgrade_asked(d, NULL, NULL);
+        else if (si.ssi_signo == SIGHUP)
+                on_sighup(d);
         else
                 stop_asked(d, strsignal((int)si.ssi_signo));
 }
@@ -205,6 +271,7 @@ static int watch_signals(struct daemon *d)
         sigaddset(&set, SIGTERM);
         sigaddset(&set, SIGINT);
         sigaddset(&set, SIGUSR2);
+        sigaddset(&set, SIGHUP);
         signal(SIGPIPE, SIG_IGN);
         sigprocmask(SIG_BLOCK, &set, NULL); /* before the threads are born: they inherit it */
         d->signals = (struct loop_watch){ .ready = on_signal, .events = EPOLLIN };
@@ -315,30 +382,12 @@ static int confine_names(const struct options *o)
         return r;
 }
 
-static int make_object(struct disks *d, const char *text)
-{
-        AUTO(freep) char *copy = strdup(text);
-        struct throttle_limits l;
-        struct secret_source s;
-        const char *id;
-        int r;
-
-        if (!copy)
-                return -ENOMEM;
-        if (limit_is_group_option(copy)) {
-                r = limit_group_option(copy, &id, &l);
-                return r < 0 ? r : err_prefix(limits_add(d, id, true, &l, NULL), "--object throttle-group,id=%s: ", id);
-        }
-        r = secret_option(copy, &s);
-        return r < 0 ? r : secret_add(&s);
-}
-
 static int make_objects(struct daemon *d)
 {
         int r = 0;
 
         for (size_t i = 0; r == 0 && i < d->opts->nobjects; i++)
-                r = make_object(&d->disks, d->opts->objects[i]);
+                r = object_add(&d->disks, d->opts->objects[i]);
         return r;
 }
 
@@ -367,7 +416,7 @@ static int start_disks(struct daemon *d)
 
 static int start_control(struct daemon *d)
 {
-        struct control_hooks hooks = { .quit = on_quit, .upgrade = on_upgrade_asked, .opaque = d };
+        struct control_hooks hooks = { .quit = on_quit, .upgrade = on_upgrade_asked, .reload = on_reload_asked, .opaque = d };
 
         if (d->control_at.fd < 0)
                 return 0;
@@ -403,7 +452,8 @@ static int prepare_upgrade(struct daemon *d)
         };
 
         d->upgrade = upgrade_new(&env);
-        return d->upgrade ? 0 : -ENOMEM;
+        d->disks.configuration = reload_new(&d->disks, d->opts, d->argv);
+        return d->upgrade && d->disks.configuration ? 0 : -ENOMEM;
 }
 
 /* What any start needs, before there are disks. */
@@ -463,6 +513,7 @@ static int daemon_start(struct daemon *d)
 static void daemon_finish(struct daemon *d)
 {
         upgrade_free(d->upgrade);
+        reload_free(d->disks.configuration);
         control_free(d->control);
         limits_finish(&d->disks);
         metrics_free(d->metrics);
@@ -479,7 +530,7 @@ static void daemon_finish(struct daemon *d)
         loop_free(d->loop);
 }
 
-int daemon_run(const struct options *o, char **argv)
+int daemon_run(struct options *o, char **argv)
 {
         struct daemon d = { .opts = o, .argv = argv, .signals.fd = -1, .control_at.fd = -1, .metrics_at.fd = -1 };
         bool wait = true;

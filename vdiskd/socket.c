@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -251,6 +252,27 @@ int listener_open(struct listener *l, const struct listen_at *at, struct passed_
         if (at->fd >= 0)
                 return adopt(l, at->fd);
         return adopt_passed(l, at->fdname, passed);
+}
+
+int listener_change(const struct listener *l, const struct listen_at *at)
+{
+        AUTO(closep) int fd = l->path ? open(l->path, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
+        char self[48];
+        struct stat st;
+        uid_t uid;
+        gid_t gid;
+        int r = find_owner(at, &uid, &gid);
+
+        if (r < 0)
+                return r;
+        if (fd < 0 || fstat(fd, &st) < 0 || st.st_dev != l->dev || st.st_ino != l->ino)
+                return err_note(-ENOENT, "its socket is not a file that we made, or is gone");
+        snprintf(self, sizeof(self), "/proc/self/fd/%d", fd); /* fchmod() takes no O_PATH */
+        if (at->mode >= 0 && chmod(self, (mode_t)at->mode) < 0)
+                return err_note(-errno, "socket %s: cannot have other permissions: %s", l->path, strerror(errno));
+        if ((at->owner || at->group) && fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0)
+                return err_note(-errno, "socket %s: cannot be given to another owner or group: %s", l->path, strerror(errno));
+        return 0;
 }
 
 void listener_close(struct listener *l)

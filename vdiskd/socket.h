@@ -43,6 +43,9 @@ struct listener {
  */
 int listener_open(struct listener *l, const struct listen_at *at, struct passed_sockets *passed);
 
+/* Other permissions (@at->mode >= 0), owner or group (not NULL) for the file we made. 0 or -errno with a sentence. */
+int listener_change(const struct listener *l, const struct listen_at *at);
+
 /* Closes the fd (unless taken: -1) and removes the file if it is still the one we made. */
 void listener_close(struct listener *l);
 

@@ -66,6 +66,22 @@ struct qmp_client *dial(void)
         return c;
 }
 
+void start_with(const char *const *args)
+{
+        const char *argv[16] = { "vdiskd" };
+
+        for (unsigned i = 0; args[i]; i++)
+                argv[i + 1] = args[i];
+        daemon_pid = fork();
+        assert_true(daemon_pid >= 0);
+        if (daemon_pid == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
+                if (chdir(dir) == 0)
+                        execv(getenv("E2E_BACK_END"), (char *const *)argv);
+                _exit(127);
+        }
+}
+
 void start_daemon(const char *fault)
 {
         char control[160];

@@ -26,6 +26,7 @@ int start_default(void **state);
 int stop(void **state);
 
 void start_daemon(const char *fault); /* VDISKD_FAULT; NULL: none */
+void start_with(const char *const *args); /* ends with NULL; at most 14. No client: it may not come to be */
 int exit_status(void);                /* waits for the daemon's end */
 struct qmp_client *dial(void);        /* one more client */
 

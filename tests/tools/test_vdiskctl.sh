@@ -39,10 +39,11 @@ refuses 2 "a word is missing" remove
 refuses 2 "does not go with list" list --force
 refuses 2 "unrecognized option" --frobnicate list
 works "usage: vdiskctl" --help
-for command in list add remove resize stats events query; do works "^  $command" --help; done
+for command in list add remove reload resize stats events query; do works "^  $command" --help; done
 works "^vdiskctl [0-9]" --version
 
 # --- with one
+refuses 2 "--save does not go with list" list --save
 "$img" create -f qcow2 a.qcow2 64M >/dev/null && "$img" create -f qcow2 b.qcow2 1G >/dev/null || exit 1
 "$daemon" --control=c.sock --disk id=a,path=a.qcow2,format=qcow2,socket=a.sock --log-level=error 2>daemon.log &
 pid=$!
@@ -135,6 +136,29 @@ cp events.out out; cp events.err err
 grep -Eq '^[0-9-]+ [0-9:]+  BLOCK_EXPORT_DELETED  \{"id":"b"\}$' events.out && ok || bad "no event"
 grep -Eq '"event":"BLOCK_EXPORT_DELETED"' events.json && ok || bad "no JSON event"
 grep -q "closed the connection" events.err && ok || bad "events does not say why it ends"
+
+# --- with a configuration
+printf '[vdiskd]\ncontrol = c.sock\nlog-level = error\n[disk a]\npath = a.qcow2\nformat = qcow2\nsocket = a.sock\n' >v.conf
+"$daemon" --config=v.conf 2>daemon.log &
+pid=$!
+for _ in $(seq 500); do "$ctl" --control=c.sock list >/dev/null 2>&1 && break; sleep 0.02; done
+does reload
+refuses 1 "'sokcet' is not a key of a disk" add --save b path=b.qcow2 sokcet=b.sock
+does add --save b path=b.qcow2 format=qcow2 socket=b.sock serial=B read-only iops-total=100
+grep -qx "path = $dir/b.qcow2" disks.d/b.conf && grep -qx "read-only = on" disks.d/b.conf && ok || bad "disks.d/b.conf is not right"
+does reload
+works "^b +qcow2 +1 GiB .* read-only +b " list
+rm disks.d/b.conf
+works "^removed: b$" reload
+does add --save b path=b.qcow2 format=qcow2 socket=b.sock
+does remove --save b
+[ ! -e disks.d/b.conf ] && ok || bad "disks.d/b.conf is still there"
+printf 'x\n' >>v.conf
+refuses 1 "v.conf:8: 'x': expected KEY = VALUE; nothing was changed" reload
+works '^\{\}$' query quit
+for _ in $(seq 500); do gone && break; sleep 0.02; done
+gone && ok || bad "the daemon did not end"
+pid=
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ] && [ "$passed" -gt 40 ]

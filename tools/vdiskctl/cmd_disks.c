@@ -138,12 +138,38 @@ static int delete_node(struct ctl *c, const char *name)
         return qmp_client_call(c->client, "blockdev-del", json_pack("{s:s}", "node-name", name), NULL);
 }
 
+/* The daemon checks the words: they are those of its configuration. */
+static int add_saved(struct ctl *c)
+{
+        static const char *const files[] = { "path", "data-file", "socket", "connect" };
+        json_t *keys = json_object(), *args;
+
+        for (int i = 1; i < c->nwords; i++) {
+                const char *value = strchr(c->words[i], '=');
+                AUTO(freep) char *key = strndup(c->words[i], value ? (size_t)(value - c->words[i]) : strlen(c->words[i]));
+                AUTO(freep) char *whole = NULL;
+
+                value = value ? value + 1 : "on";
+                for (size_t k = 0; key && k < ARRAY_SIZE(files); k++)
+                        if (!strcmp(key, files[k]) && *value)
+                                whole = absolute(value);
+                if (!key || json_object_set_new(keys, key, json_string(whole ?: value)) < 0) {
+                        json_decref(keys);
+                        return err_note(-EINVAL, "%s: no UTF-8, which the control socket cannot carry", c->words[i]);
+                }
+        }
+        args = json_pack("{s:s,s:o,s:b}", "id", c->words[0], "keys", keys, "save", 1);
+        return args ? qmp_client_call(c->client, "disk-add", args, NULL) : err_note(-EINVAL, "%s: no UTF-8", c->words[0]);
+}
+
 int cmd_add(struct ctl *c)
 {
         struct disk_words d = { .num_queues = DEFAULT_QUEUES, .block_size = 512 };
         const char *name = c->words[0];
         int r = 0;
 
+        if (c->save)
+                return add_saved(c);
         for (int i = 1; r == 0 && i < c->nwords; i++)
                 r = read_word(c->words[i], &d);
         if (r == 0 && (!d.path || !d.format || !d.socket == !d.connect))
@@ -205,8 +231,12 @@ int cmd_remove(struct ctl *c)
 {
         const char *name = c->words[0];
         bool exported;
-        int r = has_export(c, name, &exported);
+        int r;
 
+        if (c->save)
+                return qmp_client_call(c->client, "disk-remove",
+                                       json_pack("{s:s,s:b,s:b}", "id", name, "force", c->force, "save", 1), NULL);
+        r = has_export(c, name, &exported);
         if (r == 0 && exported) {
                 r = qmp_client_call(c->client, "block-export-del",
                                     json_pack("{s:s,s:s}", "id", name, "mode", c->force ? "hard" : "safe"), NULL);

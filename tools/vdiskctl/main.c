@@ -25,6 +25,7 @@ static const struct command {
         { "remove", "NAME", "stop serving a disk and close its image; --force: also when it is in use", 1, 1, cmd_remove },
         { "resize", "NAME SIZE", "make a disk larger; its guest sees it at once. SIZE: bytes, 20G, or +5G for more", 2, 2, cmd_resize },
         { "stats", "[NAME]", "what disks have done since they were added", 0, 1, cmd_stats },
+        { "reload", "", "read the configuration again and do what differs", 0, 0, cmd_reload },
         { "upgrade", "[PROGRAM]", "replace the running daemon by PROGRAM (default: the file it was started from, which may be\n"
           "        newer by now); guests see a short pause", 0, 1, cmd_upgrade },
         { "events", "", "print events as they come, until interrupted", 0, 0, cmd_events },
@@ -38,6 +39,7 @@ static void usage(FILE *to)
                     "  --control=PATH   the daemon's control socket (default " DEFAULT_CONTROL ")\n"
                     "  --json           print JSON, for programs\n"
                     "  --force          remove: disconnect the front end\n"
+                    "  --save           add: also into the daemon's configuration; remove: also out of it\n"
                     "  --help, --version\n\ncommands:\n");
         for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
                 fprintf(to, "  %s %s\n        %s\n", commands[i].name, commands[i].words, commands[i].help);
@@ -79,7 +81,7 @@ int main(int argc, char **argv)
 {
         static const struct option longs[] = {
                 { "control", required_argument, NULL, 'c' }, { "json", no_argument, NULL, 'j' },
-                { "force", no_argument, NULL, 'f' }, { "help", no_argument, NULL, 'h' },
+                { "force", no_argument, NULL, 'f' }, { "save", no_argument, NULL, 's' }, { "help", no_argument, NULL, 'h' },
                 { "version", no_argument, NULL, 'v' }, { NULL },
         };
         const char *control = DEFAULT_CONTROL;
@@ -96,6 +98,7 @@ int main(int argc, char **argv)
                         return 2;
                 c.json |= opt == 'j';
                 c.force |= opt == 'f';
+                c.save |= opt == 's';
                 control = opt == 'c' ? optarg : control;
         }
         if (optind == argc)
@@ -109,5 +112,7 @@ int main(int argc, char **argv)
                 return wrong_usage(c.nwords < cmd->min ? "%s: a word is missing" : "%s: too many words", cmd->name);
         if (c.force && cmd->run != cmd_remove)
                 return wrong_usage("--force does not go with %s", cmd->name);
+        if (c.save && cmd->run != cmd_add && cmd->run != cmd_remove)
+                return wrong_usage("--save does not go with %s", cmd->name);
         return run(cmd, control, &c);
 }

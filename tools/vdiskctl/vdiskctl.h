@@ -13,7 +13,7 @@ struct ctl {
         struct qmp_client *client; /* connected */
         char **words;              /* of the command, behind its name */
         int nwords;
-        bool json, force;
+        bool json, force, save;
 };
 
 int cmd_list(struct ctl *c);   /* cmd_show.c */
@@ -21,6 +21,7 @@ int cmd_stats(struct ctl *c);
 int cmd_events(struct ctl *c);
 int cmd_query(struct ctl *c);
 int cmd_upgrade(struct ctl *c); /* cmd_upgrade.c */
+int cmd_reload(struct ctl *c); /* cmd_reload.c */
 int cmd_add(struct ctl *c);    /* cmd_disks.c */
 int cmd_remove(struct ctl *c);
 int cmd_resize(struct ctl *c);
