@@ -183,6 +183,7 @@ void port_unref(struct vol_port *p);           /* any thread */
 /* vol.c: chain_open() for serving. Takes FMT_DIRECT out of opts->flags, and says so, where blocks of @block_size bytes are
  * not what direct I/O needs. */
 int vol_open_image(const char *path, struct fmt_open_opts *opts, uint32_t block_size, struct fmt_image **ret);
+struct fmt_open_opts vol_how(const struct vol *v); /* reopen.c: as the image that is open was opened */
 #define VOL_SECTOR 512u
 #define VOL_ASLEEP_FLAGS (FMT_INFO_ONLY | FMT_RDONLY | FMT_NO_LOCK | FMT_NO_BACKING)
 
