@@ -52,6 +52,8 @@ int engine_zero_mode(enum io_op op);
 /* Does a step on this thread, waiting. Returns as the system call does, -errno for its errors. Any thread. */
 int64_t engine_do_step(struct io *io, const struct io_step *s);
 
+/* The ring of an io_uring engine, else NULL: for the test that tries what a restricted one refuses. */
+struct io_uring *engine_uring_ring(struct engine *e);
 int engine_uring_new(const struct engine_opts *opts, struct engine **ret);
 int engine_threads_new(const struct engine_opts *opts, struct engine **ret);
 int engine_sync_new(const struct engine_opts *opts, struct engine **ret);

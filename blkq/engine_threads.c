@@ -20,6 +20,7 @@
 
 #include "common/err.h"
 #include "common/range.h"
+#include "common/thread.h"
 #include "engine_impl.h"
 #include "epoll_watch.h"
 
@@ -81,6 +82,7 @@ static void *worker_main(void *arg)
 {
         struct threads *t = arg;
 
+        thread_begins(THREAD_IO);
         pthread_mutex_lock(&t->lock);
         for (;;) {
                 struct list *n = list_pop(&t->queue);

@@ -27,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -457,6 +458,8 @@ static int set_up_ring(struct uring *u, const struct engine_opts *o, const char 
 
                 if (!tries[i].flags)
                         p.flags = IORING_SETUP_CLAMP;
+                if (o->restricted)
+                        p.flags |= IORING_SETUP_R_DISABLED; /* restrict_ring() */
                 r = io_uring_queue_init_params(entries, &u->ring, &p);
                 *mode = tries[i].mode;
                 *features = p.features;
@@ -466,18 +469,56 @@ static int set_up_ring(struct uring *u, const struct engine_opts *o, const char 
         return r;
 }
 
+/* All that prep() and the watches use. */
+static const uint8_t our_ops[] = { IORING_OP_READ, IORING_OP_WRITE, IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC,
+                                   IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_FALLOCATE };
+
 static bool has_ops(struct uring *u)
 {
-        static const int needed[] = { IORING_OP_READ, IORING_OP_WRITE, IORING_OP_READV, IORING_OP_WRITEV,
-                                      IORING_OP_FSYNC, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_FALLOCATE };
         struct io_uring_probe *p = io_uring_get_probe_ring(&u->ring);
         bool all = p;
 
-        for (size_t i = 0; p && i < ARRAY_SIZE(needed); i++)
-                all = all && io_uring_opcode_supported(p, needed[i]);
+        for (size_t i = 0; p && i < ARRAY_SIZE(our_ops); i++)
+                all = all && io_uring_opcode_supported(p, our_ops[i]);
         u->can_ftruncate = p && io_uring_opcode_supported(p, OP_FTRUNCATE);
         io_uring_free_probe(p);
         return all;
+}
+
+static int call_register(struct uring *u, unsigned op, const void *arg, unsigned n)
+{
+        return syscall(__NR_io_uring_register, u->ring.ring_fd, op, arg, n) < 0 ? -errno : 0;
+}
+
+/*
+ * Whoever gets hold of this thread cannot open, connect or run anything through the ring: a system call filter does not see
+ * what a ring does. Not only registered files: there are more files than slots, and eventfds are watched and rung. By raw
+ * system calls: the library of Debian 12 has the functions in its header only. A ring that was made for this and cannot be
+ * restricted (Linux < 5.10) does not start.
+ */
+static int restrict_ring(struct uring *u)
+{
+        static const uint8_t registers[] = { IORING_REGISTER_FILES_UPDATE, IORING_UNREGISTER_RING_FDS };
+        struct io_uring_restriction may[ARRAY_SIZE(our_ops) + ARRAY_SIZE(registers) + 2] = { 0 };
+        unsigned n = 0;
+        int r;
+
+        for (size_t i = 0; i < ARRAY_SIZE(our_ops); i++)
+                may[n++] = (struct io_uring_restriction){ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = our_ops[i] };
+        if (u->can_ftruncate)
+                may[n++] = (struct io_uring_restriction){ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = OP_FTRUNCATE };
+        for (size_t i = 0; i < ARRAY_SIZE(registers); i++)
+                may[n++] = (struct io_uring_restriction){ .opcode = IORING_RESTRICTION_REGISTER_OP,
+                                                          .register_op = registers[i] };
+        may[n++] = (struct io_uring_restriction){ .opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED,
+                                                  .sqe_flags = IOSQE_FIXED_FILE | IOSQE_CQE_SKIP_SUCCESS };
+        r = call_register(u, IORING_REGISTER_RESTRICTIONS, may, n);
+        return r < 0 ? r : call_register(u, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+}
+
+struct io_uring *engine_uring_ring(struct engine *e)
+{
+        return e->ops == &uring_ops ? &uring_of(e)->ring : NULL;
 }
 
 int engine_uring_new(const struct engine_opts *o, struct engine **ret)
@@ -511,8 +552,15 @@ int engine_uring_new(const struct engine_opts *o, struct engine **ret)
         u->skips_cqe = features & IORING_FEAT_CQE_SKIP;
         fixed_ring = !o->no_registered_ring && io_uring_register_ring_fd(&u->ring) == 1;
         u->fixed_files = !o->no_registered_files && io_uring_register_files_sparse(&u->ring, MAX_FILES) == 0;
-        snprintf(u->e.about, sizeof(u->e.about), "io_uring (%s%s%s)", mode, fixed_ring ? ", registered ring" : "",
-                 u->fixed_files ? ", registered files" : "");
+        if (o->restricted)
+                r = restrict_ring(u);
+        if (r < 0) {
+                io_uring_queue_exit(&u->ring);
+                free(u);
+                return err_note(r, "io_uring cannot be restricted: %s", strerror(-r));
+        }
+        snprintf(u->e.about, sizeof(u->e.about), "io_uring (%s%s%s%s)", mode, fixed_ring ? ", registered ring" : "",
+                 u->fixed_files ? ", registered files" : "", o->restricted ? ", restricted" : "");
         *ret = &u->e;
         return 0;
 }

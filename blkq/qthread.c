@@ -29,6 +29,7 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/range.h"
+#include "common/thread.h"
 
 #define SLEEPING (1ull << 63)
 #define SPIN_START_NS (4 * NS_PER_US) /* the first window when spinning seems to pay */
@@ -421,6 +422,7 @@ static void *thread_main(void *arg)
 
         pthread_setname_np(pthread_self(), t->name);
         r = open_up(t);
+        thread_begins(THREAD_QUEUE);
         tell_start(t, r);
         while (r == 0 && !t->stop)
                 worked = turn(t, worked, UINT64_MAX);

@@ -9,9 +9,12 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "blkq/workers.h"
 #include "common/cleanup.h"
+#include "common/err.h"
+#include "common/thread.h"
 
 #define WORKERS_MIN 2u
 #define WORKERS_MAX 16u
@@ -45,6 +48,7 @@ static void *worker(void *arg)
 
         (void)arg;
         pthread_setname_np(pthread_self(), "worker");
+        thread_begins(THREAD_WORKER);
         while ((w = next_work()) != NULL)
                 w->run(w);
         return NULL;
@@ -72,6 +76,19 @@ static unsigned most_workers(void)
         if (!most)
                 most = sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? (unsigned)CPU_COUNT(&cpus) : WORKERS_MIN;
         return most < WORKERS_MIN ? WORKERS_MIN : most > WORKERS_MAX ? WORKERS_MAX : most;
+}
+
+int workers_start_all(void)
+{
+        int r = 0;
+
+        pthread_mutex_lock(&lock);
+        while (r == 0 && nthreads < most_workers()) {
+                r = start_worker(&thread[nthreads]);
+                nthreads += r == 0;
+        }
+        pthread_mutex_unlock(&lock);
+        return r < 0 ? err_note(r, "cannot start a worker: %s", strerror(-r)) : 0;
 }
 
 int workers_run(struct work *w)

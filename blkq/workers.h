@@ -10,4 +10,5 @@ struct work {
 };
 void workers_hold(void);    /* each volume, while it is open */
 void workers_release(void); /* the last one: workers end */
+int workers_start_all(void); /* now, and not when work comes: by somebody who holds them. 0 or -errno with a sentence */
 int workers_run(struct work *w); /* 0, or -errno when there is no worker to run it and none can be had */

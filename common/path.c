@@ -14,6 +14,7 @@
 #include "cleanup.h"
 #include "err.h"
 #include "range.h"
+#include "text_file.h"
 
 static char **allowed; /* real paths */
 static size_t nallowed;
@@ -188,6 +189,8 @@ static const struct path_ops here = {
         .real = here_real,
         .unlink = here_unlink,
         .connect = here_connect,
+        .save = text_file_save,
+        .remove = text_file_remove,
 };
 static const struct path_ops *use = &here;
 
@@ -229,4 +232,14 @@ int path_unlink(const char *path)
 int path_connect(const char *path)
 {
         return use->connect(path);
+}
+
+int path_save(const char *dir, const char *name, const char *text)
+{
+        return use->save(dir, name, text);
+}
+
+int path_remove(const char *path)
+{
+        return use->remove(path);
 }

@@ -19,6 +19,8 @@ struct path_ops {
         int (*real)(const char *path, char **ret);
         int (*unlink)(const char *path);
         int (*connect)(const char *path);
+        int (*save)(const char *dir, const char *name, const char *text);
+        int (*remove)(const char *path);
 };
 
 /* From now on @ops do it; NULL: this process does. Before there are threads. */
@@ -47,3 +49,7 @@ int path_look(const char *path, bool follow, struct stat *st); /* stat(2), lstat
 int path_real(const char *path, char **ret);                   /* realpath(3); the caller frees */
 int path_unlink(const char *path);
 int path_connect(const char *path); /* a stream to who listens on this Unix socket, O_NONBLOCK: the fd */
+
+/* text_file_save(), text_file_remove(): with a sentence. */
+int path_save(const char *dir, const char *name, const char *text);
+int path_remove(const char *path);

@@ -21,6 +21,7 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/path.h"
 #include "vdiskd/disk_options.h"
 #include "vdiskd/id.h"
 
@@ -353,12 +354,12 @@ static char *read_piece(char *buf, int size, void *stream)
 
 static FILE *open_file(const char *path, int *r)
 {
-        AUTO(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        AUTO(closep) int fd = path_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
         struct stat st;
         FILE *f;
 
         if (fd < 0 || fstat(fd, &st) < 0)
-                *r = err_note(-errno, "%s: cannot be read: %s", path, strerror(errno));
+                *r = err_note(fd < 0 ? fd : -errno, "%s: cannot be read: %s", path, strerror(fd < 0 ? -fd : errno));
         else if (!S_ISREG(st.st_mode) || st.st_size > MAX_FILE)
                 *r = err_note(-EINVAL, "%s: not a configuration: expected a regular file of at most 16 MiB", path);
         else if (!(f = fdopen(fd, "re")))
@@ -403,31 +404,83 @@ char *config_disks_dir(const char *path)
         return dir;
 }
 
-static int is_conf(const struct dirent *e)
+static bool is_conf(const char *name)
 {
-        size_t len = strlen(e->d_name);
+        size_t len = strlen(name);
 
-        return e->d_name[0] != '.' && len > 5 && !strcmp(e->d_name + len - 5, ".conf");
+        return name[0] != '.' && len > 5 && !strcmp(name + len - 5, ".conf");
+}
+
+struct names {
+        char **name;
+        size_t n;
+};
+
+static void names_finish(struct names *l)
+{
+        while (l->n)
+                free(l->name[--l->n]);
+        free(l->name);
+}
+
+static int by_name(const void *a, const void *b)
+{
+        return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int read_names(DIR *dir, struct names *l)
+{
+        for (const struct dirent *e; (e = readdir(dir)) != NULL;) {
+                char **more = is_conf(e->d_name) ? reallocarray(l->name, l->n + 1, sizeof(*more)) : NULL;
+
+                if (!is_conf(e->d_name))
+                        continue;
+                l->name = more ?: l->name;
+                if (!more || !(more[l->n] = strdup(e->d_name)))
+                        return -ENOMEM;
+                l->n++;
+        }
+        if (l->n)
+                qsort(l->name, l->n, sizeof(*l->name), by_name);
+        return 0;
+}
+
+/* Through a descriptor, as all that is opened by name (path.h). *ret NULL: there is no such directory. */
+static int open_dir(const char *path, DIR **ret)
+{
+        AUTO(closep) int fd = path_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+
+        *ret = NULL;
+        if (fd == -ENOENT)
+                return 0;
+        if (fd < 0)
+                return err_note(fd, "%s: cannot be read: %s", path, strerror(-fd));
+        *ret = fdopendir(fd);
+        if (!*ret)
+                return -ENOMEM;
+        fd = -1;
+        return 0;
 }
 
 /* In the order of their names. That there is no such directory is fine. */
-static int read_disks_dir(struct options *o, const char *dir)
+static int read_disks_dir(struct options *o, const char *path)
 {
-        struct dirent **names;
-        int r = 0, n = scandir(dir, &names, is_conf, alphasort);
+        struct names l = { 0 };
+        DIR *dir;
+        int r = open_dir(path, &dir);
 
-        if (n < 0)
-                return errno == ENOENT ? 0 : err_note(-errno, "%s: cannot be read: %s", dir, strerror(errno));
-        for (int i = 0; i < n; i++) {
-                AUTO(freep) char *path = NULL;
+        if (!dir)
+                return r;
+        r = read_names(dir, &l);
+        closedir(dir);
+        for (size_t i = 0; r == 0 && i < l.n; i++) {
+                AUTO(freep) char *file = NULL;
 
-                if (asprintf(&path, "%s/%s", dir, names[i]->d_name) < 0)
-                        path = NULL;
-                if (r == 0)
-                        r = path ? read_file(o, path, true) : -ENOMEM;
-                free(names[i]);
+                if (asprintf(&file, "%s/%s", path, l.name[i]) < 0)
+                        file = NULL;
+                r = file ? read_file(o, file, true) : -ENOMEM;
         }
-        free(names);
+        names_finish(&l);
         return r;
 }
 

@@ -3,13 +3,14 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/cleanup.h"
 #include "common/err.h"
-#include "common/text_file.h"
+#include "common/path.h"
 #include "vdiskd/configuration.h"
 #include "vdiskd/disk_options.h"
 
@@ -58,7 +59,7 @@ int disk_file_save(const char *config, struct disk_opts *o)
                 return r;
         if (!dir || asprintf(&name, "%s.conf", o->id) < 0 || asprintf(&path, "%s/%s.conf", dir, o->id) < 0)
                 return -ENOMEM;
-        r = text_file_save(dir, name, text);
+        r = path_save(dir, name, text);
         if (r < 0)
                 return r;
         free(o->file);
@@ -70,14 +71,15 @@ int disk_file_save(const char *config, struct disk_opts *o)
 int disk_file_remove(const struct disk_opts *o)
 {
         char line[sizeof(FIRST_LINE)] = "";
-        FILE *f = o->file ? fopen(o->file, "re") : NULL;
+        int fd = o->file ? path_open(o->file, O_RDONLY | O_CLOEXEC, 0) : -ENOENT;
+        FILE *f = fd < 0 ? NULL : fdopen(fd, "re");
 
         if (!f)
-                return err_note(-errno, "%s: cannot be read: %s", o->file ?: o->id, strerror(errno));
+                return err_note(fd < 0 ? fd : -ENOMEM, "%s: cannot be read: %s", o->file ?: o->id, strerror(fd < 0 ? -fd : ENOMEM));
         if (!fgets(line, sizeof(line), f))
                 line[0] = '\0';
         fclose(f);
         if (strcmp(line, FIRST_LINE))
                 return err_note(-EPERM, "%s was not written by vdiskd: take the disk out of it yourself, then reload", o->file);
-        return text_file_remove(o->file);
+        return path_remove(o->file);
 }

@@ -15,5 +15,8 @@ struct metrics_start {
         double wall;
 };
 
+/* What the text says of the process is read from files, which a sandbox does not open any more: before that. */
+void metrics_prepare(void);
+
 /* Returns a text to free(), *@len bytes; NULL: no memory. */
 char *metrics_text(struct disks *d, const struct metrics_start *start, size_t *len);

@@ -17,7 +17,6 @@
 
 #define MAX_IOTHREADS 64u
 #define MAX_POLL_US 1000000u  /* a second: above it is a busy loop by mistake */
-#define MAX_SLOW_MS 3600000u
 #define MIN_CACHE (1u << 20)
 #define MAX_CACHE (1ull << 40)
 
@@ -82,6 +81,26 @@ static int opt_check_config(struct reader *rd, const char *v)
         (void)v;
         rd->o->action = OPTIONS_CHECK_CONFIG;
         return 0;
+}
+
+static int opt_sandbox(struct reader *rd, const char *v)
+{
+        static const struct choice modes[] = { { "on", SANDBOX_ON }, { "strict", SANDBOX_STRICT }, { "off", SANDBOX_OFF } };
+        int mode = SANDBOX_ON;
+        int r = set_choice("--sandbox", v, modes, ARRAY_SIZE(modes), &mode);
+
+        rd->o->sandbox = (enum sandbox_mode)mode;
+        return r;
+}
+
+static int opt_user(struct reader *rd, const char *v)
+{
+        return set_text("--user", v, &rd->o->user);
+}
+
+static int opt_group(struct reader *rd, const char *v)
+{
+        return set_text("--group", v, &rd->o->group);
 }
 
 static int opt_allow_dir(struct reader *rd, const char *v)
@@ -179,11 +198,6 @@ static int opt_poll_us(struct reader *rd, const char *v)
         return set_number("--poll-us", v, 0, MAX_POLL_US, &rd->o->poll_us);
 }
 
-static int opt_slow_ms(struct reader *rd, const char *v)
-{
-        return set_number("--slow-ms", v, 0, MAX_SLOW_MS, &rd->o->slow_ms);
-}
-
 static int opt_engine(struct reader *rd, const char *v)
 {
         static const struct choice kinds[] = { { "auto", ENGINE_AUTO }, { "io_uring", ENGINE_URING },
@@ -263,12 +277,14 @@ static const struct option_row {
         { "check-config", NULL, "say what is wrong in them (default: " DEFAULT_CONFIG ")", opt_check_config },
         { "allow-dir", "DIR", "images may name backing files in DIR and below (may be given often)", opt_allow_dir,
           .often = true },
+        { "sandbox", "on|strict|off", "what the daemon may do after its start (default on)", opt_sandbox },
+        { "user", "USER", "become this user, a name or number, when the sandbox closes", opt_user },
+        { "group", "GROUP", "and this group (default: the user's)", opt_group },
         { "control", "PATH", "take commands on this Unix socket", opt_control },
         { "control-fdname", "NAME", "take commands on the socket that systemd passes under this name", opt_control_fdname },
         { "metrics", "unix:PATH|127.0.0.1:PORT|[::1]:PORT", "answer Prometheus there: GET /metrics", opt_metrics },
         { "iothreads", "N", "threads that serve queues, 1 to 64 (default 1)", opt_iothreads },
         { "poll-us", "N", "spin up to N microseconds for more work before sleeping (default 0)", opt_poll_us },
-        { "slow-ms", "N", "log requests that take longer, and the stage that did it (default 0: none)", opt_slow_ms },
         { "engine", "auto|io_uring|threads", "how I/O reaches the kernel (default auto)", opt_engine },
         { "cache-size", "SIZE", "table cache of each disk (default 32M)", opt_cache_size },
         { "state-dir", "DIR|none", "where unflushed table changes survive a kill (default /run/vdiskd)", opt_state_dir },
@@ -517,6 +533,14 @@ static int name_disks(struct options *o)
         return 0;
 }
 
+static int check_sandbox(const struct options *o)
+{
+        if (o->sandbox == SANDBOX_OFF && (o->user || o->group))
+                return err_note(-EINVAL, "--%s=%s and --sandbox=off: the user changes when the sandbox closes", o->user ? "user" : "group",
+                                o->user ?: o->group);
+        return 0;
+}
+
 static int check_control(const struct options *o)
 {
         if (o->control && o->control_fdname)
@@ -560,6 +584,8 @@ static int read_all(struct reader *rd, int argc, char **argv)
         r = name_disks(o);
         if (r == 0)
                 r = check_disks_differ(o);
+        if (r == 0)
+                r = check_sandbox(o);
         return r < 0 ? r : check_control(o);
 }
 
@@ -587,6 +613,8 @@ void options_finish(struct options *o)
                 free(o->allow_dirs[i]);
         free(TAKE(o->allow_dirs, NULL));
         o->nallow_dirs = 0;
+        free(TAKE(o->user, NULL));
+        free(TAKE(o->group, NULL));
         free(TAKE(o->state_dir, NULL));
         free(TAKE(o->control, NULL));
         free(TAKE(o->control_fdname, NULL));

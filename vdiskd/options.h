@@ -47,6 +47,8 @@ struct options {
         size_t ndisks;
         char **objects; /* values of --object, in the order given; secret_option() or limit_group_option() understood them */
         size_t nobjects;
+        enum sandbox_mode { SANDBOX_ON, SANDBOX_STRICT, SANDBOX_OFF } sandbox;
+        char *user, *group; /* whom the daemon becomes, names or numbers; NULL: it stays who it is */
         char **allow_dirs; /* of --allow-dir: where names in images may lead */
         size_t nallow_dirs;
         char *control;        /* path of the control socket; NULL: none */
@@ -54,7 +56,6 @@ struct options {
         char *metrics;        /* where to answer Prometheus (metrics_address.h understands it); NULL: nowhere */
         unsigned iothreads;
         unsigned poll_us;
-        unsigned slow_ms; /* log requests that take longer; 0: none */
         size_t cache_bytes; /* table cache of each disk; 0: the default */
         char *state_dir;    /* NULL: the default, where it can be had; "none" */
         enum engine_kind engine;

@@ -19,29 +19,30 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <urcu.h>
 
+#include "blkq/workers.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/log.h"
 #include "common/path.h"
 #include "common/secret.h"
+#include "common/thread.h"
 #include "config.h"
 #include "vdiskd/control.h"
 #include "vdiskd/disks.h"
 #include "vdiskd/limits.h"
+#include "vdiskd/manager.h"
 #include "vdiskd/metrics.h"
+#include "vdiskd/metrics_text.h"
 #include "vdiskd/objects.h"
+#include "vdiskd/opener.h"
 #include "vdiskd/qmp.h"
 #include "vdiskd/reload.h"
+#include "vdiskd/sandbox.h"
 #include "vdiskd/takeover.h"
 #include "vdiskd/upgrade.h"
-
-#if HAVE_SYSTEMD
-#include <systemd/sd-daemon.h>
-#endif
-
-#define MANAGER_PATIENCE_US 1000000u
 
 struct daemon {
         struct options *opts;
@@ -58,27 +59,11 @@ struct daemon {
         struct loop_watch signals;
         struct upgrade *upgrade;
         struct qmp_call *upgrade_call; /* who asked for it; NULL: a signal */
+        bool workers;                  /* we hold them */
         bool stop_wanted;              /* while an upgrade is under way */
         char **argv;
         int res; /* the first error */
 };
-
-static void tell_manager(const char *state)
-{
-#if HAVE_SYSTEMD
-        sd_notify(0, state);
-#else
-        (void)state;
-#endif
-}
-
-/* Until it has heard what we told: after the end of this process it would ask who that was. */
-static void wait_for_manager(void)
-{
-#if HAVE_SYSTEMD
-        sd_notify_barrier(0, MANAGER_PATIENCE_US);
-#endif
-}
 
 /* --- stopping -------------------------------------------------------------------------------------------------- */
 
@@ -94,7 +79,7 @@ static void on_stopped(void *opaque, int res)
 /* Returns whether there is anything to wait for. */
 static bool daemon_stop(struct daemon *d)
 {
-        tell_manager("STOPPING=1");
+        manager_tell("STOPPING=1");
         return disks_stop(&d->disks, on_stopped, d);
 }
 
@@ -135,12 +120,12 @@ static void hand_over(struct daemon *d, pid_t pid)
 
         log_info("process %d serves from now on", (int)pid);
         snprintf(state, sizeof(state), "MAINPID=%d", (int)pid);
-        tell_manager(state);
-        wait_for_manager();
+        manager_tell(state);
+        manager_wait();
         if (d->upgrade_call)
                 qmp_return(d->upgrade_call, json_pack("{s:i}", "pid", (int)pid));
         if (d->stop_wanted)
-                kill(pid, SIGTERM);
+                upgrade_stop_new(d->upgrade);
         _exit(0);
 }
 
@@ -194,7 +179,7 @@ static void on_reloaded(void *opaque, int res, const char *why, json_t *what)
 {
         struct reloading *rl = opaque;
 
-        tell_manager("READY=1");
+        manager_tell("READY=1");
         if (rl->done)
                 rl->done(rl->opaque, res, why, what);
         free(rl);
@@ -206,7 +191,7 @@ static void tell_reloading(void)
         char state[64];
 
         snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, (uint64_t)(clock_ns() / NS_PER_US));
-        tell_manager(state);
+        manager_tell(state);
 }
 
 static int on_reload_asked(void *opaque, reload_done *done, void *done_opaque)
@@ -237,7 +222,7 @@ static void on_sighup(struct daemon *d)
         if (on_reload_asked(d, NULL, NULL) < 0) {
                 log_err("reload: %s", err_text(-EINVAL));
                 tell_reloading(); /* the manager waits for both */
-                tell_manager("READY=1");
+                manager_tell("READY=1");
         }
         err_clear();
 }
@@ -300,7 +285,7 @@ static int start_threads(struct daemon *d)
         while (d->nthreads < d->opts->iothreads) {
                 struct qthread_opts qo = {
                         .name = name,
-                        .engine.kind = d->opts->engine,
+                        .engine = { .kind = d->opts->engine, .restricted = d->opts->sandbox != SANDBOX_OFF },
                         .poll_us = d->opts->poll_us,
                 };
                 int r;
@@ -397,7 +382,6 @@ static void describe_disks(struct daemon *d)
         d->disks.threads = d->threads;
         d->disks.nthreads = d->nthreads;
         d->disks.cache_bytes = d->opts->cache_bytes;
-        d->disks.slow_ms = d->opts->slow_ms;
         d->disks.state_dir = d->state_dir;
         d->disks.passed = &d->passed;
 }
@@ -457,33 +441,80 @@ static int prepare_upgrade(struct daemon *d)
         return d->upgrade && d->disks.configuration ? 0 : -ENOMEM;
 }
 
+/* Before there are threads. Who can be told of new disks needs an opener that opens what it is told. */
+static int enter_sandbox(struct daemon *d)
+{
+        const struct options *o = d->opts;
+        struct opener_rules rules = {
+                .strict = o->sandbox == SANDBOX_STRICT || (!o->control && !o->control_fdname && !o->config),
+                .options = o, .state_dir = d->state_dir, .argv = d->argv,
+        };
+        int r;
+
+        if (o->sandbox == SANDBOX_OFF)
+                return 0;
+        r = opener_start(&rules);
+        if (r == 0)
+                r = sandbox_enter(o);
+        return r;
+}
+
+/* The threads that others would start when they are needed: by then nobody may. */
+static int start_helpers(struct daemon *d)
+{
+        char text[256];
+        int r;
+
+        workers_hold();
+        d->workers = true;
+        if (d->opts->sandbox == SANDBOX_OFF) {
+                log_info("sandbox: off");
+                return 0;
+        }
+        r = workers_start_all();
+        if (r < 0)
+                return r;
+        thread_begins(THREAD_CONTROL);
+        get_default_call_rcu_data();
+        sandbox_describe(text, sizeof(text));
+        log_info("sandbox: %s", text);
+        return 0;
+}
+
 /* What any start needs, before there are disks. */
-static int start_machinery(struct daemon *d)
+static int start_machinery(struct daemon *d, bool fresh)
 {
         int r = loop_new(&d->loop);
 
         if (r < 0)
                 return r;
         raise_file_limit();
+        manager_find();
         r = confine_names(d->opts);
-        if (r < 0)
-                return r;
-        r = watch_signals(d);
+        if (r == 0)
+                r = watch_signals(d);
         if (r == 0)
                 r = passed_sockets_get(&d->passed);
-        if (r == 0)
-                r = start_threads(d);
         if (r == 0)
                 r = choose_state_dir(d); /* the control socket may be meant to lie there */
         if (r == 0)
                 r = prepare_upgrade(d);
+        if (r == 0 && fresh && d->opts->metrics)
+                r = metrics_listen(d->opts->metrics, &d->metrics_at); /* TCP is not the opener's */
+        metrics_prepare();
+        if (r == 0)
+                r = enter_sandbox(d);
+        if (r == 0)
+                r = start_threads(d);
+        if (r == 0)
+                r = start_helpers(d);
         describe_disks(d);
         return r;
 }
 
 static int daemon_start(struct daemon *d)
 {
-        int sock = takeover_socket(), r = start_machinery(d);
+        int sock = takeover_socket(), r = start_machinery(d, sock < 0);
 
         if (r < 0)
                 return r;
@@ -491,8 +522,6 @@ static int daemon_start(struct daemon *d)
                 takeover(sock, &d->disks, &d->control_at, &d->metrics_at);
         } else {
                 r = listen_for_control(d);
-                if (r == 0 && d->opts->metrics)
-                        r = metrics_listen(d->opts->metrics, &d->metrics_at);
                 if (r == 0)
                         r = start_disks(d);
                 if (r == 0)
@@ -506,7 +535,7 @@ static int daemon_start(struct daemon *d)
                 takeover_go(&d->disks); /* the manager is told by the old process, whom it knows */
                 go_on_with_metrics(d);
         } else {
-                tell_manager("READY=1");
+                manager_tell("READY=1");
         }
         return 0;
 }
@@ -523,6 +552,10 @@ static void daemon_finish(struct daemon *d)
         for (unsigned i = 0; i < d->nthreads; i++)
                 qthread_free(d->threads[i]);
         free(d->threads);
+        if (d->workers)
+                workers_release();
+        opener_stop();
+        manager_finish();
         free(d->state_dir);
         passed_sockets_finish(&d->passed);
         if (d->loop)

@@ -15,7 +15,9 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/path.h"
 #include "config.h"
+#include "vdiskd/opener.h"
 
 #if HAVE_SYSTEMD
 #include <systemd/sd-daemon.h>
@@ -248,7 +250,7 @@ int listener_open(struct listener *l, const struct listen_at *at, struct passed_
 {
         *l = (struct listener){ .fd = -1 };
         if (at->path)
-                return listen_at_path(l, at->path, at);
+                return opener_runs() ? opener_listen(at, l) : listen_at_path(l, at->path, at);
         if (at->fd >= 0)
                 return adopt(l, at->fd);
         return adopt_passed(l, at->fdname, passed);
@@ -256,13 +258,16 @@ int listener_open(struct listener *l, const struct listen_at *at, struct passed_
 
 int listener_change(const struct listener *l, const struct listen_at *at)
 {
-        AUTO(closep) int fd = l->path ? open(l->path, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
+        AUTO(closep) int fd = l->path && !opener_runs() ? open(l->path, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
         char self[48];
         struct stat st;
         uid_t uid;
         gid_t gid;
-        int r = find_owner(at, &uid, &gid);
+        int r;
 
+        if (l->path && opener_runs())
+                return opener_change(l, at);
+        r = find_owner(at, &uid, &gid);
         if (r < 0)
                 return r;
         if (fd < 0 || fstat(fd, &st) < 0 || st.st_dev != l->dev || st.st_ino != l->ino)
@@ -279,8 +284,8 @@ void listener_close(struct listener *l)
 {
         struct stat st;
 
-        if (l->path && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
-                unlink(l->path);
+        if (l->path && path_look(l->path, false, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
+                path_unlink(l->path);
         free(TAKE(l->path, NULL));
         closep(&l->fd);
         l->fd = -1;

@@ -14,15 +14,11 @@
 #include "upgrade.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -33,13 +29,14 @@
 #include "vdiskd/handover.h"
 #include "vdiskd/job.h"
 #include "vdiskd/node.h"
+#include "vdiskd/opener.h"
+#include "vdiskd/successor.h"
 #include "vhost_user_blk/export.h"
 
 #define HELLO_NS (30 * NS_PER_SEC) /* guests run meanwhile */
 #define PARK_NS (2 * NS_PER_SEC)   /* a request that takes longer: not now */
 #define READY_NS (10 * NS_PER_SEC)
 #define SEND_SECONDS 5
-#define CHILD_FD 3
 
 enum step { IDLE, HELLO, FLUSH, PARK, SHELVE, READY };
 
@@ -60,57 +57,6 @@ static void step_done(struct upgrade *u);
 
 /* --- the new process ---------------------------------------------------------------------------------------------- */
 
-extern char **environ;
-
-/* Ours and one more. NULL: no memory. */
-static char **environment(char *more)
-{
-        char **env;
-        size_t n = 0;
-
-        while (environ[n])
-                n++;
-        env = calloc(n + 2, sizeof(*env));
-        if (!env)
-                return NULL;
-        memcpy(env, environ, n * sizeof(*env));
-        env[n] = more;
-        return env;
-}
-
-/* With no signals blocked or ignored, whatever we do. */
-static int spawn_as(struct upgrade *u, const char *path, int sock)
-{
-        char more[] = HANDOVER_ENV "=3";
-        AUTO(freep) char **env = environment(more);
-        posix_spawn_file_actions_t files;
-        posix_spawnattr_t attr;
-        sigset_t none, all;
-        int r;
-
-        if (!env || posix_spawn_file_actions_init(&files))
-                return -ENOMEM;
-        if (posix_spawnattr_init(&attr)) {
-                posix_spawn_file_actions_destroy(&files);
-                return -ENOMEM;
-        }
-        sigemptyset(&none);
-        sigfillset(&all);
-        posix_spawnattr_setsigmask(&attr, &none);
-        posix_spawnattr_setsigdefault(&attr, &all);
-        posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-        r = posix_spawn_file_actions_adddup2(&files, sock, CHILD_FD);
-        if (r == 0)
-                r = posix_spawnp(&u->pid, path, &files, &attr, u->env.argv, env);
-        posix_spawnattr_destroy(&attr);
-        posix_spawn_file_actions_destroy(&files);
-        if (r) {
-                u->pid = 0;
-                return err_note(-r, "%s: cannot be started: %s", path, strerror(r));
-        }
-        return 0;
-}
-
 /* It may be in the middle of anything. Afterwards it is gone, and so is what it holds. */
 static void end_child(struct upgrade *u)
 {
@@ -120,9 +66,10 @@ static void end_child(struct upgrade *u)
         u->watch.fd = -1;
         if (!u->pid)
                 return;
-        kill(u->pid, SIGKILL);
-        while (waitpid(u->pid, NULL, 0) < 0 && errno == EINTR)
-                ;
+        if (opener_runs())
+                opener_end_spawned(true);
+        else
+                successor_end(u->pid, true);
         u->pid = 0;
 }
 
@@ -467,16 +414,13 @@ static void on_word(struct loop_watch *w, uint32_t events)
 static int start_child(struct upgrade *u, const char *binary)
 {
         struct timeval patience = { .tv_sec = SEND_SECONDS };
-        AUTO(closep) int theirs = -1;
-        int ends[2], r;
+        int sock = opener_runs() ? opener_spawn(binary, &u->pid) : successor_start(binary, u->env.argv, &u->pid);
 
-        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
-                return -errno;
-        theirs = ends[1];
-        u->watch = (struct loop_watch){ .fd = ends[0], .ready = on_word, .events = EPOLLIN };
-        setsockopt(ends[0], SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-        r = loop_watch(u->env.loop, &u->watch);
-        return r < 0 ? r : spawn_as(u, binary, theirs);
+        if (sock < 0)
+                return sock;
+        u->watch = (struct loop_watch){ .fd = sock, .ready = on_word, .events = EPOLLIN };
+        setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+        return loop_watch(u->env.loop, &u->watch);
 }
 
 int upgrade_start(struct upgrade *u, const char *binary)
@@ -496,6 +440,14 @@ int upgrade_start(struct upgrade *u, const char *binary)
         u->step = HELLO;
         loop_timer_set(u->env.loop, &u->timer, HELLO_NS);
         return 0;
+}
+
+void upgrade_stop_new(const struct upgrade *u)
+{
+        if (opener_runs())
+                opener_end_spawned(false);
+        else
+                successor_end(u->pid, false);
 }
 
 bool upgrade_running(const struct upgrade *u)

@@ -35,4 +35,7 @@ void upgrade_free(struct upgrade *u); /* none is under way. NULL is fine */
 
 /* @binary: NULL: the program that we were started as. 0: finished() will be called; or -errno with a sentence. */
 int upgrade_start(struct upgrade *u, const char *binary);
+/* finished(0) was called: what took over is to stop. */
+void upgrade_stop_new(const struct upgrade *u);
+
 bool upgrade_running(const struct upgrade *u);

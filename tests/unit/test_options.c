@@ -89,6 +89,10 @@ static const struct bad {
         { { "--engine=sync" }, { "--engine=sync" } },
         { { "--state-dir=" }, { "--state-dir", "empty" } },
         { { "--allow-dir=" }, { "--allow-dir", "empty" } },
+        { { "--sandbox=yes" }, { "--sandbox=yes", "on, strict or off" } },
+        { { "--user=" }, { "--user", "empty" } },
+        { { "--user=nobody", "--sandbox=off", "--control=c" }, { "--user=nobody", "--sandbox=off" } },
+        { { "--group=nogroup", "--sandbox=off", "--control=c" }, { "--group=nogroup", "--sandbox=off" } },
         { { "--cache-size=much" }, { "--cache-size=much" } },
         { { "--cache-size=4k" }, { "--cache-size=4k", "1 MiB" } },
         { { "--log-level=loud" }, { "--log-level=loud", "error, warning, info or debug" } },
@@ -278,7 +282,7 @@ static void test_actions(void **state)
 static void test_help_names_every_option(void **state)
 {
         static const char *const words[] = { "--socket-path", "--fd", "--blk-file", "--format", "--read-only", "--disk",
-                                             "--iothreads", "--poll-us", "--engine", "--cache-size", "--state-dir", "--allow-dir", "--log-level",
+                                             "--iothreads", "--poll-us", "--engine", "--cache-size", "--state-dir", "--allow-dir", "--sandbox", "--user", "--group", "--log-level",
                                              "--print-capabilities", "num-queues", "block-size", "serial", "fdname" };
         AUTO(freep) char *text = NULL;
         size_t len;
