@@ -11,6 +11,7 @@
 #include <assert.h>
 
 #include "blkq/vol_impl.h"
+#include "common/probes.h"
 
 static const uint8_t stats_of[] = {
         [BLK_READ] = STATS_READ, [BLK_WRITE] = STATS_WRITE, [BLK_FLUSH] = STATS_FLUSH,
@@ -50,8 +51,10 @@ static void hand_over(struct vol_port *p, uint64_t now)
 
                 if (req->p.round != p->round)
                         break;
-                if (!req->p.home && stage_now(&req->p.clock) == STAGE_MAP)
+                if (!req->p.home && stage_now(&req->p.clock) == STAGE_MAP) {
                         stage_to(&req->p.clock, STAGE_DISK, now);
+                        PROBE1(request__submitted, req);
+                }
         }
         p->round++;
 }
@@ -66,6 +69,8 @@ static void on_round_end(struct qhook *h)
         put(&p->stats.in_flight, p->nrequests);
         put(&p->stats.oldest_ns,
             p->nrequests ? list_entry(p->requests.next, struct blk_req, p.link)->p.clock.arrived : 0);
+        if (p->v->slow_ns && p->nrequests)
+                slow_watch(p);
 }
 
 /* --- requests ----------------------------------------------------------------------------------------------------- */
@@ -74,6 +79,7 @@ void account_begin(struct vol_port *p, struct blk_req *req)
 {
         stage_begin(&req->p.clock, port_now(p));
         req->p.round = p->round;
+        req->p.slow = false;
         list_add_tail(&p->requests, &req->p.link);
         p->nrequests++;
         qthread_after_round_end(p->thread, &p->round_end);
@@ -81,8 +87,10 @@ void account_begin(struct vol_port *p, struct blk_req *req)
 
 void account_moves(struct vol_port *p, struct blk_req *req)
 {
-        if (req->p.round != p->round) /* it waited: it is somewhere on the list, where hand_over() does not look */
+        if (req->p.round != p->round) { /* it waited: it is somewhere on the list, where hand_over() does not look */
                 req_stage(req, STAGE_DISK);
+                PROBE1(request__submitted, req);
+        }
 }
 
 static void note_highest(struct blk_stats *s, const struct blk_req *req)
@@ -100,6 +108,9 @@ void account_end(struct vol_port *p, struct blk_req *req, int res)
 
         stage_to(&req->p.clock, STAGE_NOTIFY, now);
         stats_account(op, req->len, &req->p.clock, res);
+        PROBE2(request__done, req, res);
+        if (p->v->slow_ns && past(req->p.clock.arrived, now) >= p->v->slow_ns)
+                slow_done(p, req, past(req->p.clock.arrived, now), res);
         if (!req->p.home)
                 stats_count(&p->stats.fast, 1);
         if (res == 0 && (req->op == BLK_WRITE || req->op == BLK_WRITE_ZEROES))
@@ -124,11 +135,13 @@ void account_init(struct vol_port *p)
         list_init(&p->requests);
         list_init(&p->round_end.link);
         p->round_end.run = on_round_end;
+        slow_init(p);
 }
 
 void account_finish(struct vol_port *p)
 {
         assert(!p->nrequests);
+        slow_finish(p);
         list_del(&p->round_end.link);
         on_round_end(&p->round_end);
 }

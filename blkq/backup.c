@@ -64,7 +64,8 @@ static void let_go(struct backup *b, int res)
 {
         b->res = res;
         if (!b->armed) {
-                backup_detach(&b->job);
+                if (b->cbw.to)
+                        port_detach(TAKE(b->cbw.to, NULL));
                 copy_job_end(&b->job, res);
                 return;
         }
@@ -209,28 +210,15 @@ void backup_arm(struct copy_job *c)
 {
         struct backup *b = backup_of(c);
 
-        take_bitmap(b);
+        b->arm_res = port_attach(b->target, b->job.v->home, &b->cbw.to);
+        if (b->arm_res == 0)
+                take_bitmap(b);
         b->spared = b->cbw.ncopied;
         atomic_store_explicit(&b->job.total, b->cbw.size - b->spared, memory_order_relaxed);
         if (b->arm_res < 0)
                 return;
         b->armed = true;
         cbw_arm(&b->cbw);
-}
-
-int backup_attach(struct copy_job *c)
-{
-        struct backup *b = backup_of(c);
-
-        return port_attach(b->target, b->job.v->home, &b->cbw.to);
-}
-
-void backup_detach(struct copy_job *c)
-{
-        struct backup *b = backup_of(c);
-
-        if (b->cbw.to)
-                port_detach(TAKE(b->cbw.to, NULL));
 }
 
 /* --- memory ---------------------------------------------------------------------------------------------------------- */

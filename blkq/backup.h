@@ -2,7 +2,7 @@
 /*
  * backup.h - a disk as it is at one instant is copied to another disk, while guests go on writing (cbw.h).
  *
- *   backup_new -> backup_attach (home) -> backup_arm (home, the volume held: the instant) -> copy_job_start ... over
+ *   backup_new -> backup_arm (home, the volume held: the instant) -> copy_job_start ... over
  */
 #pragma once
 
@@ -29,8 +29,6 @@ struct backup_opts {
 /* All memory it takes is had. 0 or -ENOMEM. */
 int backup_new(const struct backup_opts *o, struct copy_job **ret);
 
-int backup_attach(struct copy_job *c);  /* home; 0 or -ENOMEM */
-void backup_detach(struct copy_job *c); /* home; it is not armed */
 /* Home, the volume held. What cannot be had there shows as the job's failure when it is started, which must follow. */
 void backup_arm(struct copy_job *c);
 

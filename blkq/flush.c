@@ -11,6 +11,7 @@
 
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
+#include "common/probes.h"
 
 static void flush_start(struct img_writer *w);
 
@@ -33,6 +34,7 @@ static void flush_done(struct img_writer *w, int err)
         struct vol *v = w->v;
 
         f->running = false;
+        PROBE3(flush__done, w, v->path, err);
         wake_all(&f->now, err);
         if (!f->running && !list_empty(&f->next)) /* a waiter may have begun the next one */
                 flush_start(w);
@@ -55,6 +57,7 @@ static void flush_start(struct img_writer *w)
         int r = writer_may_write(w);
 
         f->running = true;
+        PROBE2(flush__start, w, w->v->path);
         vol_busy(w->v);
         list_splice_tail(&f->now, &f->next);
         if (r == 0)

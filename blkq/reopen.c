@@ -52,7 +52,7 @@ static void put_image(struct vol *v, struct fmt_image *top, bool asleep)
         pthread_mutex_unlock(&v->lock);
 }
 
-static struct fmt_open_opts how(const struct vol *v)
+struct fmt_open_opts vol_how(const struct vol *v)
 {
         return (struct fmt_open_opts){
                 .format = v->format, .flags = v->open_flags, .cache_bytes = v->cache_bytes, .state_dir = v->state_dir,
@@ -64,7 +64,7 @@ static struct fmt_open_opts how(const struct vol *v)
 
 static int run_resize(struct reopen *c)
 {
-        struct fmt_open_opts opts = how(c->v);
+        struct fmt_open_opts opts = vol_how(c->v);
         struct fmt_image *top = c->v->top;
         int r = dirty_resize(c->v, c->size), again;
 
@@ -81,7 +81,7 @@ static int run_resize(struct reopen *c)
 static int run_wake(struct reopen *c)
 {
         struct fmt_image *old = c->v->top, *top;
-        struct fmt_open_opts opts = how(c->v);
+        struct fmt_open_opts opts = vol_how(c->v);
         int r = vol_open_image(c->v->path, &opts, c->v->block_size, &top);
 
         if (r < 0)
@@ -100,7 +100,7 @@ static int run_wake(struct reopen *c)
 static int run_rest(struct reopen *c)
 {
         struct fmt_image *old = c->v->top, *top;
-        struct fmt_open_opts opts = how(c->v);
+        struct fmt_open_opts opts = vol_how(c->v);
         int r;
 
         opts.flags |= VOL_ASLEEP_FLAGS;

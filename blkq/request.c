@@ -15,6 +15,7 @@
 #include "blkq/cbw.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
+#include "common/probes.h"
 #include "common/range.h"
 
 /* The caller may free @req in done(), or submit again. */
@@ -34,6 +35,7 @@ void request_finish(struct blk_req *req, int res)
 static void to_home(struct blk_req *req)
 {
         req->p.home = true;
+        PROBE1(request__home, req);
         req->p.task.run = home_take;
         qthread_post(req->p.port->v->home, &req->p.task);
 }
@@ -121,6 +123,7 @@ static void try_here(struct vol_port *p, struct blk_req *req)
                 to_home(req);
                 return;
         }
+        PROBE2(request__mapped, req, n);
         account_moves(p, req);
         req->p.move.done = on_moved;
         move_start(&p->mover, &req->p.move, req->op == BLK_WRITE ? IO_WRITE : IO_READ, ext, n, req->iov, req->niov,
@@ -159,5 +162,6 @@ void port_submit(struct vol_port *p, struct blk_req *req)
         req->p.port = p;
         req->p.home = false;
         account_begin(p, req);
+        PROBE5(request__start, req, p->v->path, req->op, req->off, req->len);
         port_enter(p, req);
 }

@@ -66,6 +66,7 @@ int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qt
         v->awake = opts->awake;
         v->open_flags = opts->read_only ? FMT_RDONLY : 0;
         v->no_sync = opts->no_sync;
+        v->slow_ns = opts->slow_ms * NS_PER_MS;
         v->writeback_ns = (opts->writeback_ms ? opts->writeback_ms : WRITEBACK_MS) * NS_PER_MS;
         pthread_mutex_init(&v->lock, NULL);
         list_init(&v->ports);

@@ -52,6 +52,7 @@ struct blk_req {
                 struct list link;  /* the port's requests, in the order in which they came */
                 struct stage_clock clock;
                 unsigned round;    /* of the port, in which it was started */
+                bool slow;         /* slow.c has said so */
                 struct move move;  /* the common road needs no other memory */
                 struct qtask task; /* to home, and back */
                 int res;
@@ -75,6 +76,7 @@ struct vol_opts {
         const struct fmt_layer *layer; /* keys of encrypted images; kept until the volume is closed. NULL: none */
         const char *state_dir; /* format.h: where table changes survive a killed process; NULL: nowhere */
         size_t cache_bytes;    /* table cache; 0: default */
+        unsigned slow_ms;      /* log requests that take longer; 0: none */
         unsigned writeback_ms; /* tables are written this long after a change without a guest flush; 0: 5000 */
 };
 

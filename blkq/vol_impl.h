@@ -93,6 +93,7 @@ struct vol {
         struct list ports;
         struct blk_totals past; /* what ports counted that have left */
         uint64_t past_last_ns;  /* and when one of them gave its last answer */
+        uint64_t slow_ns;   /* slow.c; 0: off */
         _Atomic uint64_t copied_up; /* bytes; home counts, any thread reads */
 
         struct dirty_list *dirty; /* dirty_list.c; NULL: nothing records. Changed under v->lock */
@@ -138,6 +139,10 @@ struct vol_port {
         } answered[PORT_ANSWERED];
         unsigned nanswered;
 
+        /* slow.c */
+        struct qtimer slow_timer;
+        struct log_limit slow_done, slow_stuck;
+
         struct list link;        /* v->ports; v->lock */
         unsigned refs;           /* v->lock: being attached, and messages on their way */
         bool gone;               /* detached */
@@ -178,6 +183,7 @@ void port_unref(struct vol_port *p);           /* any thread */
 /* vol.c: chain_open() for serving. Takes FMT_DIRECT out of opts->flags, and says so, where blocks of @block_size bytes are
  * not what direct I/O needs. */
 int vol_open_image(const char *path, struct fmt_open_opts *opts, uint32_t block_size, struct fmt_image **ret);
+struct fmt_open_opts vol_how(const struct vol *v); /* reopen.c: as the image that is open was opened */
 #define VOL_SECTOR 512u
 #define VOL_ASLEEP_FLAGS (FMT_INFO_ONLY | FMT_RDONLY | FMT_NO_LOCK | FMT_NO_BACKING)
 
@@ -229,6 +235,12 @@ void account_begin(struct vol_port *p, struct blk_req *req); /* it has come */
 void account_end(struct vol_port *p, struct blk_req *req, int res);
 /* It is with the engine now. Those that were started in this round are handed over at its end, and are counted so. */
 void account_moves(struct vol_port *p, struct blk_req *req);
+
+/* slow.c; port's thread, with v->slow_ns */
+void slow_init(struct vol_port *p);
+void slow_finish(struct vol_port *p);
+void slow_watch(struct vol_port *p); /* there are requests */
+void slow_done(struct vol_port *p, const struct blk_req *req, uint64_t ns, int res);
 
 static inline uint64_t port_now(struct vol_port *p)
 {

@@ -24,6 +24,7 @@ struct disks {
         struct loop *loop;
         struct qthread **threads;
         unsigned nthreads;
+        unsigned slow_ms;   /* see vol.h */
         size_t cache_bytes; /* table cache of each image; 0: the default */
         const char *state_dir; /* see vol.h; NULL: none */
         struct passed_sockets *passed;

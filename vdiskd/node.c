@@ -111,6 +111,7 @@ static struct vol_opts vol_opts_of(const struct node *n)
                 .block_size = n->block_size,
                 .layer = n->layer,
                 .cache_bytes = n->disks->cache_bytes,
+                .slow_ms = n->disks->slow_ms,
                 .state_dir = n->disks->state_dir,
         };
 }

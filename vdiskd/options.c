@@ -17,6 +17,7 @@
 
 #define MAX_IOTHREADS 64u
 #define MAX_POLL_US 1000000u  /* a second: above it is a busy loop by mistake */
+#define MAX_SLOW_MS 3600000u
 #define MIN_CACHE (1u << 20)
 #define MAX_CACHE (1ull << 40)
 
@@ -198,6 +199,11 @@ static int opt_poll_us(struct reader *rd, const char *v)
         return set_number("--poll-us", v, 0, MAX_POLL_US, &rd->o->poll_us);
 }
 
+static int opt_slow_ms(struct reader *rd, const char *v)
+{
+        return set_number("--slow-ms", v, 0, MAX_SLOW_MS, &rd->o->slow_ms);
+}
+
 static int opt_engine(struct reader *rd, const char *v)
 {
         static const struct choice kinds[] = { { "auto", ENGINE_AUTO }, { "io_uring", ENGINE_URING },
@@ -285,6 +291,7 @@ static const struct option_row {
         { "metrics", "unix:PATH|127.0.0.1:PORT|[::1]:PORT", "answer Prometheus there: GET /metrics", opt_metrics },
         { "iothreads", "N", "threads that serve queues, 1 to 64 (default 1)", opt_iothreads },
         { "poll-us", "N", "spin up to N microseconds for more work before sleeping (default 0)", opt_poll_us },
+        { "slow-ms", "N", "log requests that take longer, and the stage that did it (default 0: none)", opt_slow_ms },
         { "engine", "auto|io_uring|threads", "how I/O reaches the kernel (default auto)", opt_engine },
         { "cache-size", "SIZE", "table cache of each disk (default 32M)", opt_cache_size },
         { "state-dir", "DIR|none", "where unflushed table changes survive a kill (default /run/vdiskd)", opt_state_dir },

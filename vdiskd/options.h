@@ -56,6 +56,7 @@ struct options {
         char *metrics;        /* where to answer Prometheus (metrics_address.h understands it); NULL: nowhere */
         unsigned iothreads;
         unsigned poll_us;
+        unsigned slow_ms; /* log requests that take longer; 0: none */
         size_t cache_bytes; /* table cache of each disk; 0: the default */
         char *state_dir;    /* NULL: the default, where it can be had; "none" */
         enum engine_kind engine;

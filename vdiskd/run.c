@@ -382,6 +382,7 @@ static void describe_disks(struct daemon *d)
         d->disks.threads = d->threads;
         d->disks.nthreads = d->nthreads;
         d->disks.cache_bytes = d->opts->cache_bytes;
+        d->disks.slow_ms = d->opts->slow_ms;
         d->disks.state_dir = d->state_dir;
         d->disks.passed = &d->passed;
 }

@@ -19,6 +19,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/err.h"
+#include "common/probes.h"
 #include "vhost_user/mem_guard.h"
 
 #define POLL_PERIOD_NS NS_PER_MS /* a ring without a kick fd is looked at so often while the thread has nothing else */
@@ -242,8 +243,10 @@ static void on_round_end(struct qhook *h)
 
         r->hook_set = false;
         if (r->started) { /* not so when it is only a bell that somebody waits for */
-                if (!r->unmapped && vq_publish(&r->vq))
+                if (!r->unmapped && vq_publish(&r->vq)) {
+                        PROBE2(notify, r->dev->name, r->index);
                         bell_ring(r, &r->call);
+                }
                 if (r->log.to) {
                         if (!r->unmapped)
                                 mark_ring(r);

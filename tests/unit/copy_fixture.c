@@ -48,14 +48,16 @@ static bool overlaps_another(const struct load *l, const struct load_one *mine)
         return false;
 }
 
+#define WANDER (777u << 10) /* a guest who is everywhere at once can never be caught up with */
+
 static void choose(struct load_one *o)
 {
         static const enum blk_op ops[] = { BLK_WRITE, BLK_WRITE, BLK_WRITE, BLK_READ, BLK_WRITE_ZEROES, BLK_DISCARD };
         struct load *l = o->l;
 
         do {
-                uint64_t len = (1 + vf_rnd(&l->rnd) % (vf_rnd(&l->rnd) % 4 ? 16 : LOAD_MAX / 512)) * 512;
-                uint64_t off = vf_rnd(&l->rnd) % (l->size / 512) * 512;
+                uint64_t len = (1 + vf_rnd(&l->rnd) % (vf_rnd(&l->rnd) % 12 ? 16 : LOAD_MAX / 512)) * 512;
+                uint64_t off = (l->count / 100 * WANDER + vf_rnd(&l->rnd) % (l->window / 512) * 512) % round_down(l->size, 512);
 
                 o->req = (struct blk_req){
                         .op = ops[vf_rnd(&l->rnd) % ARRAY_SIZE(ops)], .off = off, .len = min_u64(len, l->size - off), .iov = &o->iov,
@@ -88,7 +90,7 @@ static void next(struct load_one *o)
 
 void load_init(struct load *l, struct rig *g, uint64_t seed)
 {
-        *l = (struct load){ .g = g, .size = vol_size(g->v), .rnd = seed, .idle = true };
+        *l = (struct load){ .g = g, .size = vol_size(g->v), .window = vol_size(g->v), .rnd = seed, .idle = true };
         l->model = malloc(l->size);
         assert_int_equal(vf_do(g, BLK_READ, 0, 0, l->size, l->model), 0);
         for (unsigned i = 0; i < LOAD_DEPTH; i++) {

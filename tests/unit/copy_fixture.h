@@ -15,6 +15,7 @@ struct load {
         struct rig *g;
         uint8_t *model;  /* the guest's disk; while a request is in flight its range is not settled */
         uint64_t size, rnd, count;
+        uint64_t window; /* bytes: he is busy in a part of the disk, which wanders. All of it, unless told otherwise */
         unsigned in_flight;
         bool stop, idle;
         struct load_one {

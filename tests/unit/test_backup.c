@@ -21,6 +21,8 @@
 #define SIZE (12 * MIB + 512)
 
 static unsigned rounds = 2;
+static bool no_sync = true; /* the order of steps is not what is asked here, and disks are slow:
+                              that is why all goes through the page cache, too */
 static struct rig src, dst;
 static struct load load;
 static struct owner owner;
@@ -30,7 +32,7 @@ static uint8_t *before; /* the disk at the instant */
 
 static void begin(const char *format, const char *opts, const char *to_format, const char *to_opts, uint64_t seed)
 {
-        struct vol_opts vo = { .format = format, .writeback_ms = 5 }, to = { .format = to_format, .writeback_ms = 5, .writeback = true };
+        struct vol_opts vo = { .format = format, .writeback_ms = 5, .no_sync = no_sync, .writeback = true }, to = { .format = to_format, .writeback_ms = 5, .no_sync = no_sync, .writeback = true };
 
         vf_create_random("base", SIZE, seed);
         if (!strcmp(format, "qcow2"))
@@ -58,7 +60,6 @@ static struct copy_job *arm(const struct backup_opts *o)
         all.owner = cf_owner(&owner);
         assert_int_equal(backup_new(&all, &c), 0);
         owner.c = c;
-        assert_int_equal(backup_attach(c), 0);
         backup_arm(c); /* nothing is in flight */
         before = malloc(SIZE);
         memcpy(before, load.model, SIZE);
@@ -143,7 +144,6 @@ static void test_zeros_need_no_space(void **state)
                 owner = (struct owner){ 0 };
                 assert_int_equal(backup_new(&(struct backup_opts){ .v = src.v, .target = dst.v, .owner = cf_owner(&owner) },
                                             &owner.c), 0);
-                assert_int_equal(backup_attach(owner.c), 0);
                 backup_arm(owner.c);
                 copy_job_start(owner.c);
                 assert_int_equal(cf_finish(&owner, &src), 0);
@@ -358,7 +358,6 @@ static void test_speed(void **state)
         owner = (struct owner){ 0 };
         assert_int_equal(backup_new(&(struct backup_opts){ .v = src.v, .target = dst.v, .owner = cf_owner(&owner) }, &owner.c), 0);
         atomic_store(&owner.c->speed, 4 * MIB);
-        assert_int_equal(backup_attach(owner.c), 0);
         backup_arm(owner.c);
         begun = clock_ns();
         copy_job_start(owner.c);

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A mirror becomes the same under a guest that goes on writing, and takes the disk's place while he does. */
+#include "copy_fixture.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "blkq/mirror.h"
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/fault.h"
+
+#define MIB (1ull << 20)
+#define SIZE (12 * MIB + 512)
+
+static unsigned rounds = 2;
+static bool no_sync = true; /* the order of steps is not what is asked here, and disks are slow:
+                              that is why all goes through the page cache, too */
+static struct rig src, dst;
+static struct load load;
+static struct owner owner;
+static bool ended;
+static int end_res;
+static char end_why[256];
+
+/* --- steps --------------------------------------------------------------------------------------------------------------- */
+
+static void turn_while_load_goes_on(unsigned requests)
+{
+        uint64_t until = load.count + requests;
+
+        while (load.count < until)
+                qthread_run_once(src.home, 0);
+}
+
+static void begin(const char *format, const char *opts, const char *to_format, const char *to_opts, const char *behind,
+                  uint64_t seed)
+{
+        struct vol_opts vo = { .format = format, .writeback_ms = 5, .no_sync = no_sync, .writeback = true }, to = { .format = to_format, .writeback_ms = 5, .no_sync = no_sync, .writeback = true };
+
+        vf_create_random("base", SIZE, seed);
+        if (!strcmp(format, "qcow2"))
+                vf_create("disk", format, opts, SIZE, "base");
+        else
+                vf_create_random("disk", SIZE, seed);
+        vf_create("copy", to_format, to_opts, SIZE, behind);
+        vf_open(&src, "disk", &vo, &(struct engine_opts){ .kind = ENGINE_SYNC, .seed = seed });
+        cf_open(&dst, &src, "copy", &to);
+        load_init(&load, &src, seed);
+        load_start(&load);
+        turn_while_load_goes_on(50);
+        load.window = 2 * MIB;
+        owner = (struct owner){ 0 };
+}
+
+static struct copy_job *start(const struct mirror_opts *o)
+{
+        struct mirror_opts all = *o;
+        struct copy_job *c;
+
+        all.v = src.v;
+        all.target = dst.v;
+        all.owner = cf_owner(&owner);
+        assert_int_equal(mirror_new(&all, &c), 0);
+        owner.c = c;
+        copy_job_start(c);
+        return c;
+}
+
+static void on_ended(void *opaque, int res, const char *why)
+{
+        end_res = res;
+        snprintf(end_why, sizeof(end_why), "%s", why);
+        ended = true;
+}
+
+static int finish_as(enum mirror_how how)
+{
+        while (!owner.over)
+                cf_turn(&owner, &src);
+        ended = false;
+        mirror_end(owner.c, how, on_ended, NULL);
+        while (!ended) /* a worker may set it */
+                qthread_run_once(src.home, NS_PER_MS);
+        for (int i = 0; i < 20; i++) /* both are released */
+                qthread_run_once(src.home, 0);
+        cf_finish(&owner, &src);
+        return end_res;
+}
+
+static void wait_ready(void)
+{
+        while (!owner.readies)
+                cf_turn(&owner, &src);
+}
+
+static void close_both(void)
+{
+        load_stop(&load);
+        assert_int_equal(cf_close(&dst), 0);
+        assert_int_equal(vf_close(&src), 0);
+}
+
+static void check(const char *name, const char *format)
+{
+        if (!strcmp(format, "qcow2"))
+                assert_int_equal(vf_check(name), 0);
+}
+
+/* --- the target takes the disk's place -------------------------------------------------------------------------------------- */
+
+static const struct { const char *format, *opts, *to, *to_opts; } pairs[] = {
+        { "qcow2", "", "qcow2", "" },
+        { "qcow2", "cluster_size=4096", "raw", "" },
+        { "raw", "", "qcow2", "cluster_size=4096" },
+        { "raw", "", "raw", "" },
+        { "qcow2", "extended_l2=on", "qcow2", "cluster_size=2M" },
+};
+
+static void exchange(size_t i, uint32_t granularity, uint64_t seed)
+{
+        begin(pairs[i].format, pairs[i].opts, pairs[i].to, pairs[i].to_opts, NULL, seed);
+        start(&(struct mirror_opts){ .granularity = granularity });
+        wait_ready();
+        turn_while_load_goes_on(60);
+        copy_job_complete(owner.c);
+        if (finish_as(MIRROR_EXCHANGE) != 0)
+                fail_msg("%s", end_why);
+        assert_int_equal(owner.readies, 1);
+        turn_while_load_goes_on(60);
+        close_both();
+        vf_compare("copy", pairs[i].to, load.model, SIZE);
+        check("copy", pairs[i].to);
+        check("disk", pairs[i].format);
+        load_finish(&load);
+}
+
+static void test_exchange(void **state)
+{
+        static const uint32_t granularities[] = { 0, 512, 256 << 10 };
+
+        for (unsigned r = 0; r < rounds; r++)
+                for (size_t i = 0; i < ARRAY_SIZE(pairs); i++)
+                        exchange(i, granularities[(r + i) % ARRAY_SIZE(granularities)], 1 + i + r * 1000);
+}
+
+/* There and back again, without closing anything. */
+static void test_twice(void **state)
+{
+        begin("qcow2", "", "raw", "", NULL, 8);
+        for (int i = 0; i < 2; i++) {
+                start(&(struct mirror_opts){ 0 });
+                wait_ready();
+                copy_job_complete(owner.c);
+                assert_int_equal(finish_as(MIRROR_EXCHANGE), 0);
+                assert_string_equal(vol_path(src.v), i ? "disk" : "copy");
+                assert_string_equal(vol_format(src.v), i ? "qcow2" : "raw");
+                turn_while_load_goes_on(30);
+                owner = (struct owner){ 0 };
+        }
+        close_both();
+        vf_compare("disk", "qcow2", load.model, SIZE);
+        check("disk", "qcow2");
+        load_finish(&load);
+}
+
+/* --- two disks that are the same --------------------------------------------------------------------------------------------- */
+
+static void test_same(void **state)
+{
+        begin("qcow2", "", "qcow2", "", NULL, 21);
+        start(&(struct mirror_opts){ .buf_size = 1 });
+        wait_ready();
+        turn_while_load_goes_on(60);
+        load_stop(&load);
+        copy_job_complete(owner.c);
+        assert_int_equal(finish_as(MIRROR_SAME), 0);
+        assert_string_equal(vol_path(src.v), "disk");
+        assert_int_equal(cf_close(&dst), 0);
+        vf_compare("copy", "qcow2", load.model, SIZE);
+        check("copy", "qcow2");
+        load_start(&load);
+        turn_while_load_goes_on(30);
+        load_stop(&load);
+        assert_int_equal(vf_close(&src), 0);
+        vf_compare("disk", "qcow2", load.model, SIZE);
+        load_finish(&load);
+}
+
+/* What the image below has, the target has, too. */
+static void test_top(void **state)
+{
+        begin("qcow2", "cluster_size=4096", "qcow2", "", "base", 33);
+        start(&(struct mirror_opts){ .sync = MIRROR_TOP });
+        wait_ready();
+        turn_while_load_goes_on(60);
+        copy_job_complete(owner.c);
+        assert_int_equal(finish_as(MIRROR_EXCHANGE), 0);
+        turn_while_load_goes_on(30);
+        close_both();
+        vf_compare("copy", "qcow2", load.model, SIZE);
+        check("copy", "qcow2");
+        load_finish(&load);
+}
+
+/* Only what is written from now on: the rest was put there before. */
+static void test_none(void **state)
+{
+        AUTO(freep) uint8_t *buf = malloc(MIB);
+
+        begin("qcow2", "", "raw", "", NULL, 44);
+        load_stop(&load);
+        for (uint64_t at = 0; at + MIB <= SIZE; at += MIB) {
+                assert_int_equal(vf_do(&src, BLK_READ, 0, at, MIB, buf), 0);
+                assert_int_equal(vf_do(&dst, BLK_WRITE, 0, at, MIB, buf), 0);
+        }
+        assert_int_equal(vf_do(&src, BLK_READ, 0, SIZE - 512, 512, buf), 0);
+        assert_int_equal(vf_do(&dst, BLK_WRITE, 0, SIZE - 512, 512, buf), 0);
+        start(&(struct mirror_opts){ .sync = MIRROR_NONE });
+        wait_ready();
+        assert_int_equal(atomic_load(&owner.c->done), 0);
+        load_start(&load);
+        turn_while_load_goes_on(60);
+        copy_job_complete(owner.c);
+        assert_int_equal(finish_as(MIRROR_EXCHANGE), 0);
+        close_both();
+        vf_compare("copy", "raw", load.model, SIZE);
+        load_finish(&load);
+}
+
+/* --- what goes wrong --------------------------------------------------------------------------------------------------------- */
+
+static void expect_source_goes_on(void)
+{
+        assert_string_equal(vol_path(src.v), "disk");
+        load_start(&load);
+        turn_while_load_goes_on(30);
+        close_both();
+        vf_compare("disk", "qcow2", load.model, SIZE);
+        check("disk", "qcow2");
+        check("copy", "qcow2");
+        load_finish(&load);
+}
+
+static const struct { const char *fault; enum copy_action action; int res; unsigned stands; } faults[] = {
+        { "engine.read=6:EIO", COPY_FAIL, -EIO, 0 },
+        { "engine.read=6:EIO", COPY_AGAIN, 0, 0 },
+        { "engine.write=6:ENOSPC", COPY_STOP, 0, 1 },
+        { "engine.write=6:EIO", COPY_FAIL, -EIO, 0 },
+};
+
+static void test_errors(void **state)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(faults); i++) {
+                begin("qcow2", "", "qcow2", "", NULL, 50 + i);
+                load_stop(&load);
+                owner.read_action = owner.write_action = faults[i].action;
+                fault_arm(faults[i].fault);
+                start(&(struct mirror_opts){ 0 });
+                while (!owner.over && !owner.stands && !owner.readies)
+                        cf_turn(&owner, &src);
+                fault_arm(NULL);
+                assert_int_equal(owner.read_errors + owner.write_errors, 1);
+                assert_int_equal(owner.stands, faults[i].stands);
+                if (owner.stands)
+                        copy_job_resume(owner.c);
+                if (faults[i].res == 0) {
+                        wait_ready();
+                        copy_job_complete(owner.c);
+                        assert_int_equal(finish_as(MIRROR_SAME), 0);
+                } else {
+                        assert_int_equal(finish_as(MIRROR_DROP), 0);
+                        assert_int_equal(owner.res, faults[i].res);
+                }
+                expect_source_goes_on();
+        }
+}
+
+/* The exchange itself fails, at each of its steps: the guest goes on with his disk. */
+static void test_the_end_fails(void **state)
+{
+        static const char *const at[] = { "engine.sync=1:EIO", "engine.sync=2:EIO", "engine.sync=3:EIO", "file.read=1:EIO" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(at); i++) {
+                no_sync = false;
+                begin("qcow2", "", "raw", "", NULL, 60 + i);
+                no_sync = true;
+                start(&(struct mirror_opts){ 0 });
+                wait_ready();
+                load_stop(&load);
+                copy_job_complete(owner.c);
+                while (!owner.over)
+                        cf_turn(&owner, &src);
+                fault_arm(at[i]);
+                end_res = finish_as(MIRROR_EXCHANGE);
+                fault_arm(NULL);
+                assert_string_equal(vol_path(src.v), end_res < 0 ? "disk" : "copy");
+                if (i == 0) { /* it was the target's flush */
+                        assert_int_equal(end_res, -EIO);
+                        assert_int_equal(vf_do(&src, BLK_WRITE, 0, 0, 4096, load.one[0].buf), 0);
+                }
+                load_finish(&load);
+                cf_close(&dst);
+                vf_close(&src);
+        }
+}
+
+static void test_cancelled(void **state)
+{
+        for (int ready = 0; ready < 2; ready++) {
+                begin("qcow2", "", "qcow2", "", NULL, 70 + ready);
+                start(&(struct mirror_opts){ 0 });
+                if (ready)
+                        wait_ready();
+                copy_job_cancel(owner.c);
+                assert_int_equal(finish_as(MIRROR_DROP), 0);
+                assert_int_equal(owner.res, -ECANCELED);
+                load_stop(&load);
+                expect_source_goes_on();
+        }
+}
+
+int main(int argc, char **argv)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_exchange),
+                cmocka_unit_test(test_twice),
+                cmocka_unit_test(test_same),
+                cmocka_unit_test(test_top),
+                cmocka_unit_test(test_none),
+                cmocka_unit_test(test_errors),
+                cmocka_unit_test(test_the_end_fails),
+                cmocka_unit_test(test_cancelled),
+        };
+
+        if (argc > 1)
+                rounds = (unsigned)atoi(argv[1]);
+        return cmocka_run_group_tests(tests, vf_setup, vf_teardown);
+}
