@@ -79,6 +79,8 @@ static void swap(struct vol *a, struct vol *b)
         SWAP(a->writeback_ns, b->writeback_ns);
         SWAP(a->writer, b->writer);
         SWAP(a->dirty, b->dirty);
+        SWAP(a->on_fail, b->on_fail);
+        SWAP(a->on_fail_opaque, b->on_fail_opaque);
         a->failed = b->failed;
         b->failed = failed;
         unlock_both(a, b);

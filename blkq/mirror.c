@@ -17,6 +17,7 @@
 #define BUF_MAX (64u << 20)
 #define DEPTH_MAX 16u
 #define UNIT_MIN 4096u
+#define PASSES_MIN 4u /* over the disk */
 #define ROUNDS_MAX 8u /* that a guest may keep us from coming near */
 
 struct mirror_chunk {
@@ -91,9 +92,12 @@ static bool take_from(struct mirror *m, uint64_t max, uint64_t *off, uint64_t *l
         return false;
 }
 
+/* The same; or, with a guest who never rests, nearly so. */
 static void look_at_readiness(struct mirror *m)
 {
-        if (m->ready || mirror_left(m) > MIRROR_REST)
+        uint64_t left = mirror_left(m);
+
+        if (m->ready || left > MIRROR_REST || ((left || m->job.in_flight) && m->passes < PASSES_MIN))
                 return;
         m->ready = true;
         copy_job_ready(&m->job);
@@ -119,6 +123,7 @@ static bool mirror_next(struct copy_job *c, uint64_t max, uint64_t *off, uint64_
         if (take_from(m, max, off, len))
                 return true;
         m->at = 0;
+        m->passes++;
         m->rounds += atomic_load(&c->complete);
         look_at_readiness(m);
         return !has_come_near(m) && take_from(m, max, off, len);
@@ -157,6 +162,7 @@ static void mirror_idle(struct copy_job *c)
         struct mirror *m = mirror_of(c);
 
         show_progress(m);
+        look_at_readiness(m);
         if (has_come_near(m))
                 copy_job_end(c, 0);
 }

@@ -18,6 +18,7 @@ struct mirror {
         uint64_t size, at;     /* the loop has looked up to here, in this round */
         uint64_t high;         /* what lies behind was never copied */
         bool ready;
+        unsigned passes;       /* that the loop has begun */
 
         /* mirror_end.c */
         enum mirror_how how;

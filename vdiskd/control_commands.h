@@ -24,6 +24,8 @@ extern const struct qmp_command query_commands[];  /* control_query.c: what ther
 extern const struct qmp_command stats_commands[];  /* control_stats.c: what it did */
 extern const struct qmp_command job_commands[];    /* control_jobs.c: jobs that there are */
 extern const struct qmp_command create_commands[]; /* control_create.c: a job that makes an image */
+extern const struct qmp_command backup_commands[]; /* control_backup.c */
+extern const struct qmp_command mirror_commands[]; /* job_mirror.c */
 extern const struct qmp_command limit_commands[];  /* control_limits.c: what disks may use */
 
 /* control_limits.c, for others: members of a throttle-group object, and making one of them; what a disk's limits are. */

@@ -294,6 +294,8 @@ static int add_export(struct disks *d, json_t *args)
                 return err_note(-EEXIST, "Block export id '%s' is already in use", o.id);
         if (!n)
                 return err_note(-ENOENT, "Cannot find device='' nor node-name='%s'", name);
+        if (n->written)
+                return node_is_free(n);
         if (writable && vol_read_only(n->vol))
                 return err_note(-EROFS, "Cannot export read-only node as writable");
         return block_export_add(n, &o, &x);

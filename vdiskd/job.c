@@ -204,10 +204,23 @@ int job_use_node(struct job *j, struct node *n)
         return 0;
 }
 
+int job_write_node(struct job *j, struct node *n)
+{
+        int r = job_use_node(j, n);
+
+        if (r == 0)
+                n->written = true;
+        return r;
+}
+
 static void release_nodes(struct job *j)
 {
-        while (j->nnodes)
-                j->nodes[--j->nnodes]->busy = NULL;
+        while (j->nnodes) {
+                struct node *n = j->nodes[--j->nnodes];
+
+                n->busy = NULL;
+                n->written = false;
+        }
 }
 
 static void dismiss(struct job *j)

@@ -114,6 +114,7 @@ void job_drop(struct job *j); /* it was never started: driver's free() and all *
 
 /* Nobody else shall change @n while the job lives. -EBUSY with QEMU's sentence when somebody uses it already. */
 int job_use_node(struct job *j, struct node *n);
+int job_write_node(struct job *j, struct node *n); /* the same, and nobody exports it */
 
 void job_stands(struct job *j);   /* nothing is under way, because of pause() */
 void job_is_ready(struct job *j);

@@ -45,6 +45,7 @@ struct node {
         unsigned nexports;  /* that are not gone yet */
         unsigned resizing;  /* changes of size that are not done */
         const char *busy;   /* why nothing of it may be changed: a job or another change uses it. NULL: free. Borrowed */
+        bool written;       /* and a job writes to it: nobody exports it */
         bool closing;       /* or not open yet: nobody finds it, but its name is taken */
 
         void (*closed)(void *opaque, int res); /* may be NULL */
@@ -58,6 +59,9 @@ struct node {
         int done_res;
         struct loop_task done_task;
 };
+
+/* Their volumes have exchanged their images (blkq/exchange.h): each record gets the volume that has its image now. */
+void node_exchange(struct node *a, struct node *b);
 
 /* 0, or -EBUSY with QEMU's sentence that says who uses it. */
 int node_is_free(const struct node *n);

@@ -16,6 +16,7 @@
 #define EXPORT(id, more) "{'type':'vhost-user-blk','id':" id ",'node-name':'first'," more "}"
 #define CREATE(options) "{'job-id':'j','options':{" options "}}"
 #define NO_LIMITS "'bps':0,'bps_rd':0,'bps_wr':0,'iops':0,'iops_rd':0,'iops_wr':0"
+#define COPY(more) "{'device':'first','target':'t'," more "}"
 #define ADDR "'addr':{'type':'unix','path':'x.sock'}"
 
 static const struct {
@@ -209,6 +210,17 @@ static const struct {
         { "block_set_io_throttle", "{'id':'first','iops_size':9," NO_LIMITS "}", "iops size requires" },
         { "block_set_io_throttle", "{'id':'first','bps_max':9," NO_LIMITS "}", "require corresponding" },
 
+        { "blockdev-backup", "{'device':'first','target':'t'}", "Parameter 'sync' is missing" },
+        { "blockdev-backup", COPY("'sync':'some'"), "Parameter 'sync' does not accept value 'some'" },
+        { "blockdev-backup", COPY("'sync':'full'"), "Cannot find device='t' nor node-name='t'" },
+        { "blockdev-backup", "{'device':'no','target':'first','sync':'full'}", "Cannot find device='no' nor node-name='no'" },
+        { "blockdev-backup", "{'device':'first','target':'first','sync':'full'}", "Source and target cannot be the same" },
+        { "blockdev-backup", COPY("'sync':'full','on-source-error':'panic'"), "'on-source-error' does not accept value 'panic'" },
+        { "blockdev-backup", COPY("'sync':'full','replaces':'x'"), "Parameter 'replaces' is unexpected" },
+        { "blockdev-mirror", "{'device':'first','sync':'full'}", "Parameter 'target' is missing" },
+        { "blockdev-mirror", COPY("'sync':'incremental'"), "Parameter 'sync' does not accept value 'incremental'" },
+        { "blockdev-mirror", COPY("'sync':'full','copy-mode':'psychic'"), "'copy-mode' does not accept value 'psychic'" },
+        { "blockdev-mirror", "{'device':'first','target':'first','sync':'full'}", "Source and target cannot be the same" },
         { "blockdev-create", "{'options':{}}", "Parameter 'job-id' is missing" },
         { "blockdev-create", "{'job-id':'j','options':{}}", "Parameter 'driver' is missing" },
         { "blockdev-create", CREATE("'driver':'vmdk'"), "Parameter 'driver' does not accept value 'vmdk'" },

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* blockdev-backup: the way from its arguments to blkq/backup.h. */
+#include "job_backup.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blkq/backup.h"
+#include "blkq/vol.h"
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "vdiskd/job_copy.h"
+#include "vdiskd/job_target.h"
+#include "vdiskd/node.h"
+
+struct backup_job {
+        struct vol_job vj;
+        struct node *source;
+};
+
+/* --- the job --------------------------------------------------------------------------------------------------------- */
+
+static struct backup_job *backup_of(struct job *j)
+{
+        return container_of(j, struct backup_job, vj.job);
+}
+
+static void backup_finalize(struct job *j, int res)
+{
+        job_finalized(j, res, NULL);
+}
+
+static void backup_free(struct job *j)
+{
+        struct backup_job *b = backup_of(j);
+
+        vol_job_finish(&b->vj);
+        free(b);
+}
+
+static const struct job_driver backup_driver = {
+        .type = "backup",
+        .block = true,
+        .start = vol_job_start,
+        .pause = vol_job_pause,
+        .resume = vol_job_resume,
+        .cancel = vol_job_cancel,
+        .set_speed = vol_job_set_speed,
+        .progress = vol_job_progress,
+        .finalize = backup_finalize,
+        .free = backup_free,
+};
+
+/* --- its arguments ----------------------------------------------------------------------------------------------------- */
+
+static const char *const syncs[] = { "full", "top", "none", NULL };
+const struct qmp_arg backup_args[] = {
+        { "device", QMP_STR },
+        { "target", QMP_STR },
+        { "sync", QMP_STR, .values = syncs },
+        { "job-id", QMP_STR, .optional = true },
+        { "speed", QMP_INT, .optional = true },
+        { "compress", QMP_BOOL, .optional = true },
+        { "on-source-error", QMP_STR, .optional = true, .values = job_on_error_words },
+        { "on-target-error", QMP_STR, .optional = true, .values = job_on_error_words },
+        { "auto-finalize", QMP_BOOL, .optional = true },
+        { "auto-dismiss", QMP_BOOL, .optional = true },
+        { "filter-node-name", QMP_STR, .optional = true }, /* there is no such node here */
+        { NULL },
+};
+
+static const char *text_of(json_t *args, const char *name)
+{
+        return json_string_value(json_object_get(args, name));
+}
+
+static enum backup_sync sync_of(const char *word)
+{
+        return !strcmp(word, "top") ? BACKUP_TOP : !strcmp(word, "none") ? BACKUP_NONE : BACKUP_FULL;
+}
+
+static int check_compress(const struct node *target)
+{
+        struct fmt_image *img = vol_image_get(target->vol);
+        bool can = img && fmt_can_pack(img), direct = img && img->file && img->file->direct;
+
+        vol_image_put(target->vol);
+        if (!can)
+                return err_note(-ENOTSUP, "Compression is not supported for this drive %s", target->name);
+        if (direct)
+                return err_note(-ENOTSUP, "Compressed data is written through the page cache, and node '%s' was added with "
+                                "cache.direct", target->name);
+        return 0;
+}
+
+static int find_nodes(struct disks *d, json_t *args, struct backup_opts *bo, struct node **source, struct node **target)
+{
+        int r = job_source_find(d, text_of(args, "device"), source);
+
+        if (r == 0)
+                r = job_target_find(d, *source, text_of(args, "target"), target);
+        if (r == 0 && json_is_true(json_object_get(args, "compress")))
+                r = check_compress(*target);
+        if (r < 0)
+                return r;
+        bo->v = (*source)->vol;
+        bo->target = (*target)->vol;
+        bo->sync = sync_of(text_of(args, "sync"));
+        bo->compress = json_is_true(json_object_get(args, "compress"));
+        return 0;
+}
+
+static int enter(struct backup_job *b, struct disks *d, struct backup_opts *bo, const struct job_opts *o, struct node *target)
+{
+        int r = job_create(&b->vj.job, &backup_driver, d, o);
+
+        if (r < 0) {
+                free(b);
+                return r;
+        }
+        r = job_use_node(&b->vj.job, b->source);
+        if (r == 0)
+                r = job_write_node(&b->vj.job, target);
+        if (r == 0) {
+                bo->owner = vol_job_owner(&b->vj);
+                r = backup_new(bo, &b->vj.copy);
+        }
+        if (r < 0)
+                job_drop(&b->vj.job);
+        return r;
+}
+
+int backup_prepare(struct disks *d, json_t *args, struct job_group *g, struct backup_job **ret)
+{
+        struct backup_opts bo = { 0 };
+        struct node *source, *target;
+        struct backup_job *b;
+        struct job_opts o;
+        int r = find_nodes(d, args, &bo, &source, &target);
+
+        if (r == 0)
+                r = job_common_opts(args, source->name, &o);
+        if (r < 0)
+                return r;
+        b = calloc(1, sizeof(*b));
+        if (!b)
+                return -ENOMEM;
+        b->source = source;
+        b->vj.on_source_error = job_on_error_of(text_of(args, "on-source-error"));
+        b->vj.on_target_error = job_on_error_of(text_of(args, "on-target-error"));
+        o.group = g;
+        r = enter(b, d, &bo, &o, target);
+        if (r == 0)
+                *ret = b;
+        return r;
+}
+
+struct node *backup_source(struct backup_job *b)
+{
+        return b->source;
+}
+
+void backup_at_instant(struct backup_job *b)
+{
+        backup_arm(b->vj.copy);
+}
+
+void backup_begin(struct backup_job *b)
+{
+        job_start(&b->vj.job);
+}
+
+void backup_drop(struct backup_job *b)
+{
+        job_drop(&b->vj.job);
+}
