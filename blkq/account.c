@@ -67,6 +67,7 @@ static void on_round_end(struct qhook *h)
         hand_over(p, now);
         show_answered(p, now);
         put(&p->stats.in_flight, p->nrequests);
+        put(&p->stats.throttled, port_throttle_has_waiters(p));
         put(&p->stats.oldest_ns,
             p->nrequests ? list_entry(p->requests.next, struct blk_req, p.link)->p.clock.arrived : 0);
         if (p->v->slow_ns && p->nrequests)

@@ -139,6 +139,11 @@ bool port_throttle_waits(struct vol_port *p, struct blk_req *req)
         return q->head != NULL;
 }
 
+bool port_throttle_has_waiters(const struct vol_port *p)
+{
+        return p->throttle && (p->throttle->line[0].head || p->throttle->line[1].head);
+}
+
 void port_throttle_hold(struct vol_port *p)
 {
         struct port_throttle *pt = p->throttle;

@@ -52,6 +52,7 @@ struct qthread {
         struct qtask stop_task;
         pthread_t self;
         uint64_t born_ns;
+        struct qthread_times last_times; /* who asks for them */
         _Atomic uint64_t idle;         /* the owner's, read by others: ns asleep; with SLEEPING: when it would have fallen
                                           asleep if it had slept without a break. One word, so that it never goes back */
         bool inlined;
@@ -532,13 +533,17 @@ uint64_t qthread_now(struct qthread *t)
 
 void qthread_times(struct qthread *t, struct qthread_times *ret)
 {
-        uint64_t idle = atomic_load_explicit(&t->idle, memory_order_relaxed), now = clock_ns();
+        uint64_t idle = atomic_load_explicit(&t->idle, memory_order_relaxed), now = clock_ns(), up;
         struct timespec cpu;
         clockid_t id;
 
-        ret->idle_ns = idle & SLEEPING ? now - min_u64(now, idle & ~SLEEPING) : idle;
-        ret->up_ns = now - t->born_ns;
+        idle = idle & SLEEPING ? now - min_u64(now, idle & ~SLEEPING) : idle;
         ret->cpu_ns = 0;
         if (pthread_getcpuclockid(t->self, &id) == 0 && clock_gettime(id, &cpu) == 0)
                 ret->cpu_ns = (uint64_t)cpu.tv_sec * NS_PER_SEC + (uint64_t)cpu.tv_nsec;
+        up = now - t->born_ns;
+        idle = min_u64(idle, up - min_u64(up, ret->cpu_ns));
+        /* The clocks were not read at the same moment: what was said before stands. */
+        t->last_times.idle_ns = ret->idle_ns = max_u64(t->last_times.idle_ns, idle);
+        t->last_times.busy_ns = ret->busy_ns = max_u64(t->last_times.busy_ns, up - min_u64(up, idle));
 }

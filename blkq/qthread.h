@@ -32,11 +32,14 @@ bool qthread_is_current(const struct qthread *t);
 uint64_t qthread_now(struct qthread *t); /* engine_now() of its engine; on-thread */
 const char *qthread_name(const struct qthread *t);
 
-/* What it did with its time since it started. Any thread. */
+/*
+ * What it did with its time since it started. One other thread may ask, always the same. Idle: asleep, as far as we and the
+ * kernel's count of its CPU time know; while it hands requests over it may be both to us, but not to the kernel. Busy: the rest,
+ * work or looking for some (poll_us). All three only grow.
+ */
 struct qthread_times {
-        uint64_t idle_ns; /* asleep in the kernel; all else is work, or looking for some (poll_us) */
-        uint64_t cpu_ns;  /* of its own */
-        uint64_t up_ns;   /* since when */
+        uint64_t idle_ns, busy_ns;
+        uint64_t cpu_ns;
 };
 void qthread_times(struct qthread *t, struct qthread_times *ret);
 

@@ -77,6 +77,7 @@ void stats_gauge(struct blk_gauges *sum, const struct blk_stats *s)
         sum->in_flight += load(&s->in_flight);
         if (oldest && (!sum->oldest_ns || oldest < sum->oldest_ns))
                 sum->oldest_ns = oldest;
+        sum->throttled |= load(&s->throttled) != 0;
         sum->last_ns = max_u64(sum->last_ns, load(&s->last_ns));
 }
 

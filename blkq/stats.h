@@ -52,6 +52,7 @@ struct blk_stats {
         /* As of the end of the last round: */
         _Atomic uint64_t in_flight;      /* requests, also those that are held */
         _Atomic uint64_t oldest_ns;      /* when the first of them came; 0: there are none */
+        _Atomic uint64_t throttled;      /* not 0: some of them wait for limits */
         _Atomic uint64_t last_ns;        /* when one was answered; 0: none was */
 };
 
@@ -76,6 +77,7 @@ void stats_add(struct blk_totals *sum, const struct blk_stats *s); /* any thread
 struct blk_gauges {
         uint64_t in_flight;
         uint64_t oldest_ns, last_ns; /* clock_ns() times; 0: none */
+        bool throttled;              /* some wait for limits */
         bool held;                   /* requests wait until somebody is done with the image */
 };
 void stats_gauge(struct blk_gauges *sum, const struct blk_stats *s); /* any thread */

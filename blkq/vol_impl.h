@@ -366,6 +366,7 @@ void home_take(struct qtask *task); /* a blk_req's task arrives */
 /* --- port_throttle.c: port's thread ------------------------------------------------------------------------------- */
 
 bool port_throttle_waits(struct vol_port *p, struct blk_req *req); /* p->throttle: true: it is started later, from here */
+bool port_throttle_has_waiters(const struct vol_port *p);
 void port_throttle_hold(struct vol_port *p); /* nothing is started until port_throttle_go() */
 void port_throttle_go(struct vol_port *p);
 int port_throttle_init(struct vol_port *p);  /* v->lock is held. -ENOMEM */

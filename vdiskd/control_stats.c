@@ -149,6 +149,8 @@ static json_t *describe_flags(const struct disk_stats *s)
 
         if (s->now.held)
                 json_array_append_new(a, json_string("held"));
+        if (s->now.throttled)
+                json_array_append_new(a, json_string("throttled"));
         if (s->failed)
                 json_array_append_new(a, json_string("failed"));
         if (s->resizing)
@@ -192,8 +194,8 @@ static json_t *describe_threads(const struct disks *d)
                 struct qthread_times t;
 
                 qthread_times(d->threads[i], &t);
-                json_array_append_new(a, json_pack("{s:s,s:I,s:I,s:I}", "name", qthread_name(d->threads[i]), "up-ns",
-                                                   (json_int_t)t.up_ns, "idle-ns", (json_int_t)t.idle_ns, "cpu-ns",
+                json_array_append_new(a, json_pack("{s:s,s:I,s:I,s:I}", "name", qthread_name(d->threads[i]), "busy-ns",
+                                                   (json_int_t)t.busy_ns, "idle-ns", (json_int_t)t.idle_ns, "cpu-ns",
                                                    (json_int_t)t.cpu_ns));
         }
         return a;

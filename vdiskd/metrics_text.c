@@ -89,6 +89,10 @@ static uint64_t get_held(const struct disk_stats *s)
 {
         return s->now.held;
 }
+static uint64_t get_throttled(const struct disk_stats *s)
+{
+        return s->now.throttled;
+}
 static uint64_t get_failed(const struct disk_stats *s)
 {
         return s->failed;
@@ -144,6 +148,7 @@ static const struct number {
         { "vdiskd_disk_sessions_connected", "gauge", "Front ends connected to the disk.", get_connected },
         { "vdiskd_disk_in_flight", "gauge", "Requests that came and are not answered, also those that are held.", get_in_flight },
         { "vdiskd_disk_held", "gauge", "1 while requests wait because the image is being changed.", get_held },
+        { "vdiskd_disk_throttled", "gauge", "1 while requests wait for the disk's limits.", get_throttled },
         { "vdiskd_disk_failed", "gauge", "1 when nothing can be written any more until the image is opened again.", get_failed },
         { "vdiskd_disk_home_requests_total", "counter",
           "Requests that could not be done at once where they arrived: tables to read or change, flushes.", get_home },
@@ -299,7 +304,7 @@ static void put_threads(FILE *out, const struct disks *d)
                 fprintf(out, "vdiskd_thread_seconds_total{thread=\"%s\",state=\"idle\"", qthread_name(d->threads[i]));
                 end_seconds(out, t[i].idle_ns);
                 fprintf(out, "vdiskd_thread_seconds_total{thread=\"%s\",state=\"busy\"", qthread_name(d->threads[i]));
-                end_seconds(out, t[i].up_ns - min_u64(t[i].up_ns, t[i].idle_ns));
+                end_seconds(out, t[i].busy_ns);
         }
         family(out, "vdiskd_thread_cpu_seconds_total", "counter", "CPU time of queue threads.");
         for (unsigned i = 0; i < d->nthreads; i++) {

@@ -1,12 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 # Shell completion offers what the programs take: each command and option that is offered is tried, each that the table of
-# options has is offered. Usage: test_completion.sh VDISK_IMG VDISKD COMPLETION_DIR
+# options has is offered. Usage: test_completion.sh VDISK_IMG VDISKD COMPLETION_DIR VDISKCTL
 img=$(realpath "$1") daemon=$(realpath "$2")
 # shellcheck source=/dev/null
 . "$3/vdisk-img"
 # shellcheck source=/dev/null
 . "$3/vdiskd"
+# shellcheck source=/dev/null
+. "$3/vdiskctl"
+ctl=$(realpath "$4")
 failed=0 passed=0
 
 offers() { # FUNCTION WORDS...: what is offered for the last word
@@ -47,5 +50,15 @@ for o in $("$daemon" --help | grep -oE -- '^  --[a-z-]+' | sort -u); do
 done
 is "auto io_uring threads" "$(offers _vdiskd "$daemon" --engine = "")" "values of --engine"
 is "path=" "$(offers _vdiskd "$daemon" --disk pa)" "keys of --disk"
+options=$(offers _vdiskctl "$ctl" --)
+for o in $("$ctl" --help | sed '/^commands:/,$d' | grep -oE -- '--[a-z-]+' | sort -u); do
+        case " $options " in *" $o "*) is 0 0 "" ;; *) is offered missing "vdiskctl $o" ;; esac
+done
+commands=$(offers _vdiskctl "$ctl" --control = c.sock "")
+[ "$(wc -w <<<"$commands")" -ge 8 ]; is 0 $? "commands of vdiskctl are offered: $commands"
+for c in $commands; do # a word too many, or a daemon that is not there
+        "$ctl" --control=/nowhere "$c" 2>&1 </dev/null | grep -q "is no command"; is 1 $? "$c is a command of vdiskctl"
+done
+is "p50 p99" "$(offers _vdiskctl "$ctl" top --sort = p)" "values of --sort"
 echo "completion: $passed passed, $failed failed"
 [ $failed = 0 ]

@@ -39,7 +39,7 @@ refuses 2 "a word is missing" remove
 refuses 2 "does not go with list" list --force
 refuses 2 "unrecognized option" --frobnicate list
 works "usage: vdiskctl" --help
-for command in list add remove reload resize stats events query; do works "^  $command" --help; done
+for command in list add remove reload resize stats top events query; do works "^  $command" --help; done
 works "^vdiskctl [0-9]" --version
 
 # --- with one
@@ -54,9 +54,18 @@ works "^NAME +FORMAT" list
 does add b path=b.qcow2 format=qcow2 socket=b.sock serial=B read-only=on num-queues=2
 works "^b +qcow2 +1 GiB .* read-only +b +$dir/b.qcow2$" list
 [ -S b.sock ] && ok || bad "b.sock is not there"
-works "^b +0 +0 B +- +0 +0 B +- +0 +- +0 +0$" stats b
-works "^a +0 " stats
-works '"rd_operations": 0' --json stats b
+works "^b: qcow2, 1 GiB, .* allocated, read-only, 0 front ends connected$" stats b
+works "^read +0 +0 B +0 +- " stats b
+works "^a +- +0 +0 B +0 +- " stats
+works '"requests": 0' --json stats b
+works "^DISK +IOPS +READ/s" top -b -n 1 -d 0.1
+works "^a +0 +0 +0 +- +- +0 +- +[0-9.]+[KM] +-$" top --batch --iterations=2 --interval=0.1 --sort=name
+refuses 1 "top wants a terminal" top
+refuses 1 "sort=x: expected name, iops" top -b --sort=x
+refuses 2 "'0' is no number of tables" top -b -n 0
+refuses 2 "'x' is no interval" top -d x
+refuses 2 "iterations is for --batch" top -n 3
+refuses 2 "do not go with list" list -b
 works '"virtual-size": 1073741824' list --json
 works '"shutting-down": false' query query-block-exports
 works '"name": "blockdev-add"' query query-commands

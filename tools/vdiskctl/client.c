@@ -93,6 +93,11 @@ int qmp_client_call(struct qmp_client *c, const char *command, json_t *args, jso
         return r < 0 ? r : receive_answer(c, ret);
 }
 
+void qmp_client_drop_events(struct qmp_client *c)
+{
+        json_array_clear(c->events);
+}
+
 int qmp_client_event(struct qmp_client *c, json_t **ret)
 {
         for (;;) {

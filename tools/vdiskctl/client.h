@@ -16,5 +16,8 @@ void qmp_client_close(struct qmp_client *c); /* NULL is fine */
 /* @args: taken; NULL: none. *ret: the "return" value, the caller's; @ret may be NULL. */
 int qmp_client_call(struct qmp_client *c, const char *command, json_t *args, json_t **ret);
 
+/* Those that came so far are of no interest. */
+void qmp_client_drop_events(struct qmp_client *c);
+
 /* The next event, the caller's. Waits for it. */
 int qmp_client_event(struct qmp_client *c, json_t **ret);

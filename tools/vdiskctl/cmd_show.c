@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* cmd_show.c - list, stats, events, query: ask, and print for people or (--json) as the daemon said it. */
+/* cmd_show.c - list, events, query: ask, and print for people or (--json) as the daemon said it. */
 #include "vdiskctl.h"
 
 #include <errno.h>
@@ -8,7 +8,6 @@
 #include <time.h>
 
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "common/err.h"
 #include "common/size.h"
 
@@ -48,22 +47,59 @@ static void list_exports(const json_t *exports, const char *node, char *buf, siz
                                               json_is_true(json_object_get(x, "shutting-down")) ? " (stopping)" : "");
 }
 
-static void print_nodes(const json_t *nodes, const json_t *exports)
+/* What query-disk-stats says of @node; NULL: nothing, it belongs to another disk's chain. */
+static const json_t *find_stats(const json_t *stats, const char *node)
 {
-        static const char *const heads[] = { "NAME", "FORMAT", ">SIZE", ">ALLOCATED", "MODE", "EXPORTS", "IMAGE", NULL };
+        const json_t *o;
+        size_t i;
+
+        json_array_foreach (json_object_get(stats, "disks"), i, o)
+                if (!strcmp(text_of(o, "node-name"), node))
+                        return o;
+        return NULL;
+}
+
+static void list_state(const json_t *node, const json_t *stats, char *buf, size_t len)
+{
+        const json_t *flag;
+        size_t i, n = 0;
+
+        snprintf(buf, len, "%s", json_is_false(json_object_get(node, "active")) ? "asleep" : stats ? "ok" : "-");
+        json_array_foreach (json_object_get(stats, "flags"), i, flag)
+                if (n < len)
+                        n += (size_t)snprintf(buf + n, len - n, "%s%s", n ? "," : "", json_string_value(flag) ?: "?");
+}
+
+static void cell_number(struct table *t, const json_t *stats, const char *key)
+{
+        if (stats)
+                table_cell(t, "%lld", (long long)number_of(stats, key));
+        else
+                table_cell(t, "-");
+}
+
+static void print_nodes(const json_t *nodes, const json_t *exports, const json_t *stats)
+{
+        static const char *const heads[] = { "NAME", "FORMAT", ">SIZE", ">ALLOCATED", ">DEPTH", ">CLIENTS", "STATE", "MODE", "EXPORTS",
+                                             "IMAGE", NULL };
         struct table *t = table_new(heads);
         size_t i;
         json_t *n;
 
         json_array_foreach (nodes, i, n) {
                 const json_t *image = json_object_get(n, "image");
-                char buf[32], names[256];
+                const json_t *s = find_stats(stats, text_of(n, "node-name"));
+                char buf[32], names[256], state[64];
 
+                list_state(n, s, state, sizeof(state));
                 list_exports(exports, text_of(n, "node-name"), names, sizeof(names));
                 table_cell(t, "%s", text_of(n, "node-name"));
                 table_cell(t, "%s", text_of(n, "drv"));
                 table_cell(t, "%s", size_of(image, "virtual-size", buf, sizeof(buf)));
                 table_cell(t, "%s", size_of(image, "actual-size", buf, sizeof(buf)));
+                cell_number(t, s, "backing-depth");
+                cell_number(t, s, "connected");
+                table_cell(t, "%s", state);
                 table_cell(t, "%s", json_is_true(json_object_get(n, "ro")) ? "read-only" : "read-write");
                 table_cell(t, "%s", names);
                 table_cell(t, "%s", text_of(n, "file"));
@@ -73,86 +109,24 @@ static void print_nodes(const json_t *nodes, const json_t *exports)
 
 int cmd_list(struct ctl *c)
 {
-        json_t *nodes = NULL, *exports = NULL;
+        json_t *nodes = NULL, *exports = NULL, *stats = NULL;
         int r = qmp_client_call(c->client, "query-named-block-nodes", NULL, &nodes);
 
         if (r == 0)
                 r = qmp_client_call(c->client, "query-block-exports", NULL, &exports);
+        if (r == 0)
+                r = qmp_client_call(c->client, "query-disk-stats", NULL, &stats);
         if (r == 0 && c->json) {
                 json_t *both = json_pack("{s:O,s:O}", "nodes", nodes, "exports", exports);
 
                 print_json(both);
                 json_decref(both);
         } else if (r == 0) {
-                print_nodes(nodes, exports);
+                print_nodes(nodes, exports, stats);
         }
         json_decref(nodes);
         json_decref(exports);
-        return r;
-}
-
-/* --- stats ------------------------------------------------------------------------------------------------------- */
-
-/* @all: an array, which keeps only the entry of @name. */
-static int keep_only(json_t *all, const char *name)
-{
-        for (size_t i = json_array_size(all); i-- > 0;)
-                if (strcmp(text_of(json_array_get(all, i), "node-name"), name))
-                        json_array_remove(all, i);
-        return json_array_size(all) ? 0 : err_note(-ENOENT, "there is no disk '%s'", name);
-}
-
-static void cell_time(struct table *t, const json_t *s, const char *ops, const char *failed, const char *time)
-{
-        json_int_t n = number_of(s, ops) + number_of(s, failed);
-
-        if (n)
-                table_cell(t, "%.1f", (double)number_of(s, time) / (double)n / NS_PER_US);
-        else
-                table_cell(t, "-");
-}
-
-static void print_stats(const json_t *all)
-{
-        static const char *const heads[] = { "NAME", ">READS", ">READ", ">AVG US", ">WRITES", ">WRITTEN", ">AVG US",
-                                             ">FLUSHES", ">AVG US", ">DISCARDS", ">FAILED", NULL };
-        struct table *t = table_new(heads);
-        size_t i;
-        json_t *o;
-
-        json_array_foreach (all, i, o) {
-                const json_t *s = json_object_get(o, "stats");
-                char buf[32];
-
-                table_cell(t, "%s", text_of(o, "node-name"));
-                table_cell(t, "%lld", (long long)number_of(s, "rd_operations"));
-                table_cell(t, "%s", size_of(s, "rd_bytes", buf, sizeof(buf)));
-                cell_time(t, s, "rd_operations", "failed_rd_operations", "rd_total_time_ns");
-                table_cell(t, "%lld", (long long)number_of(s, "wr_operations"));
-                table_cell(t, "%s", size_of(s, "wr_bytes", buf, sizeof(buf)));
-                cell_time(t, s, "wr_operations", "failed_wr_operations", "wr_total_time_ns");
-                table_cell(t, "%lld", (long long)number_of(s, "flush_operations"));
-                cell_time(t, s, "flush_operations", "failed_flush_operations", "flush_total_time_ns");
-                table_cell(t, "%lld", (long long)number_of(s, "unmap_operations"));
-                table_cell(t, "%lld", (long long)(number_of(s, "failed_rd_operations") + number_of(s, "failed_wr_operations") +
-                                                  number_of(s, "failed_flush_operations") +
-                                                  number_of(s, "failed_unmap_operations")));
-        }
-        table_print(t);
-}
-
-int cmd_stats(struct ctl *c)
-{
-        json_t *all = NULL;
-        int r = qmp_client_call(c->client, "query-blockstats", NULL, &all);
-
-        if (r == 0 && c->nwords)
-                r = keep_only(all, c->words[0]);
-        if (r == 0 && c->json)
-                print_json(all);
-        else if (r == 0)
-                print_stats(all);
-        json_decref(all);
+        json_decref(stats);
         return r;
 }
 

@@ -4,6 +4,7 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/cleanup.h"
@@ -24,7 +25,9 @@ static const struct command {
           cmd_add },
         { "remove", "NAME", "stop serving a disk and close its image; --force: also when it is in use", 1, 1, cmd_remove },
         { "resize", "NAME SIZE", "make a disk larger; its guest sees it at once. SIZE: bytes, 20G, or +5G for more", 2, 2, cmd_resize },
-        { "stats", "[NAME]", "what disks have done since they were added", 0, 1, cmd_stats },
+        { "stats", "[NAME]", "what disks have done since they were added; of one disk also where its requests spent their time",
+          0, 1, cmd_stats },
+        { "top", "", "what disks do just now, once a second; --batch prints plain tables", 0, 0, cmd_top },
         { "reload", "", "read the configuration again and do what differs", 0, 0, cmd_reload },
         { "upgrade", "[PROGRAM]", "replace the running daemon by PROGRAM (default: the file it was started from, which may be\n"
           "        newer by now); guests see a short pause", 0, 1, cmd_upgrade },
@@ -40,6 +43,8 @@ static void usage(FILE *to)
                     "  --json           print JSON, for programs\n"
                     "  --force          remove: disconnect the front end\n"
                     "  --save           add: also into the daemon's configuration; remove: also out of it\n"
+                    "  -b, --batch      top: print tables, for scripts; -n, --iterations=N: so many\n"
+                    "  -d, --interval=SECONDS, --sort=COLUMN   top: how often, and by what\n"
                     "  --help, --version\n\ncommands:\n");
         for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
                 fprintf(to, "  %s %s\n        %s\n", commands[i].name, commands[i].words, commands[i].help);
@@ -77,11 +82,33 @@ static int run(const struct command *cmd, const char *control, struct ctl *c)
         return r < 0;
 }
 
+/* Returns the exit status, 0: go on. */
+static int read_top_option(struct ctl *c, int opt)
+{
+        char *end = "";
+
+        c->for_top = true;
+        c->batch |= opt == 'b';
+        if (opt == 'n')
+                c->count = strtol(optarg, &end, 10);
+        if (opt == 'd')
+                c->interval = strtod(optarg, &end);
+        if (opt == 'o')
+                c->sort = optarg;
+        if (opt == 'n' && (*end || c->count < 1))
+                return wrong_usage("'%s' is no number of tables", optarg);
+        if (opt == 'd' && (*end || !(c->interval >= 0.1 && c->interval <= 3600)))
+                return wrong_usage("'%s' is no interval; expected 0.1 to 3600 seconds", optarg);
+        return 0;
+}
+
 int main(int argc, char **argv)
 {
         static const struct option longs[] = {
                 { "control", required_argument, NULL, 'c' }, { "json", no_argument, NULL, 'j' },
-                { "force", no_argument, NULL, 'f' }, { "save", no_argument, NULL, 's' }, { "help", no_argument, NULL, 'h' },
+                { "force", no_argument, NULL, 'f' }, { "save", no_argument, NULL, 's' }, { "batch", no_argument, NULL, 'b' },
+                { "iterations", required_argument, NULL, 'n' }, { "interval", required_argument, NULL, 'd' },
+                { "sort", required_argument, NULL, 'o' }, { "help", no_argument, NULL, 'h' },
                 { "version", no_argument, NULL, 'v' }, { NULL },
         };
         const char *control = DEFAULT_CONTROL;
@@ -89,7 +116,7 @@ int main(int argc, char **argv)
         struct ctl c = { 0 };
         int opt;
 
-        while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        while ((opt = getopt_long(argc, argv, "bn:d:", longs, NULL)) != -1) {
                 if (opt == 'h')
                         return usage(stdout), 0;
                 if (opt == 'v')
@@ -99,6 +126,12 @@ int main(int argc, char **argv)
                 c.json |= opt == 'j';
                 c.force |= opt == 'f';
                 c.save |= opt == 's';
+                if (strchr("bndo", opt)) {
+                        int r = read_top_option(&c, opt);
+
+                        if (r)
+                                return r;
+                }
                 control = opt == 'c' ? optarg : control;
         }
         if (optind == argc)
@@ -114,5 +147,9 @@ int main(int argc, char **argv)
                 return wrong_usage("--force does not go with %s", cmd->name);
         if (c.save && cmd->run != cmd_add && cmd->run != cmd_remove)
                 return wrong_usage("--save does not go with %s", cmd->name);
+        if (c.for_top && cmd->run != cmd_top)
+                return wrong_usage("--batch, --iterations, --interval and --sort do not go with %s", cmd->name);
+        if (c.count && !c.batch)
+                return wrong_usage("%s", "--iterations is for --batch");
         return run(cmd, control, &c);
 }

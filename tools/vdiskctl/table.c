@@ -55,27 +55,34 @@ void table_cell(struct table *t, const char *fmt, ...)
                 text = NULL;
         va_end(ap);
         must_have(text);
+        for (char *p = text; *p; p++) /* a name or path is no command to the terminal */
+                *p = (unsigned char)*p < ' ' || *p == 0x7f ? '?' : *p;
         t->cells = must_have(reallocarray(t->cells, t->ncells + 1, sizeof(*t->cells)));
         widen(t, (unsigned)(t->ncells % t->ncols), text);
         t->cells[t->ncells++] = text;
 }
 
-static void print_cell(const struct table *t, unsigned col, const char *text)
+static void print_cell(const struct table *t, unsigned col, const char *text, FILE *to)
 {
         int width = t->heads[col][0] == '>' ? t->width[col] : -t->width[col];
         bool last = col + 1 == t->ncols;
 
-        printf("%*s%s", last && width < 0 ? 0 : width, text, last ? "\n" : "  ");
+        fprintf(to, "%*s%s", last && width < 0 ? 0 : width, text, last ? "\n" : "  ");
 }
 
-void table_print(struct table *t)
+void table_print_to(struct table *t, FILE *to)
 {
         for (unsigned col = 0; col < t->ncols; col++)
-                print_cell(t, col, head_text(t->heads[col]));
+                print_cell(t, col, head_text(t->heads[col]), to);
         for (size_t i = 0; i < t->ncells; i++) {
-                print_cell(t, (unsigned)(i % t->ncols), t->cells[i]);
+                print_cell(t, (unsigned)(i % t->ncols), t->cells[i], to);
                 free(t->cells[i]);
         }
         free(t->cells);
         free(t);
+}
+
+void table_print(struct table *t)
+{
+        table_print_to(t, stdout);
 }

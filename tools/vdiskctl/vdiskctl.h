@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "tools/vdiskctl/client.h"
 
@@ -14,10 +15,16 @@ struct ctl {
         char **words;              /* of the command, behind its name */
         int nwords;
         bool json, force, save;
+        bool for_top;              /* one of these was given: */
+        bool batch;
+        long count;                /* tables to print; 0: no end */
+        double interval;           /* seconds; 0: the default */
+        const char *sort;          /* NULL: the default */
 };
 
 int cmd_list(struct ctl *c);   /* cmd_show.c */
-int cmd_stats(struct ctl *c);
+int cmd_stats(struct ctl *c);  /* cmd_stats.c */
+int cmd_top(struct ctl *c);    /* cmd_top.c */
 int cmd_events(struct ctl *c);
 int cmd_query(struct ctl *c);
 int cmd_upgrade(struct ctl *c); /* cmd_upgrade.c */
@@ -32,3 +39,4 @@ struct table *table_new(const char *const *heads); /* ends with NULL; at most TA
 #define TABLE_COLUMNS 16
 void table_cell(struct table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* row by row */
 void table_print(struct table *t); /* and free it */
+void table_print_to(struct table *t, FILE *to);
