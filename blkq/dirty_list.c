@@ -77,7 +77,7 @@ static struct dirty_list *list_new(unsigned n)
         return l;
 }
 
-static int attach(struct vol *v, struct dirty_bitmap *b)
+int dirty_attach(struct vol *v, struct dirty_bitmap *b)
 {
         const struct dirty_list *old = v->dirty;
         unsigned n = old ? old->n : 0;
@@ -104,31 +104,58 @@ int vol_attach_bitmap(struct vol *v, struct dirty_bitmap *b)
         int r;
 
         pthread_mutex_lock(&v->lock);
-        r = attach(v, b);
+        r = dirty_attach(v, b);
         pthread_mutex_unlock(&v->lock);
         return r;
 }
 
-/* Without memory for a shorter list it stays on the list it is on, where it records for nobody; closing lets it go. */
-void vol_detach_bitmap(struct vol *v, struct dirty_bitmap *b)
+int dirty_attach_all(struct vol *v, const struct bitmap_set *s)
 {
-        const struct dirty_list *old;
         struct dirty_list *l;
-        unsigned at, n = 0;
+        unsigned n = 0;
 
-        pthread_mutex_lock(&v->lock);
-        old = v->dirty;
-        at = position(old, b);
-        if (!old || at == old->n) {
-                pthread_mutex_unlock(&v->lock);
-                return;
+        list_for_each(pos, &s->all)
+                n += list_entry(pos, struct named_bitmap, link)->bits != NULL;
+        if (!n)
+                return 0;
+        n += v->dirty ? v->dirty->n : 0;
+        l = list_new(n);
+        if (!l)
+                return -ENOMEM;
+        n = 0;
+        for (unsigned i = 0; v->dirty && i < v->dirty->n; i++)
+                l->b[n++] = dirty_bitmap_ref(v->dirty->b[i]);
+        list_for_each(pos, &s->all) {
+                struct named_bitmap *b = list_entry(pos, struct named_bitmap, link);
+
+                if (b->bits)
+                        l->b[n++] = dirty_bitmap_ref(b->bits);
         }
+        replace(v, l);
+        return 0;
+}
+
+/* Without memory for a shorter list it stays on the list it is on, where it records for nobody; closing lets it go. */
+void dirty_detach(struct vol *v, struct dirty_bitmap *b)
+{
+        const struct dirty_list *old = v->dirty;
+        unsigned at = position(old, b), n = 0;
+        struct dirty_list *l;
+
+        if (!old || at == old->n)
+                return;
         l = old->n > 1 ? list_new(old->n - 1) : NULL;
         for (unsigned i = 0; l && i < old->n; i++)
                 if (i != at)
                         l->b[n++] = dirty_bitmap_ref(old->b[i]);
         if (l || old->n == 1)
                 replace(v, l);
+}
+
+void vol_detach_bitmap(struct vol *v, struct dirty_bitmap *b)
+{
+        pthread_mutex_lock(&v->lock);
+        dirty_detach(v, b);
         pthread_mutex_unlock(&v->lock);
 }
 

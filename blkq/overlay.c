@@ -74,9 +74,11 @@ static void put_on_top(struct vol_change *c)
         swap_text(&v->path, &o->path);
         swap_text(&v->format, &o->format);
         v->layer = o->layer;
+        bitmaps_swap(v, &o->bitmaps);
         pthread_mutex_unlock(&v->lock);
         v->writer = TAKE(o->writer, NULL);
         writer_join(v->writer);
+        retire_bitmaps(o->retire, &o->bitmaps);
         retire_start(TAKE(o->retire, NULL), old);
 }
 
@@ -84,6 +86,9 @@ void vol_overlay_free(struct vol_overlay *o)
 {
         if (!o)
                 return;
+        if (o->img && bitmap_set_store(&o->bitmaps, o->img) < 0)
+                log_err("%s: its bitmaps could not be stored and are inconsistent from now on", o->path ?: "overlay");
+        bitmap_set_finish(&o->bitmaps);
         chain_close(o->img);
         writer_free(o->writer);
         free(o->retire);
@@ -103,6 +108,9 @@ int vol_overlay_take(struct vol *v, struct fmt_image *img, const char *path, con
                 return -ENOMEM;
         }
         o->img = img;
+        bitmap_set_init(&o->bitmaps);
+        if (r == 0)
+                r = bitmaps_load(img, &o->bitmaps);
         o->path = strdup(path);
         o->format = strdup(img->drv->name);
         o->layer = layer;

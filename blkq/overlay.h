@@ -20,6 +20,7 @@ struct vol_overlay {
         const struct fmt_layer *layer;
         struct img_writer *writer;
         struct retire *retire;
+        struct bitmap_set bitmaps; /* of the overlay; after apply(): of the old top, until they go with it */
 };
 
 /**

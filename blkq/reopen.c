@@ -82,16 +82,23 @@ static int run_wake(struct reopen *c)
 {
         struct fmt_image *old = c->v->top, *top;
         struct fmt_open_opts opts = vol_how(c->v);
+        struct bitmap_set bitmaps;
         int r = vol_open_image(c->v->path, &opts, c->v->block_size, &top);
 
         if (r < 0)
                 return r;
-        r = dirty_resize(c->v, round_up(top->size, VOL_SECTOR));
+        r = bitmaps_load(top, &bitmaps);
+        if (r == 0)
+                r = dirty_resize(c->v, round_up(top->size, VOL_SECTOR));
+        if (r == 0) {
+                dirty_set_all(c->v); /* nobody recorded what the other process wrote */
+                r = bitmaps_join(c->v, &bitmaps);
+        }
+        bitmap_set_finish(&bitmaps);
         if (r < 0) {
                 chain_close(top);
                 return r;
         }
-        dirty_set_all(c->v); /* nobody recorded what the other process wrote */
         put_image(c->v, top, false);
         chain_close(old);
         return 0;
@@ -107,6 +114,11 @@ static int run_rest(struct reopen *c)
         r = chain_open(c->v->path, &opts, &top);
         if (r < 0)
                 return r;
+        r = bitmaps_leave(c->v);
+        if (r < 0) {
+                chain_close(top);
+                return r;
+        }
         put_image(c->v, top, true);
         chain_close(old);
         return 0;

@@ -10,9 +10,11 @@
 #include "blkq/retire.h"
 
 #include <stdlib.h>
+#include <urcu.h>
 
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
+#include "common/err.h"
 
 #define AGAIN_NS NS_PER_SEC /* after an error that may pass, such as no space */
 
@@ -25,6 +27,7 @@ struct retire {
         struct qtimer again;
         struct work work;
         struct qtask back;
+        struct bitmap_set bitmaps;
 };
 
 static void round_start(struct retire *t);
@@ -35,6 +38,7 @@ static void end(struct retire *t)
 {
         struct vol *v = t->v;
 
+        bitmap_set_finish(&t->bitmaps);
         free(t);
         vol_unbusy(v);
 }
@@ -51,6 +55,12 @@ static void on_worker(struct work *work)
 {
         struct retire *t = container_of(work, struct retire, work);
 
+        rcu_register_thread();
+        if (bitmap_set_store(&t->bitmaps, t->img) < 0)
+                log_err("%s: its bitmaps could not be stored and are inconsistent from now on: %s", t->img->file->path,
+                        err_text(-EIO));
+        rcu_unregister_thread();
+        err_clear();
         fmt_demote(t->img);
         qthread_post(t->v->home, &t->back);
 }
@@ -118,6 +128,7 @@ void retire_cancel(struct retire *t)
 {
         if (!t->w->failed)
                 qthread_timer_cancel(t->v->home, &t->again);
+        bitmap_set_finish(&t->bitmaps);
         free(t);
 }
 
@@ -144,7 +155,18 @@ static void round_start(struct retire *t)
 
 struct retire *retire_new(void)
 {
-        return calloc(1, sizeof(struct retire));
+        struct retire *t = calloc(1, sizeof(*t));
+
+        if (t)
+                bitmap_set_init(&t->bitmaps);
+        return t;
+}
+
+void retire_bitmaps(struct retire *t, struct bitmap_set *s)
+{
+        list_splice_tail(&t->bitmaps.all, &s->all);
+        t->bitmaps.stored = s->stored;
+        bitmap_set_init(s);
 }
 
 void retire_start(struct retire *t, struct img_writer *w)

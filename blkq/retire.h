@@ -5,6 +5,7 @@
  */
 #pragma once
 
+struct bitmap_set;
 struct img_writer;
 struct retire;
 
@@ -12,5 +13,7 @@ struct retire *retire_new(void); /* NULL: no memory */
 /* Home. Takes both. No write to the image is under way, and none will come; flushes of it may be. The volume is not settled,
  * and so not closed, before this has ended. */
 void retire_start(struct retire *t, struct img_writer *w);
+/* Before it starts: the image's bitmaps, which are stored in it when it is clean. @s is empty then. */
+void retire_bitmaps(struct retire *t, struct bitmap_set *s);
 void retire_writer_idle(struct retire *t); /* from batch.c: no batch of its writer is under way */
 void retire_cancel(struct retire *t);      /* a paused one, when the volume is closed; the writer stays the caller's */

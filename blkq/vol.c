@@ -20,6 +20,7 @@ static void vol_free(struct vol *v)
         if (!v)
                 return;
         dirty_finish(v);
+        bitmap_set_finish(&v->bitmaps);
         pthread_mutex_destroy(&v->lock);
         free(v->path);
         free(v->format);
@@ -29,7 +30,7 @@ static void vol_free(struct vol *v)
         free(v);
 }
 
-int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qthread *home, struct vol **ret)
+static int open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qthread *home, struct vol **ret)
 {
         struct vol *v;
 
@@ -69,6 +70,7 @@ int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qt
         v->slow_ns = opts->slow_ms * NS_PER_MS;
         v->writeback_ns = (opts->writeback_ms ? opts->writeback_ms : WRITEBACK_MS) * NS_PER_MS;
         pthread_mutex_init(&v->lock, NULL);
+        bitmap_set_init(&v->bitmaps);
         list_init(&v->ports);
         list_init(&v->ranges);
         list_init(&v->unpack_waiters);
@@ -136,36 +138,69 @@ static int remember(struct vol *v, const char *path, const struct fmt_open_opts 
 int vol_load(const char *path, const struct vol_opts *opts, struct vol_image *ret)
 {
         struct fmt_open_opts look;
+        int r;
 
         ret->how = (struct fmt_open_opts){
                 .format = opts->format,
                 .flags = (opts->read_only ? FMT_RDONLY : 0) | (opts->writeback ? 0 : FMT_DIRECT) |
-                         (opts->no_lock ? FMT_NO_LOCK : 0) | (opts->entry_with_data ? FMT_ENTRY_WITH_DATA : 0),
+                         (opts->no_lock ? FMT_NO_LOCK : 0) | (opts->entry_with_data ? FMT_ENTRY_WITH_DATA : 0) |
+                         FMT_KEEP_BITMAPS,
                 .cache_bytes = opts->cache_bytes,
                 .null_size = opts->null_size,
                 .layer = opts->layer,
                 .state_dir = opts->state_dir,
         };
+        bitmap_set_init(&ret->bitmaps);
         look = ret->how;
         look.flags |= VOL_ASLEEP_FLAGS;
         if (opts->asleep)
                 return chain_open(path, &look, &ret->top);
-        return vol_open_image(path, &ret->how, opts->block_size ? opts->block_size : VOL_SECTOR, &ret->top);
-}
-
-int vol_open_loaded(const char *path, const struct vol_opts *opts, const struct vol_image *img, struct qthread *home,
-                    struct vol **ret)
-{
-        int r = vol_open_chain(img->top, opts, home, ret);
-
+        r = vol_open_image(path, &ret->how, opts->block_size ? opts->block_size : VOL_SECTOR, &ret->top);
         if (r < 0)
                 return r;
-        r = remember(*ret, path, &img->how, opts);
-        if (r == 0)
-                return 0;
+        r = bitmaps_load(ret->top, &ret->bitmaps);
+        if (r < 0)
+                chain_close(ret->top);
+        return r;
+}
+
+/* Nobody knows it yet. Its image goes with it. */
+static void undo_open(struct vol *v)
+{
         workers_release();
-        chain_close(img->top);
-        vol_free(*ret);
+        chain_close(v->top);
+        vol_free(v);
+}
+
+int vol_open_loaded(const char *path, const struct vol_opts *opts, struct vol_image *img, struct qthread *home,
+                    struct vol **ret)
+{
+        int r = open_chain(img->top, opts, home, ret);
+
+        if (r == 0) {
+                r = remember(*ret, path, &img->how, opts);
+                if (r == 0)
+                        r = bitmaps_join(*ret, &img->bitmaps);
+                if (r < 0)
+                        undo_open(*ret);
+        }
+        bitmap_set_finish(&img->bitmaps);
+        return r;
+}
+
+int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qthread *home, struct vol **ret)
+{
+        struct bitmap_set bitmaps;
+        int r = open_chain(top, opts, home, ret);
+
+        if (r < 0 || (*ret)->read_only)
+                return r;
+        r = bitmaps_load(top, &bitmaps);
+        if (r == 0)
+                r = bitmaps_join(*ret, &bitmaps);
+        if (r < 0)
+                undo_open(*ret);
+        bitmap_set_finish(&bitmaps);
         return r;
 }
 
@@ -288,9 +323,8 @@ void vol_on_fail(struct vol *v, void (*failed)(void *opaque, int err, const char
 
 /* --- close -------------------------------------------------------------------------------------------------------- */
 
-static void on_held_to_close(struct vol_hold *h, int res)
+static void close_now(struct vol *v, int res)
 {
-        struct vol *v = h->v;
         void (*closed)(void *opaque, int res) = v->closed;
         void *opaque = v->closed_opaque;
         struct file_shelf *before;
@@ -314,6 +348,15 @@ static void on_held_to_close(struct vol_hold *h, int res)
         file_shelf_use(before);
         vol_free(v);
         closed(opaque, res);
+}
+
+/* An image that is not whole on its disk keeps its bitmaps marked: they may say less than what has changed. */
+static void on_held_to_close(struct vol_hold *h, int res)
+{
+        if (res < 0 || h->v->failed)
+                close_now(h->v, res);
+        else
+                bitmaps_store(h->v, close_now);
 }
 
 void vol_shelve(struct vol *v, struct file_shelf *shelf, void (*closed)(void *opaque, int res), void *opaque)

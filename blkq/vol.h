@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "blkq/bitmap_set.h"
 #include "blkq/dirty_bitmap.h"
 #include "blkq/engine.h"
 #include "blkq/move.h"
@@ -93,12 +94,14 @@ int vol_open(const char *path, const struct vol_opts *opts, struct qthread *home
 struct vol_image {
         struct fmt_image *top;
         struct fmt_open_opts how; /* strings are vol_opts' and @path */
+        struct bitmap_set bitmaps;
 };
 int vol_load(const char *path, const struct vol_opts *opts, struct vol_image *ret);
-int vol_open_loaded(const char *path, const struct vol_opts *opts, const struct vol_image *img, struct qthread *home,
+int vol_open_loaded(const char *path, const struct vol_opts *opts, struct vol_image *img, struct qthread *home,
                     struct vol **ret);
 
-/* The same on an open chain (taken, also on failure): tools and tests. */
+/* The same on an open chain (taken, also on failure): tools and tests. One for writing was opened with FMT_KEEP_BITMAPS, or
+ * it has no bitmaps any more. */
 int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qthread *home, struct vol **ret);
 
 /**
@@ -165,6 +168,20 @@ void vol_set_totals(struct vol *v, const struct blk_totals *t);
 int vol_attach_bitmap(struct vol *v, struct dirty_bitmap *b);
 /* A change that just ends may still set a bit. One that is not attached is fine. Any thread; never fails. Closing does it, too. */
 void vol_detach_bitmap(struct vol *v, struct dirty_bitmap *b);
+
+/*
+ * The named bitmaps of the disk's image. They are loaded when it is opened, marked in use there while it is open for writing,
+ * and the persistent ones are stored when it is closed, put on a shelf or put to rest. Any thread.
+ *
+ * get: to look at them, until put; keep it short. add: @granularity 0: QEMU's choice. use: a reference to the bits of one that
+ * may be used so; @busy (a constant, NULL: nothing) says from now on who has it, until release. Errors carry QEMU's sentences.
+ */
+struct bitmap_set *vol_bitmaps_get(struct vol *v);
+void vol_bitmaps_put(struct vol *v);
+int vol_bitmap_add(struct vol *v, const char *name, uint64_t granularity, bool persistent, bool recording);
+int vol_bitmap_remove(struct vol *v, const char *name);
+int vol_bitmap_use(struct vol *v, const char *name, enum bitmap_use use, const char *busy, struct dirty_bitmap **ret);
+void vol_bitmap_release(struct vol *v, struct dirty_bitmap *bits); /* drops the reference, too */
 
 /**
  * vol_on_fail - call @failed once, on the home thread, when nothing can be written any more because tables or durability

@@ -12,6 +12,7 @@
  *   hold.c      the image for one alone: requests wait, what is in flight ends, the image settles
  *   vol.c       opening, closing
  *   dirty_list.c  the bitmaps that record what changes
+ *   vol_bitmaps.c the named ones among them, which the image keeps
  *   reopen.c    another image in the place of the one that is open: resized, let go, taken up again
  *
  * Everything below is home only unless it says otherwise. Nothing here recurses without bound: a request always enters
@@ -23,6 +24,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "blkq/bitmap_set.h"
 #include "blkq/move.h"
 #include "blkq/vol.h"
 #include "blkq/vol_hold.h"
@@ -69,6 +71,14 @@ struct settle_state {
         int err;
 };
 
+/* vol_bitmaps.c: on their way into the image. */
+struct bitmaps_out {
+        struct work work;
+        struct qtask back;
+        int res;
+        void (*done)(struct vol *v, int res);
+};
+
 struct vol {
         /* These change only while the volume is held (and top under v->lock, for vol_image_get()): */
         struct fmt_image *top; /* NULL: it could not be opened again; all requests fail */
@@ -97,6 +107,8 @@ struct vol {
         _Atomic uint64_t copied_up; /* bytes; home counts, any thread reads */
 
         struct dirty_list *dirty; /* dirty_list.c; NULL: nothing records. Changed under v->lock */
+        struct bitmap_set bitmaps; /* v->lock */
+        struct bitmaps_out bitmaps_out;
         struct throttle_group *throttle; /* v->lock; NULL: none */
 
         struct mover mover; /* home's own */
@@ -354,10 +366,27 @@ static inline void dirty_record(struct vol *v, const struct blk_req *req)
         if (__builtin_expect(__atomic_load_n(&v->dirty, __ATOMIC_RELAXED) != NULL, 0))
                 dirty_record_slow(v, req);
 }
+/* v->lock, or nobody else has @v yet. All: those of @s, none of which is attached. -ENOMEM. */
+int dirty_attach(struct vol *v, struct dirty_bitmap *b);
+void dirty_detach(struct vol *v, struct dirty_bitmap *b);
+int dirty_attach_all(struct vol *v, const struct bitmap_set *s);
 /* The disk is about to get, or has got, this size: while it is held. -ENOMEM only when it grows. */
 int dirty_resize(struct vol *v, uint64_t size);
 void dirty_set_all(struct vol *v);
 void dirty_finish(struct vol *v); /* nothing is in flight any more */
+
+/* --- vol_bitmaps.c ------------------------------------------------------------------------------------------------ */
+
+/* Worker or opener: the bitmaps of an image that was just opened; in one for reading only those that cannot be read are left out. */
+int bitmaps_load(struct fmt_image *img, struct bitmap_set *s);
+int bitmaps_join(struct vol *v, struct bitmap_set *s); /* @s is empty then. -ENOMEM */
+/* Home, v->lock, all quiet: another image is the top now, whose bitmaps are @s; it gets those of the one before. Without memory
+ * the new ones are forgotten, and so inconsistent in their image. */
+void bitmaps_swap(struct vol *v, struct bitmap_set *s);
+/* Worker, held: the persistent ones into the image, and forgotten here. -EBUSY: a job has one. */
+int bitmaps_leave(struct vol *v);
+/* Home, held: into the image, if there are any to store. @done: home, perhaps at once; they are inconsistent on failure. */
+void bitmaps_store(struct vol *v, void (*done)(struct vol *v, int res));
 
 /* --- home.c ------------------------------------------------------------------------------------------------------- */
 

@@ -249,6 +249,9 @@ enum fmt_open_flags {
         /* A table entry need not wait for the new bytes of the guest that it shows: one sync less, and a power failure may
          * leave zeros where a write that no flush covered replaced other bytes. Copied-up bytes come first all the same. */
         FMT_ENTRY_WITH_DATA = 1 << 8,
+        /* For writing: the opener sees to the image's bitmaps (bitmaps_take() before the disk changes, bitmaps_store() at the
+         * end), or does not change the disk. Without it they are given up at once, since they would tell lies. */
+        FMT_KEEP_BITMAPS = 1 << 9,
 };
 /* An internal snapshot; the names that are not NULL must all be its. @any: its id, or else its name. */
 struct fmt_snapshot_which {
@@ -455,13 +458,31 @@ struct fmt_create {
 struct fmt_measure {
         uint64_t required;        /* bytes, with the data that the source has */
         uint64_t fully_allocated; /* bytes, when all of the disk has been written */
-        bool has_bitmaps;         /* the source could have bitmaps, and so could the new image; there are none */
+        bool has_bitmaps;         /* the source can have bitmaps, and so can the new image: */
+        uint64_t bitmaps;         /* bytes that copies of them take in addition */
 };
 
 struct fmt_snapshot {
         char *id, *name;               /* owned */
         uint64_t vm_state_size, disk_size, vm_clock_ns, icount;
         uint32_t date_sec, date_nsec;
+};
+
+/* A bitmap of what changed on the disk, kept in its image. Its bits are a string of bytes: bit n in byte n / 8, lowest first. */
+struct fmt_bitmap {
+        const char *name;
+        uint32_t granularity; /* bytes of the disk for each bit */
+        bool recording;       /* every change of the disk belongs into it ("auto") */
+        bool in_use;          /* was not stored after its last use: its bits mean nothing */
+        /* bitmaps_store(): bytes [@at, @at + @len) of its bits, @at a multiple of 512. NULL: its bits stay as they are. */
+        void (*get)(void *opaque, uint64_t at, void *bytes, size_t len);
+        void *opaque;
+};
+struct fmt_bitmap_reader {
+        int (*bitmap)(void *opaque, const struct fmt_bitmap *b); /* the next one; 0, or -errno: go no further */
+        /* Its bits follow, where they are not 0, if it is not in use; @bytes NULL: all ones. NULL: not wanted. */
+        void (*put)(void *opaque, uint64_t at, const void *bytes, uint64_t len);
+        void *opaque;
 };
 
 enum fmt_caps { FMT_CAN_WRITE = 1 << 0, FMT_HAS_BACKING = 1 << 1, FMT_HAS_SNAPSHOTS = 1 << 2, FMT_NO_FILE = 1 << 3,
@@ -503,8 +524,8 @@ struct fmt_driver {
 
         /*
          * At rest; @file is empty (create) or the image is open and nothing is in flight. Work is done on img->file; what
-         * the open image holds of its tables is stale after check with repair, resize, empty, amend, snapshot create, apply
-         * and delete: close it then, and open it again to go on. A failure leaves the image as it was.
+         * the open image holds of its tables is stale after check with repair, resize, empty, amend, bitmaps_store, snapshot
+         * create, apply and delete: close it then, and open it again to go on. A failure leaves the image as it was.
          */
         int (*create)(struct file *file, const struct fmt_create *req);
         const struct fmt_option_doc *create_options; /* ends with a NULL name */
@@ -518,6 +539,11 @@ struct fmt_driver {
         int (*amend)(struct fmt_image *img, const struct fmt_option *opts, size_t n, bool force);
         const struct fmt_option_doc *amend_options;
         int (*info)(struct fmt_image *img, json_t *into); /* qemu-img's "format-specific" object: {"type":..,"data":..} */
+        /* bitmaps_take: all are in use from now on, durably. bitmaps_store: the image has these bitmaps, and no others; a crash
+         * leaves it as it was, or bitmaps in use with no meaning, or all of @all. */
+        int (*bitmaps_read)(struct fmt_image *img, const struct fmt_bitmap_reader *reader);
+        int (*bitmaps_take)(struct fmt_image *img);
+        int (*bitmaps_store)(struct fmt_image *img, const struct fmt_bitmap *all, size_t n);
         int (*snapshot_list)(struct fmt_image *img, struct fmt_snapshot **ret, size_t *n);
         /* What deleting each of the @n listed snapshots would free. Reads all tables. */
         int (*snapshot_usage)(struct fmt_image *img, uint64_t *bytes, size_t n);

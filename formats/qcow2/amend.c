@@ -81,7 +81,7 @@ static int renew_snapshots(struct file *file)
                 r = qcow2_snapshots_read(file, &t.h, &s);
         if (r == 0)
                 r = qcow2_snapshots_replace(&t, &s);
-        return r < 0 ? r : qcow2_txn_commit(&t, false);
+        return r < 0 ? r : qcow2_txn_commit(&t, QCOW2_COMMIT_NUMBERS);
 }
 
 static int refuse_zero_entries(struct file *file, const struct qcow2_header *h, uint64_t l1_offset, uint64_t l1_entries)

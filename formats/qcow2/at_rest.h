@@ -3,7 +3,8 @@
  * at_rest.h - what can be done with a qcow2 image that nobody serves: the driver table's entries, contracts in format.h.
  *
  * Plain synchronous work on img->file; the header is read anew each time, so an image needs nothing but its file here.
- * After check with repair, resize, empty, amend, snapshot create, apply and delete the open image's tables are stale: close and reopen.
+ * After check with repair, resize, empty, amend, bitmaps_store, snapshot create, apply and delete the open image's tables are
+ * stale: close and reopen.
  */
 #pragma once
 
@@ -18,6 +19,9 @@ int qcow2_resize(struct fmt_image *img, uint64_t size, bool shrink_ok);
 int qcow2_empty(struct fmt_image *img);
 int qcow2_amend(struct fmt_image *img, const struct fmt_option *opts, size_t n, bool force);
 int qcow2_info(struct fmt_image *img, json_t *into);
+int qcow2_bitmaps_read_all(struct fmt_image *img, const struct fmt_bitmap_reader *reader);
+int qcow2_bitmaps_take(struct fmt_image *img);
+int qcow2_bitmaps_store(struct fmt_image *img, const struct fmt_bitmap *all, size_t n);
 int qcow2_snapshot_list(struct fmt_image *img, struct fmt_snapshot **ret, size_t *n);
 int qcow2_snapshot_usage(struct fmt_image *img, uint64_t *bytes, size_t n);
 int qcow2_snapshot_create(struct fmt_image *img, const char *name);

@@ -333,5 +333,5 @@ int qcow2_create(struct file *file, const struct fmt_create *req)
                 r = write_luks(&t, &wish);
         if (r == 0 && req->data_file)
                 r = file_sync(req->data_file);
-        return r < 0 ? r : qcow2_txn_commit(&t, true);
+        return r < 0 ? r : qcow2_txn_commit(&t, QCOW2_COMMIT_NEW_IMAGE);
 }

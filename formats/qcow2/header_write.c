@@ -114,12 +114,22 @@ static int fill_luks(struct filler *f, const struct qcow2_header *h)
         return fill_ext(f, QCOW2_EXT_LUKS, data, sizeof(data));
 }
 
-/* The extensions as they were read, but for those that we make ourselves and bitmaps that are not valid any more. */
+static int fill_bitmaps(struct filler *f, const struct qcow2_header *h)
+{
+        uint8_t data[QBX_LENGTH] = { 0 };
+
+        be32_put(data + QBX_COUNT, h->nb_bitmaps);
+        be64_put(data + QBX_DIR_SIZE, h->bitmap_dir_size);
+        be64_put(data + QBX_DIR_OFFSET, h->bitmap_dir_offset);
+        return fill_ext(f, QCOW2_EXT_BITMAPS, data, sizeof(data));
+}
+
+/* The extensions as they were read, but for those that we make ourselves. */
 static int fill_old_exts(struct filler *f, const struct qcow2_header *h, bool names, bool *have_names)
 {
         for (uint64_t at = 0; h->ext_len - at >= QCOW2_EXT_HEADER;) {
                 uint32_t type = be32_get(h->ext + at), len = be32_get(h->ext + at + 4);
-                bool stale = type == QCOW2_EXT_BITMAPS && !(h->autoclear & QCOW2_AUTOCLEAR_BITMAPS);
+                bool stale = type == QCOW2_EXT_BITMAPS;
                 int r = 0;
 
                 stale |= type == QCOW2_EXT_DATA_FILE && qcow2_has_data_file(h);
@@ -178,6 +188,8 @@ static int lay_out(const struct qcow2_header *h, uint8_t *buf, bool names, uint6
                 r = fill_luks(&f, h);
         if (r == 0 && h->data_name)
                 r = fill_ext(&f, QCOW2_EXT_DATA_FILE, h->data_name, (uint32_t)strlen(h->data_name));
+        if (r == 0 && h->nb_bitmaps && h->autoclear & QCOW2_AUTOCLEAR_BITMAPS)
+                r = fill_bitmaps(&f, h);
         if (r == 0)
                 r = fill_old_exts(&f, h, names, &have_names);
         if (r == 0 && names && !have_names && h->version >= 3)

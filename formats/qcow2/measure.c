@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* measure.c - how large will the file be? Clusters of data, L2 and L1 tables that lead to them, and refcounts for all. */
+#include <string.h>
+
 #include "at_rest.h"
+#include "bitmap_table.h"
 #include "common/range.h"
 #include "create.h"
 #include "formats/drivers.h"
@@ -49,6 +52,27 @@ static int count_data(struct fmt_image *source, uint64_t size, uint64_t cluster_
         return 0;
 }
 
+/* All bits of each, their tables and the directory, in whole clusters of the new image. Broken ones are not copied. */
+static int bitmaps_size(struct fmt_image *source, const struct qcow2_header *h, uint64_t *ret)
+{
+        AUTO(qcow2_bitmaps_finish) struct qcow2_bitmaps s = { 0 };
+        struct qcow2_header as = *h; /* its clusters, the disk of the source */
+        uint64_t dir = 0, clusters = 0;
+        int r = qcow2_bitmaps_read(source->file, &qcow2_of(source)->h, &s);
+
+        as.size = source->size;
+        for (uint32_t i = 0; r == 0 && i < s.n; i++) {
+                uint64_t entries = qcow2_bitmap_entries(&as, s.v[i].granularity_bits);
+
+                if (s.v[i].flags & QCOW2_BITMAP_IN_USE)
+                        continue;
+                clusters += entries + div_round_up(entries * QCOW2_ENTRY_SIZE, h->cluster_size);
+                dir += round_up(QBM_EXTRA + strlen(s.v[i].name), 8);
+        }
+        *ret = (clusters + div_round_up(dir, h->cluster_size)) << h->cluster_bits;
+        return r;
+}
+
 int qcow2_measure(const struct fmt_create *req, struct fmt_image *source, struct fmt_measure *ret)
 {
         AUTO(qcow2_header_finish) struct qcow2_header h = { 0 };
@@ -69,7 +93,6 @@ int qcow2_measure(const struct fmt_create *req, struct fmt_image *source, struct
                 return r;
         ret->fully_allocated = whole_file(&h, size);
         ret->required = ret->fully_allocated - size + data;
-        ret->has_bitmaps = source && w.version >= 3 && source->drv == &qcow2_driver && qcow2_of(source)->h.version >= 3 &&
-                           qcow2_of(source)->h.nb_bitmaps == 0;
-        return 0;
+        ret->has_bitmaps = source && w.version >= 3 && source->drv == &qcow2_driver && qcow2_of(source)->h.version >= 3;
+        return ret->has_bitmaps ? bitmaps_size(source, &h, &ret->bitmaps) : 0;
 }

@@ -51,7 +51,12 @@ enum {
 #define QCOW2_MAX_BITMAPS 65535u
 #define QCOW2_MAX_BITMAP_DIR_BYTES (64u << 20)
 #define QCOW2_MAX_LUKS_BYTES (32u << 20)
-#define QCOW2_MAX_BITMAP_ENTRIES (32u << 20) /* of one bitmap's table: 256 MiB, QEMU's BME_MAX_TABLE_SIZE / 8 */
+#define QCOW2_MAX_BITMAP_ENTRIES (32u << 20) /* of one bitmap's table: 256 MiB */
+#define QCOW2_MAX_BITMAP_BYTES (512ull << 20) /* of one bitmap's bits, in whole clusters */
+#define QCOW2_MAX_BITMAP_NAME 1023u
+#define QCOW2_MAX_BITMAP_EXTRA 4096u         /* ours: nobody writes any */
+#define QCOW2_MIN_GRANULARITY_BITS 9u
+#define QCOW2_MAX_GRANULARITY_BITS 31u
 
 enum { QCOW2_CRYPT_NONE = 0, QCOW2_CRYPT_AES = 1, QCOW2_CRYPT_LUKS = 2 };
 enum { QCOW2_COMPRESSION_ZLIB = 0, QCOW2_COMPRESSION_ZSTD = 1 };
@@ -95,6 +100,12 @@ enum {
         QBM_EXTRA_SIZE = 20,   /* u32 */
         QBM_EXTRA = 24,        /* extra data, name; padded to 8 */
 };
+#define QCOW2_BITMAP_TRACKING 1u             /* QBM_TYPE: the only type */
+#define QCOW2_BITMAP_IN_USE (1u << 0)        /* QBM_FLAGS: was not stored after its last use */
+#define QCOW2_BITMAP_AUTO (1u << 1)          /* every change of the disk belongs into it */
+#define QCOW2_BITMAP_EXTRA_COMPATIBLE (1u << 2) /* can be used without knowing what the extra data means */
+#define QCOW2_BITMAP_KNOWN 7u
+#define QCOW2_BITMAP_ONES (1ull << 0)        /* a table entry without cluster: all bits are set */
 #define QCOW2_BITMAP_OFFSET_MASK 0x00fffffffffffe00ull
 #define QCOW2_BITMAP_RESERVED 0xff000000000001feull
 

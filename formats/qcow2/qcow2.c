@@ -106,6 +106,8 @@ static void set_meta_ranges(struct qcow2_image *q)
         q->meta.range[META_REFTABLE] = range_of(q, h->reftable_offset, (uint64_t)h->reftable_clusters * h->cluster_size);
         if (h->nb_snapshots)
                 q->meta.range[META_SNAPSHOTS] = range_of(q, h->snapshots_offset, 1);
+        if (h->nb_bitmaps)
+                q->meta.range[META_BITMAPS] = range_of(q, h->bitmap_dir_offset, h->bitmap_dir_size);
         if (h->luks_offset)
                 q->meta.range[META_LUKS] = range_of(q, h->luks_offset, h->luks_length);
 }
@@ -184,10 +186,10 @@ static int make_writable(struct qcow2_image *q, const char *state_dir)
         }
         if (r == 0 && state_dir && q->img.file->fd >= 0)
                 r = replay(q, state_dir);
-        keep = qcow2_kept_autoclear(&q->h) & ~QCOW2_AUTOCLEAR_BITMAPS;
+        keep = qcow2_kept_autoclear(&q->h) & ~(q->keeps_bitmaps ? 0 : QCOW2_AUTOCLEAR_BITMAPS);
         if (r < 0 || q->h.autoclear == keep)
                 return r;
-        q->h.autoclear = keep; /* the others (bitmaps, and things we do not know) will not follow our writes */
+        q->h.autoclear = keep; /* the others (bitmaps that nobody keeps, things we do not know) will not follow our writes */
         r = qcow2_header_switch(q->img.file, &q->h);
         return r < 0 ? r : file_sync(q->img.file);
 }
@@ -326,6 +328,7 @@ static int qcow2_open(struct file *file, const struct fmt_open_opts *opts, struc
         q->img.file = file;
         q->img.read_only = opts->flags & FMT_RDONLY || file->read_only;
         q->entry_with_data = opts->flags & FMT_ENTRY_WITH_DATA;
+        q->keeps_bitmaps = opts->flags & FMT_KEEP_BITMAPS;
         r = open_image(q, opts);
         if (r < 0) {
                 free(q->img.backing_name);
@@ -373,6 +376,9 @@ const struct fmt_driver qcow2_driver = {
         .amend = qcow2_amend,
         .amend_options = qcow2_amend_options,
         .info = qcow2_info,
+        .bitmaps_read = qcow2_bitmaps_read_all,
+        .bitmaps_take = qcow2_bitmaps_take,
+        .bitmaps_store = qcow2_bitmaps_store,
         .snapshot_list = qcow2_snapshot_list,
         .snapshot_usage = qcow2_snapshot_usage,
         .snapshot_create = qcow2_snapshot_create,

@@ -110,7 +110,7 @@ struct space {
 
 /* --- meta_map.c: which clusters of the file are tables ---------------------------------------------------------- */
 
-enum { META_HEADER, META_L1, META_REFTABLE, META_SNAPSHOTS, META_LUKS, META_RANGES };
+enum { META_HEADER, META_L1, META_REFTABLE, META_SNAPSHOTS, META_BITMAPS, META_LUKS, META_RANGES };
 struct meta_map {
         struct meta_range {
                 uint64_t first, n; /* clusters */
@@ -132,6 +132,7 @@ struct qcow2_image {
         void *header_page; /* the first page of the file; NULL: opened read-only */
         bool header_dirty;
         bool entry_with_data; /* FMT_ENTRY_WITH_DATA */
+        bool keeps_bitmaps;   /* FMT_KEEP_BITMAPS */
 
         uint32_t cluster_bits;
         uint32_t page_size;

@@ -82,5 +82,5 @@ int check_repair(struct checker *c)
                 c->t.h.incompatible &= ~QCOW2_INCOMPAT_CORRUPT;
         if (!c->t.h.nb_bitmaps)
                 c->t.h.autoclear &= ~QCOW2_AUTOCLEAR_BITMAPS; /* it may be set without bitmaps, see own_bitmaps() */
-        return qcow2_txn_commit(&c->t, false);
+        return qcow2_txn_commit(&c->t, QCOW2_COMMIT_NUMBERS);
 }

@@ -273,7 +273,7 @@ static int apply(struct replay *z)
         if (r < 0 || !z->changes)
                 return r;
         r = qcow2_l1_replace(&z->t, z->l1, z->t.h.l1_entries);
-        return r < 0 ? r : qcow2_txn_commit(&z->t, false);
+        return r < 0 ? r : qcow2_txn_commit(&z->t, QCOW2_COMMIT_NUMBERS);
 }
 
 static int was_left_alone(struct file *file, const struct maplog *log)

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "at_rest.h"
+#include "bitmap_table.h"
 #include "common/bytes.h"
 #include "common/err.h"
 #include "common/range.h"
@@ -240,13 +241,23 @@ static int check_wish(const struct resizer *z, const struct fmt_image *img, uint
         if (size > INT64_MAX || qcow2_l1_needs(h, size) > QCOW2_MAX_L1_ENTRIES)
                 return err_note(-EFBIG, "%" PRIu64 " bytes are too big for clusters of %" PRIu32 " bytes: the limit is %" PRIu64
                                 " bytes", size, h->cluster_size, QCOW2_MAX_L1_ENTRIES * qcow2_l2_covers(h));
-        if (h->nb_bitmaps)
-                return err_note(-ENOTSUP, "the image has bitmaps, which would not fit the new size: remove them first");
         if (qcow2_has_data_file(h) && !img->data_file)
                 return err_note(-EINVAL, "the image's data file is not open");
         if (h->version < 3 && h->nb_snapshots)
                 return err_note(-ENOTSUP, "a version 2 image with snapshots cannot be resized");
         return 0;
+}
+
+/* Bitmaps that are in use are stored anew by who uses them, for the new size. */
+static int check_bitmaps(const struct resizer *z)
+{
+        AUTO(qcow2_bitmaps_finish) struct qcow2_bitmaps s = { 0 };
+        int r = qcow2_bitmaps_read(z->t.file, &z->t.h, &s);
+
+        for (uint32_t i = 0; r == 0 && i < s.n; i++)
+                if (!(s.v[i].flags & QCOW2_BITMAP_IN_USE))
+                        return err_note(-ENOTSUP, "the image has bitmaps, which would not fit the new size: remove them first");
+        return r;
 }
 
 static int load(struct resizer *z, uint64_t size)
@@ -296,6 +307,8 @@ int qcow2_resize(struct fmt_image *img, uint64_t size, bool shrink_ok)
         if (r == 0)
                 r = check_wish(&z, img, size, shrink_ok);
         if (r == 0)
+                r = check_bitmaps(&z);
+        if (r == 0)
                 r = load(&z, size);
         if (r < 0)
                 return r;
@@ -315,7 +328,7 @@ int qcow2_resize(struct fmt_image *img, uint64_t size, bool shrink_ok)
         } else {
                 r = qcow2_l1_replace(&z.t, z.l1, z.entries);
                 if (r == 0)
-                        r = qcow2_txn_commit(&z.t, false);
+                        r = qcow2_txn_commit(&z.t, QCOW2_COMMIT_NUMBERS);
         }
         return r == 0 && img->data_file && size < old_size ? resize_data_file(img, old_size, size) : r;
 }

@@ -163,7 +163,7 @@ int qcow2_snapshot_create(struct fmt_image *img, const char *name)
                 r = append_entry(&w, name, l1_offset);
         if (r == 0)
                 r = qcow2_snapshots_replace(&w.t, &w.snaps);
-        return r < 0 ? r : qcow2_txn_commit(&w.t, false);
+        return r < 0 ? r : qcow2_txn_commit(&w.t, QCOW2_COMMIT_NUMBERS);
 }
 
 /* --- apply ---------------------------------------------------------------------------------------------------- */
@@ -242,7 +242,7 @@ int qcow2_snapshot_apply(struct fmt_image *img, const char *name_or_id)
         if (r < 0)
                 return r;
         w.t.h.size = s->disk_size;
-        return qcow2_txn_commit(&w.t, false);
+        return qcow2_txn_commit(&w.t, QCOW2_COMMIT_NUMBERS);
 }
 
 /* --- empty: back to nothing, as if that had been a snapshot ------------------------------------------------------- */
@@ -261,7 +261,7 @@ int qcow2_empty(struct fmt_image *img)
         memset(w.l1, 0, w.t.h.l1_entries * sizeof(*w.l1));
         r = qcow2_l1_replace(&w.t, w.l1, w.t.h.l1_entries);
         if (r == 0)
-                r = qcow2_txn_commit(&w.t, false);
+                r = qcow2_txn_commit(&w.t, QCOW2_COMMIT_NUMBERS);
         if (r == 0 && img->data_file) /* nothing leads there any more */
                 r = file_zero(img->data_file, 0, img->data_file->size, false);
         return r;
@@ -298,5 +298,5 @@ int qcow2_snapshot_delete(struct fmt_image *img, const char *name_or_id)
                 return r;
         qcow2_snapshots_remove(&w.snaps, s);
         r = qcow2_snapshots_replace(&w.t, &w.snaps);
-        return r < 0 ? r : qcow2_txn_commit(&w.t, false);
+        return r < 0 ? r : qcow2_txn_commit(&w.t, QCOW2_COMMIT_NUMBERS);
 }

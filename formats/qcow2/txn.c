@@ -367,7 +367,20 @@ static int write_cluster0(struct qcow2_txn *t)
         return r < 0 ? r : qcow2_txn_write(t, 0, buf, t->h.cluster_size);
 }
 
-int qcow2_txn_commit(struct qcow2_txn *t, bool whole_header)
+static int write_header(struct qcow2_txn *t, enum qcow2_commit how)
+{
+        switch (how) {
+        case QCOW2_COMMIT_NUMBERS:
+                return qcow2_header_switch(t->file, &t->h);
+        case QCOW2_COMMIT_EXTENSIONS:
+                return qcow2_header_replace(t->file, &t->h);
+        case QCOW2_COMMIT_NEW_IMAGE:
+                break;
+        }
+        return write_cluster0(t);
+}
+
+int qcow2_txn_commit(struct qcow2_txn *t, enum qcow2_commit how)
 {
         AUTO(structure_finish) struct structure s = { 0 };
         int r = drop_old_structure(t);
@@ -384,7 +397,7 @@ int qcow2_txn_commit(struct qcow2_txn *t, bool whole_header)
         t->h.reftable_clusters = (uint32_t)s.clusters;
         t->h.incompatible &= ~QCOW2_INCOMPAT_DIRTY; /* every refcount was written just now */
         t->h.autoclear = qcow2_kept_autoclear(&t->h);
-        r = whole_header ? write_cluster0(t) : qcow2_header_switch(t->file, &t->h);
+        r = write_header(t, how);
         if (r == 0)
                 r = file_sync(t->file);
         if (r == 0)

@@ -57,9 +57,14 @@ int qcow2_txn_put(struct qcow2_txn *t, const void *buf, uint64_t len, uint64_t *
 
 /**
  * qcow2_txn_commit - write the refcounts into free space, sync, switch the header, sync, give free space back.
- * @whole_header: write all of cluster 0 (new images). -EOVERFLOW: a count does not fit into the image's refcount width.
+ * -EOVERFLOW: a count does not fit into the image's refcount width.
  */
-int qcow2_txn_commit(struct qcow2_txn *t, bool whole_header);
+enum qcow2_commit {
+        QCOW2_COMMIT_NUMBERS,    /* of the header: one sector */
+        QCOW2_COMMIT_EXTENSIONS, /* and its extensions, see qcow2_header_replace() */
+        QCOW2_COMMIT_NEW_IMAGE,  /* all of cluster 0 at once */
+};
+int qcow2_txn_commit(struct qcow2_txn *t, enum qcow2_commit how);
 
 /**
  * qcow2_table_read - read a refcount table or L1 table.

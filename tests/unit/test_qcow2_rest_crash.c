@@ -40,10 +40,39 @@ static int op_amend(struct fmt_image *img)
         return r;
 }
 
+/* Bits of version @v: every byte of them is v. */
+static void get_version(void *opaque, uint64_t at, void *bytes, size_t len)
+{
+        memset(bytes, *(const uint8_t *)opaque, len);
+}
+
+/* Three bitmaps come, are used and get other bits in their place, another comes and needs space, and at last all go. */
+static int op_bitmaps(struct fmt_image *img)
+{
+        uint8_t one = 0x11, two = 0x22, ones = 0xff;
+        struct fmt_bitmap all[] = {
+                { .name = "a", .granularity = 512, .recording = true, .get = get_version, .opaque = &one },
+                { .name = "b", .granularity = 65536, .get = get_version, .opaque = &one },
+                { .name = "ones", .granularity = 512, .get = get_version, .opaque = &ones },
+        };
+        int r = qcow2_bitmaps_store(img, all, 2);
+
+        if (r == 0)
+                r = qcow2_bitmaps_take(img);
+        all[0].opaque = all[1].opaque = &two;
+        if (r == 0)
+                r = qcow2_bitmaps_store(img, all, 2);
+        all[0].get = NULL;
+        if (r == 0)
+                r = qcow2_bitmaps_store(img, all, 3);
+        return r < 0 ? r : qcow2_bitmaps_store(img, NULL, 0);
+}
+
 static const struct op ops[] = {
         { "snapshot create", op_create }, { "snapshot apply", op_apply }, { "snapshot delete", op_delete },
         { "grow", op_grow },              { "shrink", op_shrink },        { "empty", op_empty },
-        { "amend", op_amend },            { "repair", op_repair },
+        { "amend", op_amend },            { "bitmaps", op_bitmaps },
+        { "repair", op_repair },
 };
 static const char *const geometries[] = { "cluster_size=4k", "cluster_size=64k,refcount_bits=64",
                                           "cluster_size=64k,extended_l2=on" };
@@ -180,6 +209,29 @@ static void crashed_file(const struct recorder *rec, const void *base, size_t ba
         }
 }
 
+static int on_bitmap(void *opaque, const struct fmt_bitmap *b)
+{
+        assert_true(!strcmp(b->name, "a") || !strcmp(b->name, "b") || !strcmp(b->name, "ones"));
+        return 0;
+}
+
+/* One version or the other; the last byte of a bitmap may be cut. */
+static void on_bits(void *opaque, uint64_t at, const void *bytes, uint64_t len)
+{
+        const uint8_t *b = bytes;
+
+        for (uint64_t i = 0; b && i < len; i++)
+                if (b[i] != b[0] || (b[i] != 0x11 && b[i] != 0x22))
+                        fail_msg("a bitmap that is not in use has bits that nobody stored (0x%02x)", b[i]);
+}
+
+static int check_bitmaps(struct fmt_image *img)
+{
+        const struct fmt_bitmap_reader reader = { .bitmap = on_bitmap, .put = on_bits };
+
+        return qcow2_bitmaps_read_all(img, &reader);
+}
+
 static void check_crashed(struct file *f, const char *what, size_t at, unsigned seed, struct qcow2_header *h)
 {
         struct fmt_image img = { .file = f };
@@ -188,6 +240,8 @@ static void check_crashed(struct file *f, const char *what, size_t at, unsigned 
 
         if (r == 0)
                 r = qcow2_check(&img, &chk);
+        if (r == 0)
+                r = check_bitmaps(&img);
         if (r == 0 && h->backing_name)
                 if (strcmp(h->backing_name, BACKING "1") || strcmp(h->backing_format, "raw"))
                         if (strcmp(h->backing_name, BACKING "2") || strcmp(h->backing_format, "qcow2"))
