@@ -11,6 +11,7 @@
 #include "common/err.h"
 #include "common/size.h"
 #include "tools/vdisk-img/copy.h"
+#include "tools/vdisk-img/bitmaps.h"
 #include "tools/vdisk-img/tool.h"
 
 struct job {
@@ -82,13 +83,14 @@ static int not_ours(struct extent *ext, void *opaque)
 
 static int open_base(const struct job *j, uint64_t size, struct fmt_image **ret)
 {
-        struct fmt_open_opts how = { .format = j->base_format, .flags = j->copy.target_cache.direct ? FMT_DIRECT : 0,
+        struct fmt_open_opts how = { .format = j->base_format,
+                                     .flags = FMT_KEEP_BITMAPS | (j->copy.target_cache.direct ? FMT_DIRECT : 0),
                                      .layer = j->base_layer };
         int r = chain_open(j->base_path, &how, ret);
 
         if (r < 0 || tool_disk_size(*ret) >= size)
                 return r;
-        r = (*ret)->drv->resize ? (*ret)->drv->resize(*ret, size, false) :
+        r = (*ret)->drv->resize ? tool_resize(*ret, size, false) :
                                   err_note(-ENOTSUP, "%s images cannot grow", j->base_format);
         if (r == 0)
                 r = file_sync((*ret)->file);

@@ -8,6 +8,7 @@
 #include "common/err.h"
 #include "common/range.h"
 #include "common/size.h"
+#include "tools/vdisk-img/bitmaps.h"
 #include "tools/vdisk-img/copy.h"
 #include "tools/vdisk-img/share.h"
 #include "tools/vdisk-img/tool.h"
@@ -33,7 +34,7 @@ struct job {
         struct shared shared; /* of the source that is copied now */
         struct progress progress;
         unsigned flags; /* FMT_NO_LOCK for the source */
-        bool keep_target, target_is_zero, target_image_opts;
+        bool keep_target, target_is_zero, target_image_opts, bitmaps, skip_broken;
 };
 
 static void job_finish(struct job *j)
@@ -135,12 +136,12 @@ static bool may_share(const struct job *j)
 static int share_one(struct job *j, int i, uint64_t off, const struct fmt_driver *drv)
 {
         AUTO(tool_closep) struct fmt_image *target = NULL;
-        struct fmt_open_opts how = { .format = drv->name, .flags = FMT_NO_KEY, .layer = j->target.layer };
+        struct fmt_open_opts how = { .format = drv->name, .flags = FMT_NO_KEY | FMT_KEEP_BITMAPS, .layer = j->target.layer };
         int r = chain_open(j->to, &how, &target);
 
         shared_finish(&j->shared);
         j->shared.progress = j->shared.offload ? &j->progress : NULL; /* sharing takes no time */
-        if (r < 0 || tool_disk_size(target) < j->size)
+        if (r < 0 || tool_disk_size(target) < j->size || tool_has_bitmaps(target)) /* they are to record what is written */
                 return r;
         r = share_disk(&j->shared, j->map[i], target, off, is_mine, j, j->copy.stop);
         return r < 0 ? err_prefix(err_note(r, "%s", strerror(-r)), "'%s': ", j->to) : 0;
@@ -153,7 +154,8 @@ static int copy_one(struct job *j, int i, uint64_t off, const struct fmt_driver 
                                              (j->copy.source_cache.direct ? FMT_DIRECT : 0),
                                      .layer = j->from[i].layer,
                                      .snapshot = j->snapshot.given ? &j->snapshot.which : NULL };
-        struct fmt_open_opts dst = { .format = drv->name, .flags = j->copy.target_cache.direct ? FMT_DIRECT : 0,
+        struct fmt_open_opts dst = { .format = drv->name,
+                                     .flags = FMT_KEEP_BITMAPS | (j->copy.target_cache.direct ? FMT_DIRECT : 0),
                                      .layer = j->target.layer ?: &j->new_layer };
         struct fmt_image *source, *target;
         int r = may_share(j) ? share_one(j, i, off, drv) : 0;
@@ -216,6 +218,30 @@ static int open_sources(struct job *j)
         return r;
 }
 
+/* Before anything is made. */
+static int may_copy_bitmaps(const struct job *j, const struct fmt_driver *drv)
+{
+        if (!j->bitmaps)
+                return j->skip_broken ? err_note(-EINVAL, "--skip-broken-bitmaps only goes with --bitmaps") : 0;
+        if (j->nfrom > 1)
+                return err_note(-EINVAL, "--bitmaps goes with one source only");
+        if (j->snapshot.given)
+                return err_note(-EINVAL, "--bitmaps and -l exclude each other: bitmaps are about the disk as it is now");
+        return tool_may_copy_bitmaps(j->map[0], drv, j->skip_broken);
+}
+
+static int copy_bitmaps(struct job *j, const struct fmt_driver *drv)
+{
+        AUTO(tool_closep) struct fmt_image *target = NULL;
+        int r = chain_open(j->to, &(struct fmt_open_opts){
+                .format = drv->name, .flags = FMT_NO_BACKING | FMT_NO_KEY | FMT_KEEP_BITMAPS,
+                .layer = j->target.layer ?: &j->new_layer }, &target);
+
+        if (r == 0)
+                r = tool_copy_bitmaps(j->map[0], target, j->skip_broken);
+        return r < 0 ? err_prefix(err_note(r, "%s", strerror(-r)), "'%s': cannot copy the bitmaps: ", j->to) : 0;
+}
+
 static int convert(struct job *j)
 {
         const struct fmt_driver *drv = tool_driver(j->to_format);
@@ -226,12 +252,16 @@ static int convert(struct job *j)
                 r = open_sources(j);
         if (r == 0)
                 r = may_compress(j, drv);
+        if (r == 0)
+                r = may_copy_bitmaps(j, drv);
         if (r == 0 && !j->keep_target)
                 r = create_target(j, drv);
         if (r < 0)
                 return r;
         j->copy.stop = tool_stop_on_signals();
         r = copy(j, drv);
+        if (r == 0 && j->bitmaps)
+                r = copy_bitmaps(j, drv);
         if (r < 0 && !j->keep_target)
                 tool_remove(j->to);
         if (r < 0 && j->data_path)
@@ -273,10 +303,12 @@ static int set_text(char **where, const char *text)
         return *where ? 0 : -ENOMEM;
 }
 
-enum { OPT_TARGET_IS_ZERO = OPT_OWN, OPT_SALVAGE, OPT_TARGET_IMAGE_OPTS };
+enum { OPT_TARGET_IS_ZERO = OPT_OWN, OPT_SALVAGE, OPT_TARGET_IMAGE_OPTS, OPT_BITMAPS, OPT_SKIP_BROKEN };
 static const struct option longs[] = {
+        { "bitmaps", no_argument, NULL, OPT_BITMAPS },
         { "force-share", no_argument, NULL, 'U' },
         { "quiet", no_argument, NULL, 'q' },
+        { "skip-broken-bitmaps", no_argument, NULL, OPT_SKIP_BROKEN },
         { "salvage", no_argument, NULL, OPT_SALVAGE },
         { "target-image-opts", no_argument, NULL, OPT_TARGET_IMAGE_OPTS },
         { "target-is-zero", no_argument, NULL, OPT_TARGET_IS_ZERO },
@@ -302,6 +334,12 @@ static int take_option(struct job *j, int c)
                 return tool_snapshot_parse(optarg, &j->snapshot);
         case 'r':
                 return size_parse(optarg, &j->copy.rate);
+        case OPT_BITMAPS:
+                j->bitmaps = true;
+                return 0;
+        case OPT_SKIP_BROKEN:
+                j->skip_broken = true;
+                return 0;
         case OPT_SALVAGE:
                 j->copy.salvage = true;
                 return 0;
@@ -418,8 +456,8 @@ static int run(int argc, char **argv)
 const struct command cmd_convert = {
         .name = "convert", .run = run, .group = GROUP_MAKE,
         .usage = "[-c] [-C] [-f FMT] [-O FMT] [-o OPTIONS] [-B BACKING -F FMT] [-n] [--target-is-zero]\n"
-                 "          [--target-image-opts] [-l SNAPSHOT] [-m N] [-W] [-S SIZE] [-r RATE] [-t CACHE] [-T CACHE] [--salvage] [-p]\n"
-                 "          [-q] [-U] SOURCE... TARGET",
+                 "          [--target-image-opts] [-l SNAPSHOT] [-m N] [-W] [-S SIZE] [-r RATE] [-t CACHE] [-T CACHE]\n"
+                 "          [--bitmaps [--skip-broken-bitmaps]] [--salvage] [-p] [-q] [-U] SOURCE... TARGET",
         .help = "Copies the disk in SOURCE into a new image TARGET; several are put one behind the other.\n"
                 "Holes and zeros stay holes.\n\n"
                 "  -c                compress (qcow2); -o compression_type=zlib or zstd says how\n"
@@ -433,6 +471,7 @@ const struct command cmd_convert = {
                 "  --target-is-zero  with -n: it reads as zeros, so zeros need not be written\n"
                 "  --target-image-opts  with -n: TARGET is a list of image options (see below)\n"
                 "  -l SNAPSHOT       SOURCE as it was then: id or name, or snapshot.id=..,snapshot.name=..\n"
+                "  --bitmaps         copy dirty bitmaps, too; --skip-broken-bitmaps: without those that mean nothing any more\n"
                 "  --salvage         what cannot be read becomes zeros, with a warning for each sector\n"
                 "  -r RATE           bytes a second at most\n"
                 "  -m N              requests in flight, 1 to 16 (8)\n"

@@ -100,7 +100,7 @@ static int copy_range(const struct job *j, struct fmt_image *map, const struct f
 {
         struct fmt_open_opts again = tool_again(&j->source, map, FMT_RDONLY | FMT_GUESS | j->flags);
         struct fmt_image *source, *target;
-        int r = chain_open(j->to, &(struct fmt_open_opts){ .format = drv->name }, &target);
+        int r = chain_open(j->to, &(struct fmt_open_opts){ .format = drv->name, .flags = FMT_KEEP_BITMAPS }, &target);
 
         if (r < 0)
                 return r;

@@ -56,12 +56,12 @@ static int print_result(const struct fmt_measure *m, bool json)
                 printf("required size: %llu\nfully allocated size: %llu\n", (unsigned long long)m->required,
                        (unsigned long long)m->fully_allocated);
                 if (m->has_bitmaps)
-                        printf("bitmaps size: 0\n");
+                        printf("bitmaps size: %llu\n", (unsigned long long)m->bitmaps);
                 return 0;
         }
         o = json_object();
         if (m->has_bitmaps)
-                json_object_set_new(o, "bitmaps", json_integer(0));
+                json_object_set_new(o, "bitmaps", json_integer((json_int_t)m->bitmaps));
         json_object_set_new(o, "required", json_integer((json_int_t)m->required));
         json_object_set_new(o, "fully-allocated", json_integer((json_int_t)m->fully_allocated));
         return print_json(o);

@@ -8,6 +8,7 @@
 #include "common/err.h"
 #include "common/range.h"
 #include "common/size.h"
+#include "tools/vdisk-img/bitmaps.h"
 #include "tools/vdisk-img/tool.h"
 
 #define SECTOR 512u
@@ -66,7 +67,7 @@ static int preallocate(const struct job *j, struct fmt_image **img, uint64_t old
         if (r < 0) {
                 err_note(r, "%s", strerror(-r));
                 if (open_again(j, img) == 0)
-                        (*img)->drv->resize(*img, old, true);
+                        tool_resize(*img, old, true);
         }
         return r;
 }
@@ -120,7 +121,7 @@ static int resize(const struct job *j)
         if (r == 0 && size > old && img->backing_name)
                 r = own_last_cluster(j, &img, old);
         if (r == 0)
-                r = img->drv->resize(img, size, j->shrink);
+                r = tool_resize(img, size, j->shrink);
         if (r == 0)
                 r = file_sync(img->file);
         if (r == 0 && j->prealloc != FMT_PREALLOC_OFF)

@@ -17,7 +17,7 @@
 #define LOG_NOTHING ((enum log_level)0)
 
 static const struct command *const commands[] = {
-        &cmd_amend, &cmd_bench, &cmd_check, &cmd_commit, &cmd_compare, &cmd_convert, &cmd_create, &cmd_dd, &cmd_info,
+        &cmd_amend, &cmd_bench, &cmd_bitmap, &cmd_check, &cmd_commit, &cmd_compare, &cmd_convert, &cmd_create, &cmd_dd, &cmd_info,
         &cmd_map, &cmd_measure, &cmd_rebase, &cmd_resize, &cmd_snapshot, NULL,
 };
 

@@ -84,7 +84,7 @@ static int guess_format(const struct tool_image *t, unsigned flags, const struct
 
 int tool_open_snapshot(const struct tool_image *t, unsigned flags, const struct tool_snapshot *s, struct fmt_image **ret)
 {
-        unsigned guess = flags & FMT_RDONLY || tool_is_qemu_img() ? FMT_GUESS : 0;
+        unsigned more = (flags & FMT_RDONLY || tool_is_qemu_img() ? FMT_GUESS : 0) | FMT_KEEP_BITMAPS;
         const struct fmt_driver *drv = NULL;
         int r = 0;
 
@@ -95,7 +95,7 @@ int tool_open_snapshot(const struct tool_image *t, unsigned flags, const struct 
         if (r < 0)
                 return r;
         return chain_open(t->path, &(struct fmt_open_opts){
-                .format = drv->name, .flags = flags | guess, .layer = t->layer,
+                .format = drv->name, .flags = flags | more, .layer = t->layer,
                 .snapshot = s && s->given ? &s->which : NULL }, ret);
 }
 
@@ -106,7 +106,7 @@ int tool_open(const struct tool_image *t, unsigned flags, struct fmt_image **ret
 
 struct fmt_open_opts tool_again(const struct tool_image *t, const struct fmt_image *img, unsigned flags)
 {
-        return (struct fmt_open_opts){ .format = img->drv->name, .flags = flags, .layer = t->layer };
+        return (struct fmt_open_opts){ .format = img->drv->name, .flags = flags | FMT_KEEP_BITMAPS, .layer = t->layer };
 }
 
 int tool_snapshot_parse(const char *text, struct tool_snapshot *s)

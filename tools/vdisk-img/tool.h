@@ -24,7 +24,7 @@ struct command {
         const char *examples;              /* lines; NULL: none */
         bool makes_new;                    /* its file is not there yet: no --image-opts */
 };
-extern const struct command cmd_amend, cmd_bench, cmd_check, cmd_commit, cmd_compare, cmd_convert, cmd_create, cmd_dd, cmd_info,
+extern const struct command cmd_amend, cmd_bench, cmd_bitmap, cmd_check, cmd_commit, cmd_compare, cmd_convert, cmd_create, cmd_dd, cmd_info,
         cmd_map, cmd_measure, cmd_rebase, cmd_resize, cmd_snapshot;
 
 /* --- options --------------------------------------------------------------------------------------------------- */
