@@ -56,6 +56,24 @@ void bitmap_set_finish(struct bitmap_set *s)
                 named_free(list_entry(n, struct named_bitmap, link));
 }
 
+void bitmap_set_move(struct bitmap_set *to, struct bitmap_set *from)
+{
+        to->stored |= from->stored;
+        to->read_only = from->read_only;
+        list_splice_tail(&to->all, &from->all);
+        bitmap_set_init(from);
+}
+
+void bitmap_set_exchange(struct bitmap_set *a, struct bitmap_set *b)
+{
+        struct bitmap_set was;
+
+        bitmap_set_init(&was);
+        bitmap_set_move(&was, a);
+        bitmap_set_move(a, b);
+        bitmap_set_move(b, &was);
+}
+
 struct named_bitmap *bitmap_set_find(const struct bitmap_set *s, const char *name)
 {
         list_for_each(n, &s->all) {

@@ -28,6 +28,9 @@ struct bitmap_set {
 void bitmap_set_init(struct bitmap_set *s);
 void bitmap_set_finish(struct bitmap_set *s); /* zeroed is fine */
 
+void bitmap_set_move(struct bitmap_set *to, struct bitmap_set *from); /* @from is empty then */
+void bitmap_set_exchange(struct bitmap_set *a, struct bitmap_set *b);
+
 /**
  * bitmap_set_load - all that @img has, which is at rest and not yet changed. In one that is open for writing
  * (FMT_KEEP_BITMAPS) they are marked as in use, durably: until bitmap_set_store() a crash makes them inconsistent.

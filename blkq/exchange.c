@@ -81,6 +81,7 @@ static void swap(struct vol *a, struct vol *b)
         SWAP(a->dirty, b->dirty);
         SWAP(a->on_fail, b->on_fail);
         SWAP(a->on_fail_opaque, b->on_fail_opaque);
+        bitmap_set_exchange(&a->bitmaps, &b->bitmaps);
         a->failed = b->failed;
         b->failed = failed;
         unlock_both(a, b);

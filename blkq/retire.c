@@ -164,9 +164,7 @@ struct retire *retire_new(void)
 
 void retire_bitmaps(struct retire *t, struct bitmap_set *s)
 {
-        list_splice_tail(&t->bitmaps.all, &s->all);
-        t->bitmaps.stored = s->stored;
-        bitmap_set_init(s);
+        bitmap_set_move(&t->bitmaps, s);
 }
 
 void retire_start(struct retire *t, struct img_writer *w)

@@ -109,14 +109,6 @@ void vol_bitmap_release(struct vol *v, struct dirty_bitmap *bits)
 
 /* --- with the image ----------------------------------------------------------------------------------------------- */
 
-static void splice(struct bitmap_set *to, struct bitmap_set *from)
-{
-        to->stored |= from->stored;
-        to->read_only = from->read_only;
-        list_splice_tail(&to->all, &from->all);
-        bitmap_set_init(from);
-}
-
 int bitmaps_join(struct vol *v, struct bitmap_set *s)
 {
         int r;
@@ -124,7 +116,7 @@ int bitmaps_join(struct vol *v, struct bitmap_set *s)
         pthread_mutex_lock(&v->lock);
         r = dirty_attach_all(v, s);
         if (r == 0)
-                splice(&v->bitmaps, s);
+                bitmap_set_move(&v->bitmaps, s);
         pthread_mutex_unlock(&v->lock);
         return r;
 }
@@ -148,7 +140,7 @@ void bitmaps_swap(struct vol *v, struct bitmap_set *s)
         struct bitmap_set before;
 
         bitmap_set_init(&before);
-        splice(&before, &v->bitmaps);
+        bitmap_set_move(&before, &v->bitmaps);
         list_for_each(n, &before.all) {
                 const struct named_bitmap *b = list_entry(n, struct named_bitmap, link);
 
@@ -156,10 +148,10 @@ void bitmaps_swap(struct vol *v, struct bitmap_set *s)
                         dirty_detach(v, b->bits);
         }
         if (dirty_attach_all(v, s) == 0)
-                splice(&v->bitmaps, s);
+                bitmap_set_move(&v->bitmaps, s);
         else
                 bitmap_set_finish(s);
-        splice(s, &before);
+        bitmap_set_move(s, &before);
 }
 
 static bool is_busy(const struct bitmap_set *s)

@@ -47,7 +47,7 @@ static const struct qmp_command process_commands[] = {
 /* One table a room. */
 static const struct qmp_command *const commands[] = {
         process_commands, disk_commands, object_commands, resize_commands, query_commands, stats_commands, job_commands,
-        create_commands, backup_commands, mirror_commands, limit_commands, config_commands, NULL,
+        bitmap_commands, create_commands, backup_commands, mirror_commands, limit_commands, config_commands, NULL,
 };
 
 /* --- events ------------------------------------------------------------------------------------------------------ */

@@ -20,6 +20,7 @@ struct control {
 extern const struct qmp_command disk_commands[];   /* control_disks.c: disks come and go */
 extern const struct qmp_command object_commands[]; /* control_objects.c: secrets */
 extern const struct qmp_command resize_commands[]; /* control_resize.c */
+extern const struct qmp_command bitmap_commands[]; /* control_bitmaps.c */
 extern const struct qmp_command query_commands[];  /* control_query.c: what there is */
 extern const struct qmp_command stats_commands[];  /* control_stats.c: what it did */
 extern const struct qmp_command job_commands[];    /* control_jobs.c: jobs that there are */

@@ -11,6 +11,7 @@
 #include "common/range.h"
 #include "vdiskd/block_export.h"
 #include "vdiskd/node.h"
+#include "vdiskd/node_bitmaps.h"
 
 static const struct qmp_arg no_args[] = { { NULL } };
 static const struct qmp_arg query_nodes_args[] = {
@@ -66,12 +67,15 @@ static json_t *describe_node(struct node *n)
                               "ro", vol_read_only(n->vol), "encrypted", img && img->encrypted, "detect_zeroes", "off",
                               "backing_file_depth", backing_depth(img), "write_threshold", 0,
                               "cache", "writeback", true, "direct", img && img->file && img->file->direct, "no-flush", false,
-                              "image", describe_image(n, img));
+                              "image", describe_image(n, img)), *bitmaps;
 
         json_object_set_new(o, "active", json_boolean(vol_is_awake(n->vol)));
         if (img && img->backing_name)
                 json_object_set_new(o, "backing_file", text(img->backing_name));
         vol_image_put(n->vol);
+        bitmaps = node_bitmaps_json(n);
+        if (bitmaps)
+                json_object_set_new(o, "dirty-bitmaps", bitmaps);
         limits_describe(n, o);
         return o;
 }

@@ -29,6 +29,7 @@
 #include "vdiskd/handover.h"
 #include "vdiskd/job.h"
 #include "vdiskd/node.h"
+#include "vdiskd/node_bitmaps.h"
 #include "vdiskd/opener.h"
 #include "vdiskd/successor.h"
 #include "vhost_user_blk/export.h"
@@ -179,6 +180,9 @@ static int check_disks(const struct disks *d)
                 if (n->layer && (n->layer->key_secret || n->layer->backing))
                         return err_note(-ENOTSUP, "disk '%s' has a key or a chain of its own, which is not handed over: "
                                         "restart the daemon instead", n->name);
+                if (node_has_volatile_bitmaps(n))
+                        return err_note(-ENOTSUP, "disk '%s' has dirty bitmaps that are not persistent and would be lost: remove "
+                                        "them first", n->name);
                 if (vol_failed(n->vol))
                         return err_note(-EIO, "disk '%s' failed (%s): a new process would not know; remove it first", n->name,
                                         strerror(-vol_failed(n->vol)));
