@@ -54,6 +54,23 @@ static void on_done(void *opaque, int res, const char *why, uint64_t pause_ns)
         loop_post(k->d->loop, &k->task);
 }
 
+static void on_ready(void *opaque, int res, const char *why)
+{
+        struct backup_call *k = opaque;
+
+        if (res < 0) {
+                backup_drop(k->b);
+                qmp_fail(k->call, NULL, "%s", why);
+                free(k);
+                return;
+        }
+        k->change.v = backup_source(k->b)->vol;
+        k->change.apply = on_instant;
+        k->list[0] = &k->change;
+        k->all = (struct vol_changes){ .change = k->list, .n = 1, .done = on_done, .opaque = k };
+        vol_change_all(&k->all);
+}
+
 static void cmd_blockdev_backup(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
@@ -66,11 +83,7 @@ static void cmd_blockdev_backup(struct qmp_call *call, json_t *args, void *opaqu
         }
         k->call = call;
         k->d = c->disks;
-        k->change.v = backup_source(k->b)->vol;
-        k->change.apply = on_instant;
-        k->list[0] = &k->change;
-        k->all = (struct vol_changes){ .change = k->list, .n = 1, .done = on_done, .opaque = k };
-        vol_change_all(&k->all);
+        backup_get_ready(k->b, on_ready, k);
 }
 
 const struct qmp_command backup_commands[] = {

@@ -69,8 +69,8 @@ static void create_start(struct job *j)
         r = workers_run(&c->work);
         if (r == 0)
                 return;
-        workers_release();
-        job_ended(j, r, NULL);
+        c->res = r;
+        loop_post(j->disks->loop, &c->back);
 }
 
 static void create_finalize(struct job *j, int res)

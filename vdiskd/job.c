@@ -186,10 +186,9 @@ void job_start(struct job *j)
         j->started = true;
         enter(j, JOB_RUNNING);
         log_info("job '%s' (%s) begins", j->id, j->drv->type);
-        if (j->cancelled)
-                job_ended(j, -ECANCELED, NULL);
-        else
-                j->drv->start(j);
+        j->drv->start(j);
+        if (j->cancelled && j->drv->cancel) /* before it was begun: what was prepared has to be taken back by the work itself */
+                j->drv->cancel(j);
 }
 
 int job_use_node(struct job *j, struct node *n)

@@ -35,7 +35,7 @@ struct job_driver {
         bool block;       /* block-job-* know it, and BLOCK_JOB_* events tell of it */
         bool soft_cancel; /* when ready, a cancel without force ends it well: all is copied, nothing is exchanged */
 
-        /* Begin. job_ended() follows in any case, perhaps at once. */
+        /* Begin. job_ended() follows in any case, later. */
         void (*start)(struct job *j);
         /* Stand still as soon as you can, then job_stands(). NULL: it cannot; the wish is noted. resume: of a job that stands
          * or was asked to. */

@@ -7,28 +7,90 @@
 #include <string.h>
 
 #include "blkq/backup.h"
+#include "blkq/unlog.h"
 #include "blkq/vol.h"
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/log.h"
 #include "vdiskd/job_copy.h"
 #include "vdiskd/job_target.h"
 #include "vdiskd/node.h"
 
 struct backup_job {
         struct vol_job vj;
-        struct node *source;
+        struct node *source, *target;
+        bool compress;
+        struct unlog unlog;      /* of the target */
+        struct loop_task logged; /* it came back */
+        void (*ready)(void *opaque, int res, const char *why);
+        void *opaque;
+        bool dropped;
 };
-
-/* --- the job --------------------------------------------------------------------------------------------------------- */
 
 static struct backup_job *backup_of(struct job *j)
 {
         return container_of(j, struct backup_job, vj.job);
 }
 
+/* --- the target's log of table changes: not while compressed data is written ------------------------------------------ */
+
+/* Home of the target. */
+static void on_unlog(struct unlog *u, int res)
+{
+        struct backup_job *b = container_of(u, struct backup_job, unlog);
+
+        (void)res;
+        loop_post(b->vj.job.disks->loop, &b->logged);
+}
+
+static void on_left_out(struct loop_task *task)
+{
+        struct backup_job *b = container_of(task, struct backup_job, logged);
+
+        b->ready(b->opaque, b->unlog.res, b->unlog.res < 0 ? "The target could not be made durable, or not be opened again" : "");
+}
+
+void backup_get_ready(struct backup_job *b, void (*done)(void *opaque, int res, const char *why), void *opaque)
+{
+        if (!b->compress) {
+                done(opaque, 0, "");
+                return;
+        }
+        b->ready = done;
+        b->opaque = opaque;
+        b->logged.run = on_left_out;
+        unlog_start(&b->unlog, b->target->vol, on_unlog);
+}
+
+/* The copy is there, whatever became of the log. */
+static void on_logged_again(struct loop_task *task)
+{
+        struct backup_job *b = container_of(task, struct backup_job, logged);
+
+        if (b->unlog.res < 0)
+                log_err("%s: could not be opened again after the backup: %s", node_label(b->target), strerror(-b->unlog.res));
+        if (b->dropped)
+                job_drop(&b->vj.job);
+        else
+                job_finalized(&b->vj.job, b->unlog.res, NULL);
+}
+
+/* True: it was left out, and on_logged_again() comes. */
+static bool log_again(struct backup_job *b)
+{
+        if (!b->unlog.state_dir)
+                return false;
+        b->logged.run = on_logged_again;
+        unlog_end(&b->unlog, on_unlog);
+        return true;
+}
+
+/* --- the job --------------------------------------------------------------------------------------------------------- */
+
 static void backup_finalize(struct job *j, int res)
 {
-        job_finalized(j, res, NULL);
+        if (!log_again(backup_of(j)))
+                job_finalized(j, 0, NULL);
 }
 
 static void backup_free(struct job *j)
@@ -147,6 +209,8 @@ int backup_prepare(struct disks *d, json_t *args, struct job_group *g, struct ba
         if (!b)
                 return -ENOMEM;
         b->source = source;
+        b->target = target;
+        b->compress = bo.compress;
         b->vj.on_source_error = job_on_error_of(text_of(args, "on-source-error"));
         b->vj.on_target_error = job_on_error_of(text_of(args, "on-target-error"));
         o.group = g;
@@ -173,5 +237,7 @@ void backup_begin(struct backup_job *b)
 
 void backup_drop(struct backup_job *b)
 {
-        job_drop(&b->vj.job);
+        b->dropped = true;
+        if (!log_again(b))
+                job_drop(&b->vj.job);
 }

@@ -408,6 +408,8 @@ static void test_all_are_cancelled(void **state)
         assert_string_equal(hooks(j), "sX");
         assert_string_equal(hooks(l), "");
         job_start(l); /* its maker was about to */
+        assert_string_equal(hooks(l), "sX");
+        job_ended(l, -ECANCELED, NULL);
         expect_told("c:running c:aborting c!CANCELLED c:concluded c:null ");
         job_ended(j, -ECANCELED, NULL);
         expect_told("a:aborting a!CANCELLED a:concluded a:null ");
