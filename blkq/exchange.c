@@ -79,6 +79,7 @@ static void swap(struct vol *a, struct vol *b)
         SWAP(a->writeback_ns, b->writeback_ns);
         SWAP(a->writer, b->writer);
         SWAP(a->dirty, b->dirty);
+        bitmap_set_exchange(&a->bitmaps, &b->bitmaps);
         SWAP(a->on_fail, b->on_fail);
         SWAP(a->on_fail_opaque, b->on_fail_opaque);
         bitmap_set_exchange(&a->bitmaps, &b->bitmaps);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "blkq/backup.h"
+#include "blkq/dirty_bitmap.h"
 #include "blkq/unlog.h"
 #include "blkq/vol.h"
 #include "common/cleanup.h"
@@ -19,6 +20,8 @@
 struct backup_job {
         struct vol_job vj;
         struct node *source, *target;
+        struct dirty_bitmap *bits; /* of the source, in use by us; NULL: none */
+        enum backup_bitmap_mode mode;
         bool compress;
         struct unlog unlog;      /* of the target */
         struct loop_task logged; /* it came back */
@@ -89,7 +92,11 @@ static bool log_again(struct backup_job *b)
 
 static void backup_finalize(struct job *j, int res)
 {
-        if (!log_again(backup_of(j)))
+        struct backup_job *b = backup_of(j);
+
+        if (b->bits)
+                backup_bitmap_end(b->vj.copy, res == 0, b->mode);
+        if (!log_again(b))
                 job_finalized(j, 0, NULL);
 }
 
@@ -98,6 +105,8 @@ static void backup_free(struct job *j)
         struct backup_job *b = backup_of(j);
 
         vol_job_finish(&b->vj);
+        if (b->bits)
+                vol_bitmap_release(b->source->vol, b->bits);
         free(b);
 }
 
@@ -116,11 +125,14 @@ static const struct job_driver backup_driver = {
 
 /* --- its arguments ----------------------------------------------------------------------------------------------------- */
 
-static const char *const syncs[] = { "full", "top", "none", NULL };
+static const char *const syncs[] = { "full", "top", "none", "incremental", "bitmap", NULL };
+static const char *const bitmap_modes[] = { "never", "on-success", "always", NULL };
 const struct qmp_arg backup_args[] = {
         { "device", QMP_STR },
         { "target", QMP_STR },
         { "sync", QMP_STR, .values = syncs },
+        { "bitmap", QMP_STR, .optional = true },
+        { "bitmap-mode", QMP_STR, .optional = true, .values = bitmap_modes },
         { "job-id", QMP_STR, .optional = true },
         { "speed", QMP_INT, .optional = true },
         { "compress", QMP_BOOL, .optional = true },
@@ -139,7 +151,59 @@ static const char *text_of(json_t *args, const char *name)
 
 static enum backup_sync sync_of(const char *word)
 {
-        return !strcmp(word, "top") ? BACKUP_TOP : !strcmp(word, "none") ? BACKUP_NONE : BACKUP_FULL;
+        static const enum backup_sync of[] = { BACKUP_FULL, BACKUP_TOP, BACKUP_NONE, BACKUP_BITMAP, BACKUP_BITMAP };
+        unsigned i = 0;
+
+        while (strcmp(word, syncs[i]))
+                i++;
+        return of[i];
+}
+
+static enum backup_bitmap_mode mode_of(const char *word)
+{
+        unsigned i = 0;
+
+        while (word && strcmp(word, bitmap_modes[i]))
+                i++;
+        return word ? (enum backup_bitmap_mode)i : BITMAP_ON_SUCCESS;
+}
+
+/* QEMU's rules about what goes with what. */
+static int check_bitmap(json_t *args)
+{
+        const char *sync = text_of(args, "sync"), *bitmap = text_of(args, "bitmap"), *mode = text_of(args, "bitmap-mode");
+        enum backup_sync s = sync_of(sync);
+
+        if (s == BACKUP_BITMAP && !bitmap)
+                return err_note(-EINVAL, "must provide a valid bitmap name for '%s' sync mode", sync);
+        if (!strcmp(sync, "incremental") && mode && strcmp(mode, "on-success"))
+                return err_note(-EINVAL, "Bitmap sync mode must be 'on-success' when using sync mode '%s'", sync);
+        if (!bitmap)
+                return mode ? err_note(-EINVAL, "Cannot specify bitmap sync mode without a bitmap") : 0;
+        if (!mode && strcmp(sync, "incremental"))
+                return err_note(-EINVAL, "Bitmap sync mode must be given when providing a bitmap");
+        if (s == BACKUP_NONE)
+                return err_note(-EINVAL, "sync mode '%s' does not produce meaningful bitmap outputs", sync);
+        if (s != BACKUP_BITMAP && !strcmp(mode, "never"))
+                return err_note(-EINVAL, "Bitmap sync mode '%s' has no meaningful effect when combined with sync mode '%s'", mode,
+                                sync);
+        return 0;
+}
+
+/* It is ours until the end. */
+static int take_bitmap(struct backup_job *b, json_t *args)
+{
+        const char *name = text_of(args, "bitmap");
+        int r;
+
+        if (!name)
+                return 0;
+        r = vol_bitmap_use(b->source->vol, name, BITMAP_USE_CHANGE, "a backup", &b->bits);
+        b->mode = mode_of(text_of(args, "bitmap-mode"));
+        if (r != -ENOENT)
+                return r;
+        err_clear();
+        return err_note(r, "Bitmap '%s' could not be found", name);
 }
 
 static int check_compress(const struct node *target)
@@ -161,6 +225,8 @@ static int find_nodes(struct disks *d, json_t *args, struct backup_opts *bo, str
         int r = job_source_find(d, text_of(args, "device"), source);
 
         if (r == 0)
+                r = check_bitmap(args);
+        if (r == 0)
                 r = job_target_find(d, *source, text_of(args, "target"), target);
         if (r == 0 && json_is_true(json_object_get(args, "compress")))
                 r = check_compress(*target);
@@ -173,7 +239,7 @@ static int find_nodes(struct disks *d, json_t *args, struct backup_opts *bo, str
         return 0;
 }
 
-static int enter(struct backup_job *b, struct disks *d, struct backup_opts *bo, const struct job_opts *o, struct node *target)
+static int enter(struct backup_job *b, struct disks *d, struct backup_opts *bo, const struct job_opts *o, json_t *args)
 {
         int r = job_create(&b->vj.job, &backup_driver, d, o);
 
@@ -183,8 +249,11 @@ static int enter(struct backup_job *b, struct disks *d, struct backup_opts *bo, 
         }
         r = job_use_node(&b->vj.job, b->source);
         if (r == 0)
-                r = job_write_node(&b->vj.job, target);
+                r = job_write_node(&b->vj.job, b->target);
+        if (r == 0)
+                r = take_bitmap(b, args);
         if (r == 0) {
+                bo->bitmap = b->bits;
                 bo->owner = vol_job_owner(&b->vj);
                 r = backup_new(bo, &b->vj.copy);
         }
@@ -214,7 +283,7 @@ int backup_prepare(struct disks *d, json_t *args, struct job_group *g, struct ba
         b->vj.on_source_error = job_on_error_of(text_of(args, "on-source-error"));
         b->vj.on_target_error = job_on_error_of(text_of(args, "on-target-error"));
         o.group = g;
-        r = enter(b, d, &bo, &o, target);
+        r = enter(b, d, &bo, &o, args);
         if (r == 0)
                 *ret = b;
         return r;

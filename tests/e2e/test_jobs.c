@@ -194,6 +194,41 @@ static void test_backup_of_what_is_overwritten(void **state)
         expect_in_image("copy.img", "qcow2", 0, MIB, AREA);
 }
 
+/* A chain of backups: each has what was written since the one before, also when one of them came to nothing. */
+static void test_incremental(void **state)
+{
+        add_target("copy", "qcow2");
+        must("block-dirty-bitmap-add", "{'node':'first','name':'since'}");
+        expect_refused("blockdev-backup", "{'device':'first','target':'copy','sync':'incremental','bitmap':'no'}",
+                       "Bitmap 'no' could not be found");
+        must("blockdev-backup", "{'device':'first','target':'copy','sync':'full','job-id':'b','bitmap':'since','bitmap-mode':"
+             "'on-success'}");
+        await("BLOCK_JOB_COMPLETED", "\"b\"");
+        del_target("copy");
+        assert_int_equal(run("mv copy.img full.img"), 0);
+        fill(0x22, MIB, 2 * MIB);
+
+        add_target("copy", "qcow2");
+        must("blockdev-backup", "{'device':'first','target':'copy','sync':'incremental','job-id':'b','bitmap':'since','speed':1}");
+        expect_refused("block-dirty-bitmap-clear", "{'node':'first','name':'since'}", "since");
+        fill(0x33, 2 * MIB, 3 * MIB);
+        must("job-cancel", "{'id':'b'}");
+        await("BLOCK_JOB_CANCELLED", "\"b\"");
+        del_target("copy");
+
+        assert_int_equal(run("qemu-img create -q -f qcow2 -b full.img -F qcow2 inc.img"), 0);
+        must("blockdev-add", "{'driver':'qcow2','node-name':'inc','file':{'driver':'file','filename':'inc.img'}}");
+        must("blockdev-backup", "{'device':'first','target':'inc','sync':'incremental','job-id':'b','bitmap':'since'}");
+        fill(0x44, 3 * MIB, 4 * MIB);
+        await("BLOCK_JOB_COMPLETED", "\"offset\":2097152");
+        del_target("inc");
+        expect_in_image("inc.img", "qcow2", 0x11, 0, MIB);
+        expect_in_image("inc.img", "qcow2", 0x22, MIB, 2 * MIB);
+        expect_in_image("inc.img", "qcow2", 0x33, 2 * MIB, 3 * MIB);
+        expect_in_image("inc.img", "qcow2", 0x11, 3 * MIB, AREA);
+        check_image("inc.img");
+}
+
 /* --- mirror -------------------------------------------------------------------------------------------------------------- */
 
 static void test_mirror(void **state)
@@ -356,6 +391,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 TEST(test_backup),
                 TEST(test_backup_of_what_is_overwritten),
+                TEST(test_incremental),
                 TEST(test_mirror),
                 TEST(test_mirror_that_is_left),
                 TEST(test_what_is_refused),
