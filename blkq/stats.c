@@ -83,12 +83,6 @@ void stats_gauge(struct blk_gauges *sum, const struct blk_stats *s)
 
 /* --- the writer --------------------------------------------------------------------------------------------------- */
 
-void stats_time(struct op_stats *s, enum stats_stage stage, uint64_t ns)
-{
-        stats_count(&s->stage[stage].total_ns, ns);
-        stats_count(&s->stage[stage].bucket[stats_bucket(ns)], 1);
-}
-
 void stats_account(struct op_stats *s, uint64_t bytes, const struct stage_clock *c, int res)
 {
         stats_count(&s->count, 1);
