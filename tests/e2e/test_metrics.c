@@ -218,6 +218,44 @@ static void test_counts_are_what_was_done(void **state)
         fe_close(TAKE(fe, NULL));
 }
 
+/* Eight requests, ten a second are allowed: the one before the last still waits when the first are done. */
+static void test_a_request_that_waits(void **state)
+{
+        struct fe_io io[8] = { 0 }, *done;
+        unsigned left = ARRAY_SIZE(io);
+        AUTO(freep) char *text = NULL;
+        char *buf;
+
+        must("block_set_io_throttle", "{'id':'first','bps':0,'bps_rd':0,'bps_wr':0,'iops':10,'iops_rd':0,'iops_wr':0}");
+        dial_disk();
+        buf = fe_alloc(fe, 4096, 4096);
+        for (size_t i = 0; i < ARRAY_SIZE(io); i++) {
+                io[i] = (struct fe_io){ .type = FE_READ, .sector = 8 * i, .len = 4096, .gpa = fe_gpa(fe, buf) };
+                assert_int_equal(fe_submit(fe_queue(fe, 0), &io[i]), 0);
+        }
+        fe_kick(fe_queue(fe, 0));
+        do {
+                free(text);
+                text = scrape();
+        } while (value_in(text, SERIES("requests_total", "read")) < 1);
+        if (value_in(text, SERIES("requests_total", "read")) < 8) { /* a machine that slept meanwhile has missed it */
+                assert_true(value_in(text, "vdiskd_disk_in_flight{disk=\"first\"}") >= 1);
+                assert_true(value_in(text, "vdiskd_disk_oldest_request_seconds{disk=\"first\"}") > 0);
+                assert_true(value_in(text, "vdiskd_disk_throttled{disk=\"first\"}") == 1);
+        }
+        while (left) {
+                assert_int_equal(fe_wait(fe_queue(fe, 0), HANG_MS), 1);
+                while (fe_reap(fe_queue(fe, 0), &done, 1) == 1)
+                        left--;
+        }
+        wait_for(SERIES("request_duration_seconds_count", "read"), 8);
+        free(text);
+        text = scrape();
+        assert_true(value_in(text, "vdiskd_disk_stage_duration_seconds_sum{disk=\"first\",op=\"read\",stage=\"queue\"}") > 0.5);
+        assert_true(value_in(text, "vdiskd_disk_throttled{disk=\"first\"}") == 0);
+        fe_close(TAKE(fe, NULL));
+}
+
 /* Of each operation the stages add up to the whole, and the histograms have as many requests as there were. */
 static void test_stages_add_up(void **state)
 {
@@ -428,6 +466,7 @@ int main(int argc, char **argv)
         const struct CMUnitTest tests[] = {
                 WITH_METRICS(test_counts_are_what_was_done),
                 WITH_METRICS(test_stages_add_up),
+                WITH_METRICS(test_a_request_that_waits),
                 WITH_METRICS(test_nothing_goes_back),
                 WITH_METRICS(test_names_and_text),
                 WITH_METRICS(test_other_requests),

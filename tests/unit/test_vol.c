@@ -332,6 +332,62 @@ static void test_common_road(void **state)
         assert_int_equal(vf_close(&g), 0);
 }
 
+static uint64_t total_ns(const struct op_stats *op, enum stats_stage stage)
+{
+        return op->stage[stage].total_ns;
+}
+
+/* The stages of a request are all of its time; one that waits outside of the disk waits in MAP, until it is handed over. */
+static void test_stages(void **state)
+{
+        AUTO(freep) char *a = pattern(4096, 'a');
+        struct iovec iov = { a, 4096 };
+        const struct op_stats *read, *write;
+        struct blk_gauges now;
+        struct blk_totals t;
+        struct rig g;
+
+        (void)state;
+        vf_create_random("base", MIB, 7);
+        vf_create("disk", "qcow2", "", MIB, "base");
+        vf_open(&g, "disk", &qcow2_opts, &sync_engine);
+        read = &port_stats(g.port)->op[STATS_READ];
+        write = &port_stats(g.port)->op[STATS_WRITE];
+        assert_int_equal(vf_do(&g, BLK_WRITE, 0, 4096, 4096, a), 0); /* at home: tables, a plan, a copy-up */
+        many = (struct many){ .left = 1 };
+        many.req[0] = (struct blk_req){ .op = BLK_READ, .off = 4096, .len = 4096, .iov = &iov, .niov = 1, .done = on_many };
+        qthread_run_once(g.home, 0);
+        vol_gauges(g.v, &now);
+        assert_true(now.in_flight == 0 && now.oldest_ns == 0 && now.last_ns && !now.held);
+        port_submit(g.port, &many.req[0]);
+        usleep(3000);
+        qthread_run_once(g.home, 0); /* the end of the round, then the disk */
+        assert_true(many.done);
+        vol_gauges(g.v, &now);
+        assert_int_equal(now.in_flight, 1);
+        assert_true(now.oldest_ns);
+        assert_int_equal(stats_bucket(0), 0);
+        assert_true(total_ns(read, STAGE_TOTAL) == 0); /* not told yet */
+        usleep(2000);
+        qthread_run_once(g.home, 0);
+        vol_gauges(g.v, &now);
+        assert_true(now.in_flight == 0 && now.oldest_ns == 0);
+        assert_true(total_ns(read, STAGE_QUEUE) == 0);
+        assert_true(total_ns(read, STAGE_MAP) >= 3000000);
+        assert_true(total_ns(read, STAGE_DISK) > 0);
+        assert_true(total_ns(read, STAGE_NOTIFY) >= 2000000);
+        assert_true(total_ns(read, STAGE_MAP) + total_ns(read, STAGE_DISK) + total_ns(read, STAGE_NOTIFY) ==
+                    total_ns(read, STAGE_TOTAL));
+        assert_true(total_ns(write, STAGE_MAP) > 0 && total_ns(write, STAGE_DISK) > 0);
+        assert_true(total_ns(write, STAGE_QUEUE) + total_ns(write, STAGE_MAP) + total_ns(write, STAGE_DISK) +
+                    total_ns(write, STAGE_NOTIFY) == total_ns(write, STAGE_TOTAL));
+        vol_totals(g.v, &t);
+        assert_int_equal(t.copied_up, 65536 - 4096);
+        assert_int_equal(t.highest_write, 8192);
+        assert_int_equal(t.fast, 1);
+        assert_int_equal(vf_close(&g), 0);
+}
+
 /* --- every operation fails once ----------------------------------------------------------------------------------- */
 
 struct script_op {
@@ -447,6 +503,7 @@ int main(void)
                 cmocka_unit_test(test_compressed),
                 cmocka_unit_test(test_packed_writes),
                 cmocka_unit_test(test_common_road),
+                cmocka_unit_test(test_stages),
                 cmocka_unit_test(test_every_operation_fails_once),
         };
 
