@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "vdiskd/control_commands.h"
 
@@ -79,28 +78,30 @@ static void on_node_failed(void *opaque, const char *node, int err, const char *
 
 /* --- life -------------------------------------------------------------------------------------------------------- */
 
-int control_new(struct loop *l, int listen_fd, struct disks *d, const struct control_hooks *hooks, struct control **ret)
+struct control *control_new(struct disks *d, const struct control_hooks *hooks)
 {
         struct control *c = calloc(1, sizeof(*c));
-        int r;
 
-        if (!c) {
-                close(listen_fd);
-                return -ENOMEM;
-        }
+        if (!c)
+                return NULL;
         c->disks = d;
         c->hooks = *hooks;
-        r = qmp_new(l, listen_fd, commands, control_events, c, &c->server);
-        if (r < 0) {
-                free(c);
-                return r;
-        }
         d->export_gone = on_export_gone;
         d->node_failed = on_node_failed;
         d->event = on_event;
         d->opaque = c;
-        *ret = c;
-        return 0;
+        return c;
+}
+
+int control_listen(struct control *c, struct loop *l, int listen_fd)
+{
+        return qmp_new(l, listen_fd, commands, control_events, c, &c->server);
+}
+
+void control_run(struct control *c, const char *command, json_t *args, void (*done)(void *done_opaque, const char *error),
+                 void *done_opaque)
+{
+        qmp_run_local(commands, c, command, args, done, done_opaque);
 }
 
 void control_free(struct control *c)

@@ -18,10 +18,15 @@ struct control_hooks {
         void *opaque;
 };
 
-/**
- * control_new - take commands on @listen_fd (taken, also on failure) about @d, whose events it reports from now on.
- * 0 or -errno with a sentence.
- */
-int control_new(struct loop *l, int listen_fd, struct disks *d, const struct control_hooks *hooks, struct control **ret);
-struct qmp_server *control_server(struct control *c); /* NULL for NULL */
+/* Commands about @d, whose events it reports from now on. Nobody can give one yet but control_run(). NULL: no memory. */
+struct control *control_new(struct disks *d, const struct control_hooks *hooks);
+
+/* Take commands on @listen_fd (-1: only of qmp_add_client()), which is taken, also on failure. 0 or -errno with a sentence. */
+int control_listen(struct control *c, struct loop *l, int listen_fd);
+
+/* As qmp_run_local(): a command of ours. */
+void control_run(struct control *c, const char *command, json_t *args, void (*done)(void *done_opaque, const char *error),
+                 void *done_opaque);
+
+struct qmp_server *control_server(struct control *c); /* NULL for NULL, and before control_listen() */
 void control_free(struct control *c); /* NULL is fine */

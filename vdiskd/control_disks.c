@@ -6,10 +6,12 @@
 #include "vdiskd/control_commands.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/err.h"
 #include "vdiskd/block_export.h"
+#include "vdiskd/file_node.h"
 #include "vdiskd/id.h"
 #include "vdiskd/limits.h"
 #include "vdiskd/node.h"
@@ -47,10 +49,22 @@ static const char *const image_drivers[] = { "raw", "qcow2", NULL };
 static const char *const file_drivers[] = { "file", "host_device", NULL }; /* what is at the path decides */
 static const char *const discards[] = { "unmap", NULL };                   /* discards always give space back */
 
-static const struct qmp_arg cache_args[] = { { "direct", QMP_BOOL, .optional = true }, { NULL } };
+static const struct qmp_arg cache_args[] = {
+        { "direct", QMP_BOOL, .optional = true },
+        { "no-flush", QMP_BOOL, .optional = true }, /* false: the error has its own words */
+        { NULL },
+};
+/* What QEMU's clients say of a file and is so in any case: --engine chooses how I/O is done, images are always locked. */
+static const char *const aios[] = { "threads", "native", "io_uring", NULL };
+static const char *const lockings[] = { "auto", "on", NULL };
+#define FILE_ARGS                                                      \
+        { "filename", QMP_STR },                                       \
+        { "auto-read-only", QMP_BOOL, .optional = true },              \
+        { "aio", QMP_STR, .optional = true, .values = aios },          \
+        { "locking", QMP_STR, .optional = true, .values = lockings }
 static const struct qmp_arg file_args[] = {
         { "driver", QMP_STR, .values = file_drivers },
-        { "filename", QMP_STR },
+        FILE_ARGS,
         { "cache", QMP_OBJECT, .optional = true, .members = cache_args },
         { "discard", QMP_STR, .optional = true, .values = discards },
         { NULL },
@@ -63,26 +77,26 @@ static const struct qmp_arg encrypt_args[] = {
 };
 static const struct qmp_arg backing_args[] = { /* what is not said here, the image above says */
         { "driver", QMP_STR, .optional = true, .values = image_drivers },
-        { "file", QMP_OBJECT, .optional = true, .members = file_args },
-        { "data-file", QMP_OBJECT, .optional = true, .members = file_args },
+        { "file", QMP_REF, .optional = true, .members = file_args },
+        { "data-file", QMP_REF, .optional = true, .members = file_args },
         { "encrypt", QMP_OBJECT, .optional = true, .members = encrypt_args },
         { "backing", QMP_OBJECT, .optional = true, .members = backing_args },
         { NULL },
 };
 static const struct qmp_arg raw_args[] = {
-        { "file", QMP_OBJECT, .members = file_args },
+        { "file", QMP_REF, .members = file_args },
         { "data-first", QMP_BOOL, .optional = true }, /* not in QEMU */
         { "migratable", QMP_BOOL, .optional = true }, /* neither */
         { "encrypt", QMP_OBJECT, .optional = true, .members = encrypt_args }, /* the errors have their own words */
         { "backing", QMP_OBJECT, .optional = true, .members = backing_args },
-        { "data-file", QMP_OBJECT, .optional = true, .members = file_args },
+        { "data-file", QMP_REF, .optional = true, .members = file_args },
         { NULL },
 };
 static const struct qmp_arg qcow2_args[] = {
-        { "file", QMP_OBJECT, .members = file_args },
+        { "file", QMP_REF, .members = file_args },
         { "encrypt", QMP_OBJECT, .optional = true, .members = encrypt_args },
         { "backing", QMP_OBJECT, .optional = true, .members = backing_args },
-        { "data-file", QMP_OBJECT, .optional = true, .members = file_args },
+        { "data-file", QMP_REF, .optional = true, .members = file_args },
         { "data-first", QMP_BOOL, .optional = true },
         { "migratable", QMP_BOOL, .optional = true },
         { NULL },
@@ -91,9 +105,11 @@ static const struct qmp_arg null_args[] = {
         { "size", QMP_INT, .optional = true, .min = 512, .max = INT64_MAX },
         { NULL },
 };
-static const char *const drivers[] = { "raw", "qcow2", "null-co", NULL };
+static const struct qmp_arg bare_file_args[] = { FILE_ARGS, { NULL } };
+static const char *const drivers[] = { "raw", "qcow2", "null-co", "file", "host_device", NULL };
 static const struct qmp_variant driver_args[] = {
-        { "raw", raw_args }, { "qcow2", qcow2_args }, { "null-co", null_args }, { NULL },
+        { "raw", raw_args }, { "qcow2", qcow2_args }, { "null-co", null_args }, { "file", bare_file_args },
+        { "host_device", bare_file_args }, { NULL },
 };
 static const struct qmp_arg blockdev_add_args[] = {
         { "driver", QMP_STR, .values = drivers, .variants = driver_args },
@@ -105,6 +121,17 @@ static const struct qmp_arg blockdev_add_args[] = {
         { NULL },
 };
 
+/* A disk whose flushes do nothing is none that we would serve. */
+static int check_cache(json_t *args)
+{
+        json_t *file = json_object_get(args, "file");
+
+        if (flag_of(json_object_get(args, "cache"), "no-flush", false) ||
+            flag_of(json_object_get(file, "cache"), "no-flush", false))
+                return err_note(-EINVAL, "Parameter 'cache.no-flush' does not accept true: a guest's flush makes its data durable");
+        return 0;
+}
+
 static int check_new_name(struct disks *d, const char *name)
 {
         if (d->stopping)
@@ -115,7 +142,7 @@ static int check_new_name(struct disks *d, const char *name)
                 return err_note(-EINVAL, "Invalid node-name: '%s'", name);
         if (strlen(name) > ID_BYTES)
                 return err_note(-EINVAL, "Node name too long");
-        if (disks_name_taken(d, name))
+        if (disks_name_taken(d, name) || file_node_find(d, name))
                 return err_note(-EEXIST, "Duplicate nodes with node-name='%s'", name);
         return 0;
 }
@@ -188,8 +215,20 @@ static int add_node(struct disks *d, json_t *args, struct qmp_call *call)
 static void cmd_blockdev_add(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
-        int r = add_node(c->disks, args, call);
+        const char *driver = text_of(args, "driver");
+        int r = check_cache(args);
 
+        if (r == 0 && (!strcmp(driver, "file") || !strcmp(driver, "host_device"))) {
+                r = check_new_name(c->disks, text_of(args, "node-name"));
+                if (r == 0)
+                        r = file_node_add(c->disks, args);
+                if (r == 0)
+                        return qmp_return(call, NULL);
+        }
+        if (r == 0)
+                r = file_nodes_resolve(c->disks, args);
+        if (r == 0)
+                r = add_node(c->disks, args, call);
         if (r < 0)
                 fail(call, r);
 }
@@ -213,7 +252,14 @@ static void cmd_blockdev_del(struct qmp_call *call, json_t *args, void *opaque)
         struct control *c = opaque;
         const char *name = text_of(args, "node-name");
         struct node *n = disks_find_node(c->disks, name);
+        struct file_node *f = n ? NULL : file_node_find(c->disks, name);
 
+        if (f && file_node_used(c->disks, f))
+                return qmp_fail(call, NULL, "Node %s is in use", name);
+        if (f) {
+                file_node_free(f);
+                return qmp_return(call, NULL);
+        }
         if (!n)
                 qmp_fail(call, NULL, "Failed to find node with node-name='%s'", name);
         else if (n->nexports)
@@ -227,10 +273,12 @@ static void cmd_blockdev_del(struct qmp_call *call, json_t *args, void *opaque)
 /* --- exports ----------------------------------------------------------------------------------------------------- */
 
 static const char *const export_types[] = { "vhost-user-blk", NULL };
-static const char *const addr_types[] = { "unix", NULL };
+static const char *const addr_types[] = { "unix", "fd", NULL };
+static const struct qmp_arg unix_args[] = { { "path", QMP_STR }, { NULL } };
+static const struct qmp_arg fd_args[] = { { "str", QMP_STR }, { NULL } }; /* on the command line only */
+static const struct qmp_variant addr_variants[] = { { "unix", unix_args }, { "fd", fd_args }, { NULL } };
 static const struct qmp_arg addr_args[] = {
-        { "type", QMP_STR, .values = addr_types },
-        { "path", QMP_STR },
+        { "type", QMP_STR, .values = addr_types, .variants = addr_variants },
         { NULL },
 };
 static const struct qmp_arg block_export_add_args[] = {
@@ -250,8 +298,20 @@ static const struct qmp_arg block_export_add_args[] = {
         { NULL },
 };
 
+/* The socket is open already. */
+static int read_fd(const char *text, bool local, struct block_export_opts *o)
+{
+        if (!local)
+                return err_note(-EINVAL, "Parameter 'addr.type' does not accept value 'fd': descriptors are named on the command line "
+                                "only");
+        if (o->connect || o->at.mode >= 0 || o->at.owner || o->at.group)
+                return err_note(-EINVAL, "connect, socket-mode, socket-owner and socket-group do not go with a descriptor");
+        o->at.path = NULL;
+        return set_fd("addr.str", text, &o->at.fd);
+}
+
 /* Listen there, or connect to who does. */
-static int read_socket(json_t *args, struct block_export_opts *o)
+static int read_socket(json_t *args, bool local, struct block_export_opts *o)
 {
         const char *path = text_of(json_object_get(args, "addr"), "path"), *mode = text_of(args, "socket-mode");
         bool connect = flag_of(args, "connect", false);
@@ -260,16 +320,20 @@ static int read_socket(json_t *args, struct block_export_opts *o)
                 .path = path, .fd = -1, .mode = -1, .owner = text_of(args, "socket-owner"),
                 .group = text_of(args, "socket-group"),
         };
+        if (!path && connect)
+                return err_note(-EINVAL, "connect does not go with a descriptor");
         o->connect = connect ? path : NULL;
         if (connect && (mode || o->at.owner || o->at.group))
                 return err_note(-EINVAL, "socket-mode, socket-owner and socket-group do not go with connect: the socket is the "
                                 "front end's");
         if (connect && strlen(path) > SOCKET_PATH_BYTES)
                 return err_note(-EINVAL, "UNIX socket path '%s' is too long", path);
-        return mode ? set_mode("socket-mode", mode, &o->at.mode) : 0;
+        if (mode && set_mode("socket-mode", mode, &o->at.mode) < 0)
+                return -EINVAL;
+        return path ? 0 : read_fd(text_of(json_object_get(args, "addr"), "str"), local, o);
 }
 
-static int add_export(struct disks *d, json_t *args)
+static int add_export(struct disks *d, json_t *args, bool local)
 {
         bool writable = flag_of(args, "writable", false);
         const char *name = text_of(args, "node-name");
@@ -282,7 +346,7 @@ static int add_export(struct disks *d, json_t *args)
         };
         struct node *n = disks_find_node(d, name);
         struct block_export *x;
-        int r = read_socket(args, &o);
+        int r = read_socket(args, local, &o);
 
         if (r < 0)
                 return r;
@@ -301,14 +365,71 @@ static int add_export(struct disks *d, json_t *args)
         return block_export_add(n, &o, &x);
 }
 
+/* A file node that is exported by itself becomes a raw image of its name. */
+struct opening {
+        struct disks *disks;
+        struct qmp_call *call;
+        json_t *args;
+};
+
+static void on_file_opened(void *opaque, int res, const char *why)
+{
+        struct opening *p = opaque;
+        struct file_node *f = file_node_find(p->disks, text_of(p->args, "node-name"));
+
+        if (res == 0 && f)
+                file_node_free(f);
+        if (res < 0) {
+                qmp_fail(p->call, NULL, "%s", why);
+        } else {
+                err_clear();
+                res = add_export(p->disks, p->args, qmp_is_local(p->call));
+                if (res < 0)
+                        fail(p->call, res);
+                else
+                        qmp_return(p->call, NULL);
+        }
+        json_decref(p->args);
+        free(p);
+}
+
+static int open_file_node(struct disks *d, struct file_node *f, json_t *args, struct qmp_call *call)
+{
+        struct node_opts o = {
+                .name = f->name,
+                .path = text_of(f->file, "filename"),
+                .format = "raw",
+                .read_only = f->read_only,
+                .writeback = !flag_of(json_object_get(f->file, "cache"), "direct", false),
+        };
+        struct opening *p;
+        int r;
+
+        if (d->stopping)
+                return err_note(-EBUSY, "The daemon is stopping");
+        if (file_node_used(d, f) || disks_name_taken(d, f->name))
+                return err_note(-EBUSY, "Node '%s' is in use", f->name);
+        p = malloc(sizeof(*p));
+        if (!p)
+                return -ENOMEM;
+        *p = (struct opening){ .disks = d, .call = call, .args = json_incref(args) };
+        r = node_open_start(d, &o, on_file_opened, p);
+        if (r < 0) {
+                json_decref(p->args);
+                free(p);
+        }
+        return r;
+}
+
 static void cmd_block_export_add(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
-        int r = add_export(c->disks, args);
+        struct file_node *f = file_node_find(c->disks, text_of(args, "node-name"));
+        int r = f ? open_file_node(c->disks, f, args, call) : add_export(c->disks, args, qmp_is_local(call));
 
         if (r < 0)
                 fail(call, r);
-        else
+        else if (!f)
                 qmp_return(call, NULL);
 }
 

@@ -10,6 +10,7 @@
 
 #include "common/range.h"
 #include "vdiskd/block_export.h"
+#include "vdiskd/file_node.h"
 #include "vdiskd/node.h"
 #include "vdiskd/node_bitmaps.h"
 
@@ -92,6 +93,8 @@ static void cmd_query_nodes(struct qmp_call *call, json_t *args, void *opaque)
                 if (!n->closing)
                         json_array_append_new(all, describe_node(n));
         }
+        list_for_each(l, &c->disks->files)
+                json_array_append_new(all, file_node_describe(list_entry(l, struct file_node, link)));
         qmp_return(call, all);
 }
 

@@ -20,10 +20,12 @@
 
 void disks_init(struct disks *d)
 {
+        d->pid_fd = -1;
         list_init(&d->nodes);
         list_init(&d->exports);
         list_init(&d->limit_groups);
         list_init(&d->endings);
+        list_init(&d->files);
         list_init(&d->jobs);
 }
 

@@ -29,6 +29,7 @@ struct disks {
         const char *state_dir; /* see vol.h; NULL: none */
         struct passed_sockets *passed;
         struct reload *configuration; /* reload.h */
+        int pid_fd; /* holds the lock of --pidfile (pid_file.h); -1: none */
         /* Told what happens by itself; each may be NULL. */
         void (*export_gone)(void *opaque, const char *id);
         void (*node_failed)(void *opaque, const char *node, int err, const char *what);
@@ -38,6 +39,7 @@ struct disks {
         struct list nodes, exports, jobs; /* node.h, block_export.h, job.h */
         struct list limit_groups; /* limits.h */
         struct list endings;             /* disk_ops.c */
+        struct list files;               /* file_node.h */
         bool stopping, exports_stopping; /* the second when no job is left */
         bool cancelling;                 /* jobs_cancel_all() runs, or jobs_gone is on its way */
         struct loop_task jobs_gone;

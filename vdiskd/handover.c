@@ -14,6 +14,7 @@
 #include "common/err.h"
 #include "config.h"
 #include "vdiskd/block_export.h"
+#include "vdiskd/file_node.h"
 #include "vdiskd/limits.h"
 #include "vdiskd/node.h"
 #include "vdiskd/reload.h"
@@ -34,10 +35,11 @@ int handover_pack(struct parcel *p, const struct disks *d, int control_fd, const
                 parcel_append(p, nodes, node_pack(list_entry(l, struct node, link), p));
         list_for_each(l, &d->exports)
                 parcel_append(p, exports, block_export_pack(list_entry(l, struct block_export, link), p));
-        p->root = json_pack("{s:i,s:s,s:o,s:o,s:o,s:o,s:o,s:o}", "handover", HANDOVER_VERSION, "vdiskd", VDISKD_VERSION,
+        p->root = json_pack("{s:i,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:i}", "handover", HANDOVER_VERSION, "vdiskd", VDISKD_VERSION,
                             "throttle-groups", limits_pack(d), "nodes", nodes, "exports", exports, "control",
                             listening_pack(p, control_fd, control), "metrics", listening_pack(p, metrics->fd, metrics),
-                            "configuration", reload_pack(d->configuration));
+                            "configuration", reload_pack(d->configuration), "files", file_nodes_pack(d), "pid-file",
+                            parcel_put_fd(p, d->pid_fd));
         return p->root ? 0 : -ENOMEM;
 }
 
@@ -80,12 +82,15 @@ static int unpack_listening(struct parcel *p, const char *key, struct listener *
         return r < 0 ? r : parcel_take_fd(p, o, "fd", false, &l->fd);
 }
 
-/* An older process had none. */
+/* An older process had none of it. */
 static int unpack_configuration(struct parcel *p, struct disks *d)
 {
-        const json_t *all;
+        const json_t *files = json_object_get(p->root, "files"), *all = json_object_get(p->root, "configuration");
+        int r = files ? file_nodes_unpack(d, files) : 0;
 
-        return parcel_get_array(p->root, "configuration", &all) < 0 ? err_clear(), 0 : reload_unpack(d->configuration, all);
+        if (r == 0 && json_object_get(p->root, "pid-file"))
+                r = parcel_take_fd(p, p->root, "pid-file", true, &d->pid_fd);
+        return r < 0 || !all ? r : reload_unpack(d->configuration, all);
 }
 
 int handover_unpack(struct parcel *p, struct disks *d, struct listener *control, struct listener *metrics)

@@ -76,8 +76,38 @@ static bool same(const char *a, const char *b)
         return a && !strcmp(a, b);
 }
 
+/* Is one of the values of @key, anywhere in a command of the command line, right for @path? */
+static bool command_has(const json_t *o, const char *key, bool (*right)(const char *path, const char *value), const char *path)
+{
+        bool found = false;
+        const char *name;
+        json_t *value;
+        size_t i;
+
+        json_object_foreach ((json_t *)o, name, value) {
+                if (!strcmp(name, key) && json_is_string(value))
+                        found |= right(path, json_string_value(value));
+                else
+                        found |= command_has(value, key, right, path);
+        }
+        json_array_foreach (o, i, value)
+                found |= command_has(value, key, right, path);
+        return found;
+}
+
+static bool startup_has(const struct options *o, const char *key, bool (*right)(const char *path, const char *value),
+                        const char *path)
+{
+        for (size_t i = 0; i < o->nstartup; i++)
+                if (command_has(o->startup[i].args, key, right, path))
+                        return true;
+        return false;
+}
+
 static bool is_named(const struct options *o, const char *path)
 {
+        if (same(o->pid_file, path) || startup_has(o, "filename", same, path))
+                return true;
         for (size_t i = 0; i < o->ndisks; i++)
                 if (same(o->disks[i].path, path) || same(o->disks[i].data_path, path))
                         return true;
@@ -88,7 +118,7 @@ static bool is_named(const struct options *o, const char *path)
 static bool is_image_place(const struct opener_rules *rules, const char *real)
 {
         const struct options *o = rules->options;
-        bool found = is_in(real, rules->state_dir);
+        bool found = is_in(real, rules->state_dir) || startup_has(o, "filename", is_beside, real);
 
         for (size_t i = 0; i < o->ndisks && !found; i++)
                 found = is_beside(real, o->disks[i].path) || is_beside(real, o->disks[i].data_path);
@@ -99,7 +129,7 @@ static bool is_image_place(const struct opener_rules *rules, const char *real)
 
 static bool is_socket_place(const struct options *o, const char *real)
 {
-        bool found = is_beside(real, o->control);
+        bool found = is_beside(real, o->control) || is_beside(real, o->pid_file) || startup_has(o, "path", is_beside, real);
 
         for (size_t i = 0; i < o->ndisks && !found; i++)
                 found = is_beside(real, o->disks[i].socket) || is_beside(real, o->disks[i].connect);

@@ -12,6 +12,7 @@
 #include "vdiskd/configuration.h"
 #include "vdiskd/disk_options.h"
 #include "vdiskd/limit_values.h"
+#include "vdiskd/options_qemu.h"
 #include "vdiskd/metrics_address.h"
 #include "vdiskd/option_values.h"
 
@@ -58,6 +59,10 @@ int options_add_object(struct options *o, const char *v)
         const char *id;
 
         o->objects = more ?: o->objects;
+        if (qemu_object(o, v) < 0)
+                return -EINVAL;
+        if (*v == '{')
+                return qemu_json_object(o, v);
         if (!more || !copy)
                 return -ENOMEM;
         more[o->nobjects] = strdup(v);
@@ -117,6 +122,26 @@ static int opt_allow_dir(struct reader *rd, const char *v)
         r = set_text("--allow-dir", v, &more[o->nallow_dirs]);
         o->nallow_dirs += r == 0;
         return r;
+}
+
+#define QEMU_OPTION(name) static int opt_##name(struct reader *rd, const char *v) { return qemu_##name(rd->o, v); }
+QEMU_OPTION(blockdev)
+QEMU_OPTION(export)
+QEMU_OPTION(chardev)
+QEMU_OPTION(monitor)
+QEMU_OPTION(nbd_server)
+QEMU_OPTION(trace)
+
+static int opt_pid_file(struct reader *rd, const char *v)
+{
+        return set_text("--pidfile", v, &rd->o->pid_file);
+}
+
+static int opt_daemonize(struct reader *rd, const char *v)
+{
+        (void)v;
+        rd->o->daemonize = true;
+        return 0;
 }
 
 static int opt_socket_path(struct reader *rd, const char *v)
@@ -296,6 +321,14 @@ static const struct option_row {
         { "cache-size", "SIZE", "table cache of each disk (default 32M)", opt_cache_size },
         { "state-dir", "DIR|none", "where unflushed table changes survive a kill (default /run/vdiskd)", opt_state_dir },
         { "log-level", "LEVEL", "error, warning, info or debug (default info)", opt_log_level },
+        { "blockdev", "KEY=VALUE,...|JSON", "as qemu-storage-daemon: open an image", opt_blockdev, .typed = true },
+        { "export", "KEY=VALUE,...|JSON", "as qemu-storage-daemon: offer it, type=vhost-user-blk", opt_export, .typed = true },
+        { "chardev", "socket|stdio,id=ID,...", "as qemu-storage-daemon: where --monitor takes commands", opt_chardev, .typed = true },
+        { "monitor", "chardev=ID,...", "as qemu-storage-daemon: take commands there", opt_monitor, .typed = true },
+        { "nbd-server", "...", "refused: there is no NBD", opt_nbd_server, .typed = true },
+        { "trace", "...", "refused: there are no trace events of QEMU's", opt_trace, .typed = true },
+        { "pidfile", "PATH", "write the process number there", opt_pid_file, .typed = true },
+        { "daemonize", NULL, "go to the background when all is served", opt_daemonize },
         { "print-capabilities", NULL, "print what QEMU's conventions ask for, as JSON", opt_capabilities },
         { "help", NULL, "print this text (-h)", opt_help, 'h' },
         { "version", NULL, "print the version (-V)", opt_version, 'V' },
@@ -585,7 +618,10 @@ static int read_all(struct reader *rd, int argc, char **argv)
                 r = add_plain(rd);
         if (r < 0)
                 return r;
-        if (!o->ndisks && !o->control && !o->control_fdname)
+        r = qemu_check(o);
+        if (r < 0)
+                return r;
+        if (!o->ndisks && !o->control && !o->control_fdname && !o->monitor && !o->nstartup)
                 return err_note(-EINVAL, "nothing to serve: give --blk-file=FILE and --socket-path=PATH, or --disk, or "
                                 "--control%s", o->config ? ", or disks in the configuration" : "");
         r = name_disks(o);
@@ -601,7 +637,7 @@ int options_parse(struct options *o, int argc, char **argv)
         struct reader rd = { .o = o, .plain = no_disk };
         int r;
 
-        *o = (struct options){ .iothreads = 1, .log_level = LOG_LVL_INFO };
+        *o = (struct options){ .iothreads = 1, .log_level = LOG_LVL_INFO, .control_fd = -1 };
         r = read_all(&rd, argc, argv);
         disk_opts_finish(&rd.plain);
         return r;
@@ -631,6 +667,8 @@ void options_finish(struct options *o)
         free(TAKE(o->config, NULL));
         free(TAKE(o->problems, NULL));
         free(TAKE(o->metrics, NULL));
+        free(TAKE(o->pid_file, NULL));
+        qemu_finish(o);
         o->ndisks = 0;
 }
 

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -41,6 +42,18 @@ struct disk_opts {
         struct throttle_limits limits; /* of its own */
 };
 
+/* qemu-storage-daemon's way to say what to do: a command of the control socket, given on the command line. */
+struct startup {
+        const char *option, *command; /* both last */
+        json_t *args;
+};
+
+struct chardev {
+        char *id, *path; /* path NULL: fd, or stdio */
+        int fd;
+        bool is_stdio;
+};
+
 struct options {
         enum options_action { OPTIONS_SERVE, OPTIONS_HELP, OPTIONS_VERSION, OPTIONS_CAPABILITIES, OPTIONS_CHECK_CONFIG } action;
         struct disk_opts *disks; /* in the order given; the --blk-file disk comes first */
@@ -61,6 +74,15 @@ struct options {
         char *state_dir;    /* NULL: the default, where it can be had; "none" */
         enum engine_kind engine;
         enum log_level log_level;
+        struct startup *startup; /* --blockdev, --export: carried out in the order given, after the disks */
+        size_t nstartup;
+        struct chardev *chardevs;
+        size_t nchardevs;
+        char *monitor;           /* the id of its chardev; what follows comes from there */
+        int control_fd;          /* listening socket of the control; -1: none */
+        bool control_stdio, control_pretty;
+        char *pid_file;          /* NULL: none */
+        bool daemonize;
         char **said;     /* options_said() */
         char *config;    /* the configuration's file; NULL: none */
         char *problems;  /* what is wrong in the configuration, all of it, a line each; NULL: nothing */

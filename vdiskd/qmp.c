@@ -34,7 +34,7 @@ struct qmp_server {
         struct list clients;
         unsigned nclients;
         struct log_limit limit;
-        bool held;
+        bool held, pretty;
 };
 
 struct client {
@@ -56,6 +56,8 @@ struct qmp_call {
         struct client *client; /* NULL: gone */
         json_t *id;
         json_t *request;
+        void (*done)(void *opaque, const char *error); /* qmp_run_local(); else NULL */
+        void *done_opaque;
 };
 
 static void client_free(struct client *c)
@@ -110,7 +112,7 @@ static bool client_grow(struct client *c, size_t len)
 /* @msg is taken. What cannot be sent now waits; a client that lets too much wait is given up. */
 static void client_send(struct client *c, json_t *msg)
 {
-        AUTO(freep) char *text = json_dumps(msg, JSON_COMPACT);
+        AUTO(freep) char *text = json_dumps(msg, c->server->pretty ? JSON_INDENT(4) : JSON_COMPACT);
         size_t len = text ? strlen(text) : 0;
 
         json_decref(msg);
@@ -162,6 +164,8 @@ static void call_end(struct qmp_call *call, json_t *answer)
 {
         struct client *c = call->client;
 
+        if (call->done)
+                call->done(call->done_opaque, json_string_value(json_object_get(json_object_get(answer, "error"), "desc")));
         if (c && call->id)
                 json_object_set(answer, "id", call->id);
         if (c) {
@@ -320,6 +324,34 @@ static void run(struct qmp_call *call)
         cmd->run(call, args, s->opaque);
 }
 
+void qmp_run_local(const struct qmp_command *const *tables, void *opaque, const char *command, json_t *args,
+                   void (*done)(void *done_opaque, const char *error), void *done_opaque)
+{
+        struct qmp_call *call = calloc(1, sizeof(*call));
+        const struct qmp_command *cmd = NULL;
+
+        if (!call || !args) {
+                free(call);
+                json_decref(args);
+                return done(done_opaque, "out of memory");
+        }
+        *call = (struct qmp_call){ .done = done, .done_opaque = done_opaque };
+        call->request = json_pack("{s:o}", "arguments", args);
+        for (size_t t = 0; !cmd && tables[t]; t++)
+                cmd = look_in(tables[t], command);
+        err_clear();
+        if (!cmd)
+                return qmp_fail(call, "CommandNotFound", "The command %s has not been found", command);
+        if (cmd->args && (qmp_args_from_text(cmd->args, args) < 0 || qmp_args_check(cmd->args, args) < 0))
+                return qmp_fail(call, NULL, "%s", err_text(-EINVAL));
+        cmd->run(call, args, opaque);
+}
+
+bool qmp_is_local(const struct qmp_call *call)
+{
+        return call->done != NULL;
+}
+
 /* @text: one value as the frame cut it. */
 static void client_execute(struct client *c, const char *text, size_t len)
 {
@@ -421,38 +453,60 @@ static void client_ready(struct loop_watch *w, uint32_t events)
                 client_free(c);
 }
 
-static void on_connection(struct loop_watch *w, uint32_t events)
+static int add_client(struct qmp_server *s, int fd)
 {
-        struct qmp_server *s = container_of(w, struct qmp_server, listener);
         struct client *c;
-        int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int r;
 
-        if (fd < 0)
-                return;
         c = s->nclients < QMP_MAX_CLIENTS ? calloc(1, sizeof(*c)) : NULL;
         if (!c) {
                 log_limited(&s->limit, LOG_LVL_WARN, "more than %u control clients: one turned away", QMP_MAX_CLIENTS);
                 close(fd);
-                return;
+                return -EMFILE;
         }
         c->server = s;
         c->watch = (struct loop_watch){ .fd = fd, .ready = client_ready, .events = EPOLLIN };
         list_add_tail(&s->clients, &c->link);
         s->nclients++;
-        if (loop_watch(s->loop, &c->watch) < 0) {
+        r = loop_watch(s->loop, &c->watch);
+        if (r < 0) {
                 client_free(c);
-                return;
+                return r;
         }
         greet(c);
         client_flush(c);
         if (c->dead)
                 client_free(c);
+        return 0;
+}
+
+static void on_connection(struct loop_watch *w, uint32_t events)
+{
+        int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+        if (fd >= 0)
+                add_client(container_of(w, struct qmp_server, listener), fd);
+}
+
+int qmp_add_client(struct qmp_server *s, int fd)
+{
+        return add_client(s, fd);
+}
+
+void qmp_set_pretty(struct qmp_server *s)
+{
+        s->pretty = true;
 }
 
 void qmp_event(struct qmp_server *s, const char *name, json_t *data)
 {
-        json_t *event = json_pack("{s:s,s:o}", "event", name, "timestamp", timestamp());
+        json_t *event;
 
+        if (!s) {
+                json_decref(data);
+                return;
+        }
+        event = json_pack("{s:s,s:o}", "event", name, "timestamp", timestamp());
         if (data)
                 json_object_set_new(event, "data", data);
         list_for_each_safe(n, &s->clients) {
@@ -474,7 +528,7 @@ int qmp_new(struct loop *l, int listen_fd, const struct qmp_command *const *tabl
         int r;
 
         if (!s) {
-                close(listen_fd);
+                closep(&listen_fd);
                 return -ENOMEM;
         }
         s->loop = l;
@@ -483,7 +537,7 @@ int qmp_new(struct loop *l, int listen_fd, const struct qmp_command *const *tabl
         s->opaque = opaque;
         list_init(&s->clients);
         s->listener = (struct loop_watch){ .fd = listen_fd, .ready = on_connection, .events = EPOLLIN };
-        r = loop_watch(l, &s->listener);
+        r = listen_fd < 0 ? 0 : loop_watch(l, &s->listener);
         if (r < 0) {
                 qmp_free(s);
                 return err_note(r, "cannot watch the control socket: %s", strerror(-r));
@@ -499,7 +553,7 @@ void qmp_free(struct qmp_server *s)
         list_for_each_safe(n, &s->clients)
                 client_free(list_entry(n, struct client, link));
         loop_unwatch(s->loop, &s->listener);
-        close(s->listener.fd);
+        closep(&s->listener.fd);
         free(s);
 }
 
@@ -514,7 +568,7 @@ void qmp_hold(struct qmp_server *s)
 void qmp_go_on(struct qmp_server *s)
 {
         s->held = false;
-        if (loop_watch(s->loop, &s->listener) < 0)
+        if (s->listener.fd >= 0 && loop_watch(s->loop, &s->listener) < 0)
                 log_err("the control socket cannot be watched any more");
         list_for_each_safe(n, &s->clients) {
                 struct client *c = list_entry(n, struct client, link);

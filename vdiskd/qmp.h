@@ -9,6 +9,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/loop.h"
@@ -54,12 +55,24 @@ struct qmp_event_type {
         const struct qmp_arg *data;
 };
 
-/* @listen_fd: a listening Unix socket, taken also on failure. @tables: tables of commands, NULL ends them; @events: what
+/* @listen_fd: a listening Unix socket, taken also on failure; -1: only qmp_add_client() brings clients. @tables: tables of commands, NULL ends them; @events: what
  * may be sent. Both are kept by reference. 0 or -errno with a sentence. */
 int qmp_new(struct loop *l, int listen_fd, const struct qmp_command *const *tables, const struct qmp_event_type *events,
             void *opaque, struct qmp_server **ret);
 /* Closes all clients; calls not answered yet are answered into the void. NULL is fine. */
 void qmp_free(struct qmp_server *s);
+
+/* A further connection, that of a client who waits at the other end. Taken, also on failure. 0 or -errno with a sentence. */
+int qmp_add_client(struct qmp_server *s, int fd);
+void qmp_set_pretty(struct qmp_server *s); /* answers and events in several lines, for people */
+
+/**
+ * qmp_run_local - carry out a command of @tables for ourselves; @opaque as for qmp_new(). @args: an object, taken.
+ * @done: once, maybe before this returns: @error is the sentence, borrowed, or NULL.
+ */
+void qmp_run_local(const struct qmp_command *const *tables, void *opaque, const char *command, json_t *args,
+                   void (*done)(void *done_opaque, const char *error), void *done_opaque);
+bool qmp_is_local(const struct qmp_call *call);
 
 /* @value: the "return" value, taken; NULL means {}. */
 void qmp_return(struct qmp_call *call, json_t *value);
@@ -69,7 +82,7 @@ void qmp_fail(struct qmp_call *call, const char *class, const char *fmt, ...) __
 /* What query-version returns; the greeting has it, too. */
 json_t *qmp_version(void);
 
-/* To every client that has finished its greeting. @data: taken; NULL leaves the member out. */
+/* To every client that has finished its greeting. @data: taken; NULL leaves the member out. No server: to nobody. */
 void qmp_event(struct qmp_server *s, const char *name, json_t *data);
 
 /* Between the two no command is read and nobody is let in; answers and events go out. */

@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/err.h"
+#include "common/size.h"
 
 static const char *type_name(enum qmp_arg_type type)
 {
@@ -165,4 +167,92 @@ static int check_object(const struct qmp_arg *spec, json_t *args, const char *wi
 int qmp_args_check(const struct qmp_arg *spec, json_t *args)
 {
         return check_object(spec, args, "");
+}
+
+/* --- from text ---------------------------------------------------------------------------------------------------- */
+
+static json_t *scalar_from_text(enum qmp_arg_type type, const char *text)
+{
+        uint64_t bytes;
+        long long n;
+        char *end;
+
+        if (type == QMP_BOOL && (!strcmp(text, "on") || !strcmp(text, "true") || !strcmp(text, "yes")))
+                return json_true();
+        if (type == QMP_BOOL && (!strcmp(text, "off") || !strcmp(text, "false") || !strcmp(text, "no")))
+                return json_false();
+        if (type != QMP_INT || !*text)
+                return NULL;
+        errno = 0;
+        n = strtoll(text, &end, 0);
+        if (!*end && !errno)
+                return json_integer(n);
+        if (size_parse(text, &bytes) == 0 && bytes <= INT64_MAX) /* 4G */
+                return json_integer((json_int_t)bytes);
+        err_clear();
+        return NULL;
+}
+
+/* {"0": a, "1": b}, in any order, becomes [a, b]. NULL: it is not such an object. */
+static json_t *array_from_object(json_t *o)
+{
+        json_t *all = json_array();
+
+        for (size_t i = 0; i < json_object_size(o); i++) {
+                char key[24];
+                json_t *v;
+
+                snprintf(key, sizeof(key), "%zu", i);
+                v = json_object_get(o, key);
+                if (!v) {
+                        json_decref(all);
+                        return NULL;
+                }
+                json_array_append(all, v);
+        }
+        return all;
+}
+
+static int value_from_text(const struct qmp_arg *arg, json_t *value, json_t **ret)
+{
+        json_t *o;
+        size_t i;
+        int r = 0;
+
+        *ret = NULL;
+        if (json_is_string(value)) {
+                *ret = scalar_from_text(arg->type, json_string_value(value));
+                return 0;
+        }
+        if (arg->type == QMP_ARRAY && json_is_object(value)) {
+                *ret = array_from_object(value);
+                value = *ret;
+        }
+        if (arg->members && json_is_object(value))
+                return qmp_args_from_text(arg->members, value);
+        json_array_foreach (value, i, o)
+                if (r == 0 && arg->members && json_is_object(o))
+                        r = qmp_args_from_text(arg->members, o);
+        return r;
+}
+
+int qmp_args_from_text(const struct qmp_arg *spec, json_t *args)
+{
+        const struct qmp_arg *tag = qmp_args_tag(spec);
+        const struct qmp_arg *more = tag ? qmp_args_variant(tag, json_string_value(json_object_get(args, tag->name))) : NULL;
+        const char *name;
+        json_t *value;
+        void *next;
+
+        json_object_foreach_safe (args, next, name, value) {
+                const struct qmp_arg *arg = find(spec, name) ?: find(more, name);
+                json_t *is = NULL;
+                int r = arg ? value_from_text(arg, value, &is) : 0;
+
+                if (is && json_object_set_new(args, name, is) < 0)
+                        r = -ENOMEM;
+                if (r < 0)
+                        return r;
+        }
+        return 0;
 }

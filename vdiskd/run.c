@@ -27,11 +27,13 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/path.h"
+#include "common/pid_file.h"
 #include "common/secret.h"
 #include "common/thread.h"
 #include "config.h"
 #include "vdiskd/control.h"
 #include "vdiskd/disks.h"
+#include "vdiskd/file_node.h"
 #include "vdiskd/limits.h"
 #include "vdiskd/manager.h"
 #include "vdiskd/metrics.h"
@@ -41,6 +43,8 @@
 #include "vdiskd/qmp.h"
 #include "vdiskd/reload.h"
 #include "vdiskd/sandbox.h"
+#include "vdiskd/startup.h"
+#include "vdiskd/stdio_pump.h"
 #include "vdiskd/takeover.h"
 #include "vdiskd/upgrade.h"
 
@@ -53,7 +57,10 @@ struct daemon {
         char *state_dir; /* NULL: none */
         struct disks disks;
         struct listener control_at;
-        struct control *control; /* NULL: none */
+        struct control *control;
+        struct stdio_pump *pump; /* NULL: none */
+        int pump_fd;             /* until a client of the control has it; -1: none */
+        int background_fd, null_fd; /* startup_tell(); -1: in the foreground */
         struct listener metrics_at;
         struct metrics *metrics; /* NULL: none */
         struct loop_watch signals;
@@ -248,7 +255,8 @@ static void on_signal(struct loop_watch *w, uint32_t events)
 
 /* --- starting -------------------------------------------------------------------------------------------------- */
 
-static int watch_signals(struct daemon *d)
+/* They are looked at when all is served: a stop before that would find half of it. */
+static int block_signals(struct daemon *d)
 {
         sigset_t set;
 
@@ -261,7 +269,7 @@ static int watch_signals(struct daemon *d)
         sigprocmask(SIG_BLOCK, &set, NULL); /* before the threads are born: they inherit it */
         d->signals = (struct loop_watch){ .ready = on_signal, .events = EPOLLIN };
         d->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-        return d->signals.fd < 0 ? -errno : loop_watch(d->loop, &d->signals);
+        return d->signals.fd < 0 ? -errno : 0;
 }
 
 /* Two descriptors a queue, one a memory region: the usual 1024 are soon used up. */
@@ -346,12 +354,12 @@ static int listen_for_control(struct daemon *d)
 {
         struct listen_at at = {
                 .path = d->opts->control,
-                .fd = -1,
+                .fd = d->opts->control_fd,
                 .fdname = d->opts->control_fdname,
                 .mode = 0600,
         };
 
-        if (!at.path && !at.fdname)
+        if (!at.path && !at.fdname && at.fd < 0)
                 return 0;
         return err_prefix(listener_open(&d->control_at, &at, &d->passed), "control: ");
 }
@@ -400,15 +408,41 @@ static int start_disks(struct daemon *d)
         return 0;
 }
 
-static int start_control(struct daemon *d)
+static int make_control(struct daemon *d)
 {
         struct control_hooks hooks = { .quit = on_quit, .upgrade = on_upgrade_asked, .reload = on_reload_asked, .opaque = d };
 
-        if (d->control_at.fd < 0)
+        d->control = control_new(&d->disks, &hooks);
+        return d->control ? 0 : -ENOMEM;
+}
+
+static int start_control(struct daemon *d)
+{
+        int r;
+
+        if (d->control_at.fd < 0 && !d->pump)
                 return 0;
         if (d->control_at.path)
                 log_info("taking commands on %s", d->control_at.path);
-        return control_new(d->loop, TAKE(d->control_at.fd, -1), &d->disks, &hooks, &d->control);
+        r = control_listen(d->control, d->loop, TAKE(d->control_at.fd, -1));
+        if (r == 0 && d->opts->control_pretty)
+                qmp_set_pretty(control_server(d->control));
+        if (r == 0 && d->pump)
+                r = qmp_add_client(control_server(d->control), TAKE(d->pump_fd, -1));
+        return r;
+}
+
+/* The last words of a start: who waits for us may come now. */
+static int tell_all(struct daemon *d)
+{
+        if (d->opts->pid_file)
+                d->disks.pid_fd = pid_file_make(d->opts->pid_file);
+        if (d->disks.pid_fd < -1)
+                return d->disks.pid_fd;
+        manager_tell("READY=1");
+        if (d->background_fd >= 0)
+                startup_tell(TAKE(d->background_fd, -1), TAKE(d->null_fd, -1));
+        return 0;
 }
 
 static int start_metrics(struct daemon *d)
@@ -447,7 +481,7 @@ static int enter_sandbox(struct daemon *d)
 {
         const struct options *o = d->opts;
         struct opener_rules rules = {
-                .strict = o->sandbox == SANDBOX_STRICT || (!o->control && !o->control_fdname && !o->config),
+                .strict = o->sandbox == SANDBOX_STRICT || (!o->control && !o->control_fdname && !o->config && !o->monitor),
                 .options = o, .state_dir = d->state_dir, .argv = d->argv,
         };
         int r;
@@ -464,8 +498,10 @@ static int enter_sandbox(struct daemon *d)
 static int start_helpers(struct daemon *d)
 {
         char text[256];
-        int r;
+        int r = d->opts->control_stdio ? stdio_pump_start(&d->pump, &d->pump_fd) : 0;
 
+        if (r < 0)
+                return r;
         workers_hold();
         d->workers = true;
         if (d->opts->sandbox == SANDBOX_OFF) {
@@ -493,7 +529,7 @@ static int start_machinery(struct daemon *d, bool fresh)
         manager_find();
         r = confine_names(d->opts);
         if (r == 0)
-                r = watch_signals(d);
+                r = block_signals(d);
         if (r == 0)
                 r = passed_sockets_get(&d->passed);
         if (r == 0)
@@ -510,7 +546,7 @@ static int start_machinery(struct daemon *d, bool fresh)
         if (r == 0)
                 r = start_helpers(d);
         describe_disks(d);
-        return r;
+        return r < 0 ? r : make_control(d);
 }
 
 static int daemon_start(struct daemon *d)
@@ -526,19 +562,24 @@ static int daemon_start(struct daemon *d)
                 if (r == 0)
                         r = start_disks(d);
                 if (r == 0)
+                        r = startup_run(d->loop, d->control, d->opts);
+                if (r == 0)
                         r = start_metrics(d);
         }
         if (r == 0)
                 r = start_control(d);
+        if (r == 0)
+                r = loop_watch(d->loop, &d->signals);
         if (r < 0)
                 return r;
         if (sock >= 0) {
                 takeover_go(&d->disks); /* the manager is told by the old process, whom it knows */
                 go_on_with_metrics(d);
-        } else {
-                manager_tell("READY=1");
+                if (d->disks.pid_fd >= 0 && pid_file_take_over(d->disks.pid_fd) < 0)
+                        log_warn("%s", err_text(-EIO));
+                return 0;
         }
-        return 0;
+        return tell_all(d);
 }
 
 static void daemon_finish(struct daemon *d)
@@ -546,6 +587,9 @@ static void daemon_finish(struct daemon *d)
         upgrade_free(d->upgrade);
         reload_free(d->disks.configuration);
         control_free(d->control);
+        closep(&d->pump_fd);
+        stdio_pump_finish(d->pump);
+        file_nodes_finish(&d->disks);
         limits_finish(&d->disks);
         metrics_free(d->metrics);
         listener_close(&d->metrics_at);
@@ -555,6 +599,9 @@ static void daemon_finish(struct daemon *d)
         free(d->threads);
         if (d->workers)
                 workers_release();
+        if (d->disks.pid_fd >= 0)
+                path_unlink(d->opts->pid_file); /* while it is locked */
+        closep(&d->disks.pid_fd);
         opener_stop();
         manager_finish();
         free(d->state_dir);
@@ -563,14 +610,21 @@ static void daemon_finish(struct daemon *d)
                 loop_unwatch(d->loop, &d->signals);
         closep(&d->signals.fd);
         loop_free(d->loop);
+        closep(&d->background_fd);
+        closep(&d->null_fd);
 }
 
 int daemon_run(struct options *o, char **argv)
 {
-        struct daemon d = { .opts = o, .argv = argv, .signals.fd = -1, .control_at.fd = -1, .metrics_at.fd = -1 };
+        struct daemon d = { .opts = o, .argv = argv, .signals.fd = -1, .control_at.fd = -1, .metrics_at.fd = -1, .background_fd = -1,
+                            .null_fd = -1, .pump_fd = -1 };
         bool wait = true;
         int r;
 
+        if (o->daemonize && !takeover_asked() && startup_daemonize(&d.background_fd, &d.null_fd) < 0) {
+                log_err("%s", err_text(-EIO));
+                return 1;
+        }
         disks_init(&d.disks);
         d.res = daemon_start(&d);
         if (d.res < 0) {

@@ -51,7 +51,7 @@ static const int control[] = {
         C(accept4), C(shutdown), C(getsockopt), C(setsockopt), C(getsockname), C(getpeername), C(eventfd2), C(memfd_create),
         C(readlink), C(readlinkat), /* is it an eventfd? session_rings.c */
         /* itself: timers, the hand-over, the directory of the configuration, the service manager */
-        C(epoll_create1), C(timerfd_create), C(timerfd_settime), C(signalfd4), C(getdents64), C(pipe2), C(dup), C(umask),
+        C(epoll_create1), C(timerfd_create), C(timerfd_settime), C(signalfd4), C(getdents64), C(pipe2), C(dup), C(dup2), C(dup3), C(umask),
         C(getuid), C(geteuid), C(getgid), C(getegid), C(getppid), C(getrusage), C(uname), C(sysinfo), C(times),
 };
 static const struct { const int *calls; size_t n; } lists[THREAD_KINDS] = {

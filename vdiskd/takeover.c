@@ -20,6 +20,11 @@
 
 #define PATIENCE_SECONDS 300 /* the old one flushes first; when it is gone we are told at once */
 
+bool takeover_asked(void)
+{
+        return getenv(HANDOVER_ENV) != NULL;
+}
+
 int takeover_socket(void)
 {
         const char *text = getenv(HANDOVER_ENV);

@@ -8,6 +8,8 @@
 #include "vdiskd/disks.h"
 #include "vdiskd/socket.h"
 
+bool takeover_asked(void); /* were we? */
+
 /* Were we started to take over? The socket to the old process, or -1. */
 int takeover_socket(void);
 

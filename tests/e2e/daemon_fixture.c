@@ -25,7 +25,7 @@
 #include "common/err.h"
 #include "tests/lib/front_end.h"
 
-#define ARGS_MAX 12
+#define ARGS_MAX 24
 
 static char dir[] = "/tmp/vdiskd-daemon-XXXXXX";
 
