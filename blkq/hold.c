@@ -208,6 +208,8 @@ static void hold_ports(struct vol *v)
                 qthread_post(p->thread, &p->hold_ask);
         }
         pthread_mutex_unlock(&v->lock);
+        if (!v->hold.light)
+                full_yield(v); /* behind what the ports were asked */
         if (--v->hold.left == 0)
                 ports_are_held(v);
 }

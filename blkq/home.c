@@ -5,6 +5,7 @@
  *   taken -> READ ----------------------------------------------------------------> back
  *         -> WRITE, zeroing, discard: range is ours -> done -> range given up -+--> back
  *         -> FLUSH ----------------------------------------> flush <----- FUA -+
+ *         -> whichever found no space on the host's disk: waits, and begins again (full.c)
  *
  * The job is freed before the request goes back, and the port counts the request until then, so a port cannot detach
  * while home holds one of its requests.
@@ -23,6 +24,8 @@ struct job {
         struct waiter wait;
         struct range_lock range;
         struct cbw_wait before; /* a backup copies first what this changes */
+        struct full_wait full;
+        bool flushing;          /* the rest is done */
         union {
                 struct chain_read read;
                 struct chain_write write;
@@ -31,7 +34,10 @@ struct job {
         };
 };
 
-static void job_end(struct job *j, int res)
+static void job_start(struct job *j);
+static void job_flush(struct job *j);
+
+static void job_over(struct job *j, int res)
 {
         struct blk_req *req = j->req;
         struct vol *v = j->v;
@@ -46,6 +52,48 @@ static void job_end(struct job *j, int res)
         vol_unbusy(v);
 }
 
+/* --- no space: see full.h ------------------------------------------------------------------------------------------ */
+
+static void job_retry(struct full_wait *w)
+{
+        struct job *j = container_of(w, struct job, full);
+
+        vol_use_files(j->v);
+        home_stage(j->v, &j->req->p.clock, STAGE_MAP);
+        if (j->flushing)
+                job_flush(j);
+        else
+                job_start(j);
+}
+
+static void job_give_up(struct full_wait *w, int err)
+{
+        struct job *j = container_of(w, struct job, full);
+        struct blk_req *req = j->req;
+        struct vol *v = j->v;
+
+        if (err != -EAGAIN) {
+                job_over(j, err);
+                return;
+        }
+        free(j);
+        req->p.task.run = request_again;
+        qthread_post(req->p.port->thread, &req->p.task);
+        vol_unbusy(v);
+}
+
+static void job_end(struct job *j, int res)
+{
+        j->full.port = j->req->p.port;
+        j->full.retry = job_retry;
+        j->full.give_up = job_give_up;
+        if (full_is(res))
+                home_stage(j->v, &j->req->p.clock, STAGE_QUEUE);
+        if ((j->full.again || full_is(res)) && full_waits(j->v, &j->full, res))
+                return;
+        job_over(j, res);
+}
+
 static void on_flushed(struct waiter *w, int err)
 {
         job_end(container_of(w, struct job, wait), err);
@@ -54,6 +102,7 @@ static void on_flushed(struct waiter *w, int err)
 static void job_flush(struct job *j)
 {
         j->wait.wake = on_flushed;
+        j->flushing = true;
         home_stage(j->v, &j->req->p.clock, STAGE_DISK);
         if (flush_wait(j->v, &j->wait) && j->req->op == BLK_FLUSH)
                 atomic_fetch_add_explicit(&j->req->p.port->stats.flushes_joined, 1, memory_order_relaxed);
@@ -73,6 +122,8 @@ static void change_done(struct job *j, int res)
         dirty_record(j->v, j->req);
         range_unlock(&j->v->ranges, &j->range);
         job_off_the_chain(j);
+        if (res == 0 && j->req->op != BLK_WRITE)
+                full_freed(j->v);
         if (res == 0 && j->req->flags & BLK_FUA)
                 job_flush(j);
         else

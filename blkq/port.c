@@ -64,6 +64,7 @@ int port_attach(struct vol *v, struct qthread *t, struct vol_port **ret)
         mover_init(&p->mover, t);
         grace_port_init(p);
         hold_port_init(p);
+        full_port_init(p);
         account_init(p);
         p->refs = 1;
         pthread_mutex_lock(&v->lock);

@@ -129,7 +129,7 @@ bool port_throttle_waits(struct vol_port *p, struct blk_req *req)
         t = throttle_group_lock(pt->group);
         line_add(q, req);
         take_head(t, q, write, now);
-        if (q->due_ns <= now || p->hurry)
+        if (q->due_ns <= now || atomic_load_explicit(&p->hurry, memory_order_relaxed))
                 line_pop(q);
         else
                 throttle_wait(t, &q->flow, write, true);
@@ -160,17 +160,19 @@ void port_throttle_hold(struct vol_port *p)
 void port_throttle_go(struct vol_port *p)
 {
         if (p->throttle)
-                look(p->throttle, p->hurry);
+                look(p->throttle, atomic_load_explicit(&p->hurry, memory_order_relaxed));
 }
 
 void port_hurry(struct vol_port *p, bool hurry)
 {
         if (!hurry) {
-                p->hurry--;
+                atomic_fetch_sub_explicit(&p->hurry, 1, memory_order_relaxed);
                 return;
         }
-        p->hurry++;
+        /* Home looks at it whenever it lets a request wait, and before that when this message arrives. */
+        atomic_fetch_add_explicit(&p->hurry, 1, memory_order_seq_cst);
         port_throttle_go(p);
+        full_port_hurries(p);
 }
 
 /* --- groups come and go ------------------------------------------------------------------------------------------- */

@@ -25,6 +25,8 @@ void request_finish(struct blk_req *req, int res)
 
         if (!req->p.home)
                 dirty_record(p->v, req);
+        if (res < 0 && res != -EINVAL)
+                vol_tell_error(p->v, req->op, res);
         account_end(p, req, res);
         p->in_flight--;
         if (p->held)
@@ -47,9 +49,32 @@ void request_back(struct qtask *task)
         request_finish(req, req->p.res);
 }
 
+/* Home gives it back: not started. */
+void request_again(struct qtask *task)
+{
+        struct blk_req *req = container_of(task, struct blk_req, p.task);
+        struct vol_port *p = req->p.port;
+
+        p->in_flight--;
+        req->p.home = false;
+        req_stage(req, STAGE_QUEUE);
+        if (!p->held) {
+                request_start(p, req);
+                return;
+        }
+        hold_park(p, req);
+        hold_port_idle(p);
+}
+
+/* A hole of the file has no space yet: home knows how to wait for it. */
 static void on_moved(struct move *mv, int res)
 {
-        request_finish(container_of(mv, struct blk_req, p.move), res);
+        struct blk_req *req = container_of(mv, struct blk_req, p.move);
+
+        if (full_is(res) && req->p.port->v->full.hold)
+                to_home(req);
+        else
+                request_finish(req, res);
 }
 
 static bool is_ours(const struct extent *e, bool write)

@@ -79,6 +79,7 @@ static int open_chain(struct fmt_image *top, const struct vol_opts *opts, struct
         if (v->writer)
                 writer_join(v->writer);
         hold_init(v);
+        full_init(v, opts->wait_for_space && !v->read_only, opts->space_timeout_s);
         mover_init(&v->mover, home);
         workers_hold();
         *ret = v;
@@ -224,6 +225,17 @@ void vol_fail(struct vol *v, int err, const char *what)
                 v->on_fail(v->on_fail_opaque, err, what);
 }
 
+/* A disk that is gone fails all that comes. */
+void vol_tell_error(struct vol *v, enum blk_op op, int err)
+{
+        uint64_t now = clock_ns(), before = atomic_load_explicit(&v->error_told_ns, memory_order_relaxed);
+
+        if ((before && now - before < NS_PER_SEC) || err == vol_failed(v)) /* that was told when it failed */
+                return;
+        if (atomic_compare_exchange_strong(&v->error_told_ns, &before, now))
+                vol_tell(v, &(struct vol_event){ .kind = VOL_EV_IO_ERROR, .op = op, .err = err });
+}
+
 uint64_t vol_size(const struct vol *v)
 {
         return v->size;
@@ -315,6 +327,12 @@ int vol_failed(const struct vol *v)
         return atomic_load_explicit(&v->failed, memory_order_relaxed);
 }
 
+void vol_on_event(struct vol *v, void (*fn)(void *opaque, const struct vol_event *ev), void *opaque)
+{
+        v->on_event = fn;
+        v->on_event_opaque = opaque;
+}
+
 void vol_on_fail(struct vol *v, void (*failed)(void *opaque, int err, const char *what), void *opaque)
 {
         v->on_fail = failed;
@@ -329,6 +347,7 @@ static void close_now(struct vol *v, int res)
         void *opaque = v->closed_opaque;
         struct file_shelf *before;
 
+        full_finish(v);
         assert(list_empty(&v->ports) && list_empty(&v->ranges) && list_empty(&v->hold.queue) && !v->busy);
         mover_finish(&v->mover);
         bounce_free(v->copy_up);

@@ -78,6 +78,8 @@ struct vol_opts {
         const char *state_dir; /* format.h: where table changes survive a killed process; NULL: nowhere */
         size_t cache_bytes;    /* table cache; 0: default */
         unsigned slow_ms;      /* log requests that take longer; 0: none */
+        bool wait_for_space;   /* a full host disk: requests that need space wait, instead of failing */
+        unsigned space_timeout_s; /* so long; 0: for ever */
         unsigned writeback_ms; /* tables are written this long after a change without a guest flush; 0: 5000 */
 };
 
@@ -182,6 +184,24 @@ int vol_bitmap_add(struct vol *v, const char *name, uint64_t granularity, bool p
 int vol_bitmap_remove(struct vol *v, const char *name);
 int vol_bitmap_use(struct vol *v, const char *name, enum bitmap_use use, const char *busy, struct dirty_bitmap **ret);
 void vol_bitmap_release(struct vol *v, struct dirty_bitmap *bits); /* drops the reference, too */
+
+/*
+ * What happens to a volume that somebody may want to know; see vol_on_event(). Errnos are negative.
+ * FULL: requests wait for space on the host's disk; SPACE: none do any more, after @seconds. GAVE_UP: some waited too long
+ * and failed. IO_ERROR: a guest was told that @op failed.
+ */
+enum vol_event_kind { VOL_EV_FULL, VOL_EV_SPACE, VOL_EV_GAVE_UP, VOL_EV_IO_ERROR };
+struct vol_event {
+        enum vol_event_kind kind;
+        enum blk_op op;
+        int err;
+        uint64_t seconds;
+};
+/* Call @fn from whatever thread it happens on. Set it before the first port is attached. */
+void vol_on_event(struct vol *v, void (*fn)(void *opaque, const struct vol_event *ev), void *opaque);
+
+unsigned vol_waiting_for_space(const struct vol *v); /* how many requests do. Any thread */
+int vol_try_space(struct vol *v);                    /* somebody made space: try now, not in a second. Any thread. -ENOMEM */
 
 /**
  * vol_on_fail - call @failed once, on the home thread, when nothing can be written any more because tables or durability

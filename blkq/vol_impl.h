@@ -7,6 +7,7 @@
  *   port_throttle.c   port's thread: requests that wait for their turn under limits
  *   home.c      home: requests that came by message, what happens to each, and the way back
  *   home_read.c, home_write.c, home_pack.c, home_zero.c   its kinds of work
+ *   full.c      home: requests that wait for space on the host's disk
  *   writer.c    an image of the chain that may be written to
  *   overlap.c batch.c flush.c grace.c workers.c   what that work waits for; each wakes its waiters in order of arrival
  *   hold.c      the image for one alone: requests wait, what is in flight ends, the image settles
@@ -25,6 +26,7 @@
 #include <stdatomic.h>
 
 #include "blkq/bitmap_set.h"
+#include "blkq/full.h"
 #include "blkq/move.h"
 #include "blkq/vol.h"
 #include "blkq/vol_hold.h"
@@ -110,6 +112,11 @@ struct vol {
         struct bitmap_set bitmaps; /* v->lock */
         struct bitmaps_out bitmaps_out;
         struct throttle_group *throttle; /* v->lock; NULL: none */
+        struct full_state full;
+
+        _Atomic uint64_t error_told_ns; /* I/O errors are told once a second */
+        void (*on_event)(void *opaque, const struct vol_event *ev); /* NULL: nobody wants to know */
+        void *on_event_opaque;
 
         struct mover mover; /* home's own */
         struct bounce *copy_up; /* buffers for it; not the mover's, which a write that holds one may need, too */
@@ -169,7 +176,9 @@ struct vol_port {
         struct blk_req *parked, **parked_end;
 
         struct port_throttle *throttle; /* port_throttle.c; NULL: no limits */
-        unsigned hurry;          /* port_hurry() */
+        atomic_uint hurry;       /* port_hurry(); home looks */
+        struct qtask full_ask;   /* tells home so, */
+        atomic_bool full_asked;  /* and is on its way */
 };
 
 static inline void vol_busy(struct vol *v)
@@ -183,6 +192,15 @@ static inline int vol_may_write(struct vol *v)
 {
         return v->read_only ? -EROFS : atomic_load_explicit(&v->failed, memory_order_relaxed);
 }
+/* To whoever wants to know. Any thread. */
+static inline void vol_tell(struct vol *v, const struct vol_event *ev)
+{
+        if (v->on_event)
+                v->on_event(v->on_event_opaque, ev);
+}
+
+void vol_tell_error(struct vol *v, enum blk_op op, int err); /* vol.c; any thread */
+
 /* Something about tables or durability went wrong for good: no more writes and flushes. */
 void vol_fail(struct vol *v, int err, const char *what);
 
@@ -406,4 +424,5 @@ void port_throttle_finish(struct vol_port *p);
 void port_enter(struct vol_port *p, struct blk_req *req);    /* new, or it was parked: it may have to wait */
 void request_start(struct vol_port *p, struct blk_req *req); /* in flight from now on */
 void request_finish(struct blk_req *req, int res);
+void request_again(struct qtask *task); /* likewise; it was not done and shall be started anew */
 void request_back(struct qtask *task); /* a blk_req's task is back from home; res is in it */

@@ -6,6 +6,7 @@
 #include "vdiskd/control_commands.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +14,7 @@
 #include "vdiskd/block_export.h"
 #include "vdiskd/file_node.h"
 #include "vdiskd/id.h"
-#include "vdiskd/limits.h"
+#include "vdiskd/limit_groups.h"
 #include "vdiskd/node.h"
 #include "vdiskd/option_values.h"
 
@@ -111,6 +112,7 @@ static const struct qmp_variant driver_args[] = {
         { "raw", raw_args }, { "qcow2", qcow2_args }, { "null-co", null_args }, { "file", bare_file_args },
         { "host_device", bare_file_args }, { NULL },
 };
+static const char *const on_fulls[] = { "hold", "report", NULL };
 static const struct qmp_arg blockdev_add_args[] = {
         { "driver", QMP_STR, .values = drivers, .variants = driver_args },
         { "node-name", QMP_STR, .optional = true }, /* the error has its own words */
@@ -118,6 +120,8 @@ static const struct qmp_arg blockdev_add_args[] = {
         { "cache", QMP_OBJECT, .optional = true, .members = cache_args },
         { "discard", QMP_STR, .optional = true, .values = discards },
         { "throttle-group", QMP_STR, .optional = true }, /* not in QEMU: there it takes a node of driver throttle */
+        { "on-full", QMP_STR, .optional = true, .values = on_fulls }, /* neither: there it is the device's werror */
+        { "full-timeout", QMP_INT, .optional = true, .max = UINT_MAX },
         { NULL },
 };
 
@@ -196,6 +200,8 @@ static int add_node(struct disks *d, json_t *args, struct qmp_call *call)
                 .entry_with_data = !flag_of(args, "data-first", true),
                 .null_size = null ? (uint64_t)number_of(args, "size", 1 << 30) : 0, /* QEMU's default */
                 .layer = read_layers(args, layers),
+                .report_full = !strcmp(text_of(args, "on-full") ?: "hold", "report"),
+                .full_timeout_s = (unsigned)number_of(args, "full-timeout", FULL_TIMEOUT_S),
         };
         int r = check_new_name(d, o.name);
 

@@ -19,6 +19,8 @@ static const struct qmp_arg io_error[] = {
         { NULL },
 };
 
+static const struct qmp_arg nospace_end[] = { { "node-name", QMP_STR }, { "seconds", QMP_INT }, { NULL } }; /* not in QEMU */
+
 static const char *const job_types[] = { "commit", "stream", "mirror", "backup", "create", "amend", "snapshot-load",
                                          "snapshot-save", "snapshot-delete", NULL };
 static const char *const job_states[] = { "undefined", "created", "running", "paused", "ready", "standby", "waiting", "pending",
@@ -57,6 +59,7 @@ const struct qmp_event_type control_events[] = {
         { "BLOCK_JOB_ERROR", job_error },
         { "BLOCK_JOB_PENDING", job_pending },
         { "BLOCK_JOB_READY", job_progress },
+        { "BLOCK_NOSPACE_END", nospace_end },
         { "JOB_STATUS_CHANGE", job_status },
         { NULL },
 };

@@ -11,7 +11,7 @@
 #include "common/err.h"
 #include "vdiskd/block_export.h"
 #include "vdiskd/limit_values.h"
-#include "vdiskd/limits.h"
+#include "vdiskd/limit_groups.h"
 #include "vdiskd/node.h"
 
 #define OBJECTS "/objects"

@@ -8,7 +8,7 @@
 #include "common/err.h"
 #include "common/secret.h"
 #include "vdiskd/id.h"
-#include "vdiskd/limits.h"
+#include "vdiskd/limit_groups.h"
 
 static const char *const formats[] = { "raw", "base64", NULL };
 static const struct qmp_arg secret_args[] = {

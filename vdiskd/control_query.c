@@ -78,6 +78,7 @@ static json_t *describe_node(struct node *n)
         if (bitmaps)
                 json_object_set_new(o, "dirty-bitmaps", bitmaps);
         limits_describe(n, o);
+        json_object_set_new(o, "waiting-for-space", json_integer((json_int_t)vol_waiting_for_space(n->vol))); /* not in QEMU */
         return o;
 }
 

@@ -14,7 +14,7 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
-#include "vdiskd/limits.h"
+#include "vdiskd/limit_groups.h"
 
 void disk_node_opts(const struct disk_opts *o, struct node_opts *no, struct fmt_layer *layer)
 {
@@ -27,6 +27,8 @@ void disk_node_opts(const struct disk_opts *o, struct node_opts *no, struct fmt_
                 .writeback = o->writeback,
                 .migratable = o->migratable,
                 .entry_with_data = o->entry_with_data,
+                .report_full = o->report_full,
+                .full_timeout_s = o->full_timeout,
                 .block_size = o->block_size,
                 .null_size = o->size,
                 .layer = o->key_secret || o->data_path ? layer : NULL,

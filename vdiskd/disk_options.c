@@ -2,6 +2,7 @@
 #include "disk_options.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,6 +40,21 @@ static int key_key_secret(struct disk_opts *d, const char *v) { return set_text(
 static int key_read_only(struct disk_opts *d, const char *v) { return set_bool("read-only", v, &d->read_only); }
 
 static int key_migratable(struct disk_opts *d, const char *v) { return set_bool("migratable", v, &d->migratable); }
+
+static int key_on_full(struct disk_opts *d, const char *v)
+{
+        static const struct choice words[] = { { "hold", false }, { "report", true } };
+        int report = false;
+        int r = set_choice("on-full", v, words, ARRAY_SIZE(words), &report);
+
+        d->report_full = report;
+        return r;
+}
+
+static int key_full_timeout(struct disk_opts *d, const char *v)
+{
+        return set_number("full-timeout", v, 0, UINT_MAX, &d->full_timeout);
+}
 
 #define LIMIT_KEY(fn, name) \
         static int fn(struct disk_opts *d, const char *v) { return limit_set_text(&d->limits, name, v); }
@@ -130,6 +146,8 @@ static const struct disk_key {
         { "num-queues", "N", "most queues a front end may use, 1 to 256 (default 64)", key_num_queues },
         { "block-size", "512|4096", "logical block size for the guest (default 512)", key_block_size },
         { "size", "SIZE", "size of a format=null disk", key_size },
+        { "on-full", "hold|report", "when the host's disk is full: requests wait, or fail (default hold)", key_on_full },
+        { "full-timeout", "SECONDS", "so long at most; 0: until there is space (default 300)", key_full_timeout },
         { "throttle-group", "ID", "share the limits of this group (--object)", key_throttle_group, KEY_LIMITS },
 #define LIMIT_ROWS(fn, name, n, what)                                                     \
         { name, n, what " a second", fn, KEY_LIMITS }, { name "-max", n, "the same in a burst", fn##_max, KEY_LIMITS }, \

@@ -9,7 +9,7 @@
 
 #include "vdiskd/options.h"
 
-static const struct disk_opts no_disk = { .fd = -1, .socket_mode = -1, .limits = THROTTLE_NO_LIMITS_INIT };
+static const struct disk_opts no_disk = { .fd = -1, .socket_mode = -1, .full_timeout = FULL_TIMEOUT_S, .limits = THROTTLE_NO_LIMITS_INIT };
 
 /* Read @text into @d, which was no_disk. 0, or -EINVAL / -ENOMEM with a sentence; disk_opts_finish() it in either case. */
 int disk_opts_parse(struct disk_opts *d, const char *text);

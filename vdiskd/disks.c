@@ -10,7 +10,7 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "vdiskd/block_export.h"
-#include "vdiskd/limits.h"
+#include "vdiskd/limit_groups.h"
 #include "vdiskd/disk_ops.h"
 #include "vdiskd/job.h"
 #include "vdiskd/node.h"

@@ -37,7 +37,7 @@ struct disks {
         void *opaque;
 
         struct list nodes, exports, jobs; /* node.h, block_export.h, job.h */
-        struct list limit_groups; /* limits.h */
+        struct list limit_groups; /* limit_groups.h */
         struct list endings;             /* disk_ops.c */
         struct list files;               /* file_node.h */
         bool stopping, exports_stopping; /* the second when no job is left */

@@ -15,7 +15,7 @@
 #include "config.h"
 #include "vdiskd/block_export.h"
 #include "vdiskd/file_node.h"
-#include "vdiskd/limits.h"
+#include "vdiskd/limit_groups.h"
 #include "vdiskd/node.h"
 #include "vdiskd/reload.h"
 

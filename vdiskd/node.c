@@ -121,6 +121,8 @@ static struct vol_opts vol_opts_of(const struct node *n)
                 .null_size = n->null_size,
                 .block_size = n->block_size,
                 .layer = n->layer,
+                .wait_for_space = !n->report_full,
+                .space_timeout_s = n->full_timeout_s,
                 .cache_bytes = n->disks->cache_bytes,
                 .slow_ms = n->disks->slow_ms,
                 .state_dir = n->disks->state_dir,
@@ -133,6 +135,7 @@ static void node_opened(struct node *n)
         /* Never to be found out again: a guest may have written meanwhile. */
         n->format = fmt_driver_find(vol_format(n->vol))->name;
         vol_on_fail(n->vol, on_vol_failed, n);
+        vol_on_event(n->vol, node_on_vol_event, n);
         if (n->throttle && vol_set_throttle(n->vol, n->throttle) < 0)
                 log_err("%s: there is no memory for its limits: it has none", node_label(n));
 }
@@ -166,6 +169,8 @@ struct node *node_new(struct disks *d, const struct node_opts *o)
         n->block_size = o->block_size;
         n->null_size = o->null_size;
         n->throttle = throttle_group_ref(o->throttle);
+        n->report_full = o->report_full;
+        n->full_timeout_s = o->full_timeout_s;
         n->home = choose_home(d);
         if (fmt_layer_dup(o->layer, &n->layer) == 0 && n->name && (n->path || !o->path))
                 return n;

@@ -22,6 +22,8 @@ struct node_opts {
         uint64_t null_size;   /* format=null only, bytes */
         const struct fmt_layer *layer; /* keys of encrypted images, other backing files; copied. NULL: none */
         struct throttle_group *throttle; /* a reference of its own is taken; NULL: no limits */
+        bool report_full;     /* vol.h: do not wait for space; else so long: */
+        unsigned full_timeout_s;
         uint64_t patience_ns; /* how long to wait, on this thread, for a lock that a killed daemon's kernel half holds */
 };
 
@@ -36,6 +38,8 @@ struct node {
         uint32_t block_size;
         uint64_t null_size;
         struct throttle_group *throttle; /* of the next opening: the open volume knows its own. NULL: none */
+        bool report_full;
+        unsigned full_timeout_s;
         struct vol *vol;    /* NULL when opening or closing, or shelved */
         unsigned awake;     /* exports that had woken it when it was shelved */
         struct file_shelf shelf;  /* its open files while it is shelved, */
@@ -104,6 +108,9 @@ int node_unshelve(struct node *n);
 /* A shelved node for another process. NULL: no memory. unpack: shelved, too, and entered in @d. */
 json_t *node_pack(const struct node *n, struct parcel *p);
 int node_unpack(struct disks *d, struct parcel *p, const json_t *o, struct node **ret);
+
+/* node_events.c: for vol_on_event(), with the node. */
+void node_on_vol_event(void *opaque, const struct vol_event *ev);
 
 /* For node_shelf.c. A node that is on no list yet, NULL: no memory; and its image opened. */
 struct node *node_new(struct disks *d, const struct node_opts *o);

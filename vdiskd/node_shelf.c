@@ -10,6 +10,7 @@
 #include "node.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@
 #include "common/err.h"
 #include "formats/format.h"
 #include "vdiskd/block_export.h"
-#include "vdiskd/limits.h"
+#include "vdiskd/limit_groups.h"
 #include "vhost_user_blk/export.h"
 
 /* --- home -> control ---------------------------------------------------------------------------------------------- */
@@ -115,7 +116,8 @@ json_t *node_pack(const struct node *n, struct parcel *p)
                 parcel_append(p, files, json_pack("{s:o,s:i,s:b}", "path", parcel_bytes(s->path, strlen(s->path)), "fd",
                                                        parcel_put_fd(p, s->fd), "read-only", s->read_only));
         }
-        return json_pack("{s:s,s:s*,s:o*,s:o*,s:s,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name,
+        return json_pack("{s:s,s:b,s:o,s:s*,s:o*,s:o*,s:s,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name, "report-full", n->report_full,
+                         "full-timeout", parcel_u64(n->full_timeout_s),
                          "throttle-group", n->throttle ? throttle_group_name(n->throttle) : NULL,
                          "path", n->path ? parcel_bytes(n->path, strlen(n->path)) : NULL,
                          "data-path", data_path ? parcel_bytes(data_path, strlen(data_path)) : NULL, "format", n->format,
@@ -194,6 +196,11 @@ static int unpack_opts(const json_t *o, struct node_opts *no, struct fmt_layer *
                 r = parcel_get_bool(o, "migratable", &no->migratable);
         if (r == 0)
                 r = parcel_get_bool(o, "entry-with-data", &no->entry_with_data);
+        no->full_timeout_s = FULL_TIMEOUT_S;
+        if (r == 0 && json_object_get(o, "report-full")) /* not from before there was such a thing */
+                r = parcel_get_bool(o, "report-full", &no->report_full);
+        if (r == 0 && json_object_get(o, "full-timeout"))
+                r = parcel_get_unsigned(o, "full-timeout", UINT_MAX, &no->full_timeout_s);
         if (r == 0)
                 r = parcel_get_unsigned(o, "block-size", 4096, &no->block_size);
         if (r == 0)

@@ -9,7 +9,7 @@
 #include "common/err.h"
 #include "common/secret.h"
 #include "vdiskd/limit_values.h"
-#include "vdiskd/limits.h"
+#include "vdiskd/limit_groups.h"
 
 struct object {
         char *copy; /* what the rest points into */

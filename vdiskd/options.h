@@ -16,6 +16,8 @@
 #include "blkq/throttle.h"
 #include "common/log.h"
 
+#define FULL_TIMEOUT_S 300u /* on-full=hold: a guest waits so long for space on the host's disk, unless it is told otherwise */
+
 struct disk_opts {
         char *id;     /* name of its node and its export on the control socket; set for all: "disk0" is the first */
         char *path;   /* NULL for format=null */
@@ -38,6 +40,8 @@ struct disk_opts {
         char **said;         /* disk_options.h: the texts */
         char *file;          /* of the configuration, where the disk stands; NULL: the command line */
         unsigned line;
+        bool report_full;      /* on-full=report: no space is an I/O error at once; else when it lasts so long, 0: never */
+        unsigned full_timeout; /* seconds */
         char *throttle_group;          /* the group it is in; NULL: */
         struct throttle_limits limits; /* of its own */
 };

@@ -20,7 +20,7 @@
 #include "common/log.h"
 #include "vdiskd/disk_ops.h"
 #include "vdiskd/disk_options.h"
-#include "vdiskd/limits.h"
+#include "vdiskd/limit_groups.h"
 #include "vdiskd/objects.h"
 #include "vdiskd/reload_impl.h"
 

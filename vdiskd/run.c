@@ -34,7 +34,7 @@
 #include "vdiskd/control.h"
 #include "vdiskd/disks.h"
 #include "vdiskd/file_node.h"
-#include "vdiskd/limits.h"
+#include "vdiskd/limit_groups.h"
 #include "vdiskd/manager.h"
 #include "vdiskd/metrics.h"
 #include "vdiskd/metrics_text.h"

@@ -183,6 +183,9 @@ static int check_disks(const struct disks *d)
                 if (node_has_volatile_bitmaps(n))
                         return err_note(-ENOTSUP, "disk '%s' has dirty bitmaps that are not persistent and would be lost: remove "
                                         "them first", n->name);
+                if (vol_waiting_for_space(n->vol))
+                        return err_note(-ENOSPC, "disk '%s' waits for space on the host's disk, and its requests would fail: make "
+                                        "space first", n->name);
                 if (vol_failed(n->vol))
                         return err_note(-EIO, "disk '%s' failed (%s): a new process would not know; remove it first", n->name,
                                         strerror(-vol_failed(n->vol)));

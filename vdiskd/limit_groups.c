@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "limits.h"
+#include "limit_groups.h"
 
 #include <errno.h>
 #include <stdlib.h>

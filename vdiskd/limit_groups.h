@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * limits.h - throttle groups by name, and which disk is in which. Control thread only.
+ * limit_groups.h - throttle groups by name, and which disk is in which. Control thread only.
  *
  * A group is made by object-add or --object and lasts until object-del; or for a disk with limits of its own, under the
  * disk's name, and is gone when no disk is in it any more.
