@@ -120,6 +120,7 @@ int vol_exchange(struct vol *a, struct vol *b)
         if (r < 0)
                 return r;
         swap(a, b);
+        log_info("%s: its guests go on with %s", b->path, a->path); /* before the first of them is answered */
         if (vol_reload(b) < 0) /* what @a had: nobody's disk any more */
                 err_clear();
         return 0;

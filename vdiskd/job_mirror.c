@@ -17,7 +17,6 @@
 #include "blkq/vol.h"
 #include "common/cleanup.h"
 #include "common/err.h"
-#include "common/log.h"
 #include "common/range.h"
 #include "vdiskd/block_export.h"
 #include "vdiskd/job_copy.h"
@@ -56,7 +55,6 @@ static void exchange_nodes(struct mirror_job *m)
                 a->nexports--;
                 b->nexports++;
         }
-        log_info("%s: its guests go on with %s", node_label(a), node_label(b));
 }
 
 static void on_ended(struct loop_task *task)

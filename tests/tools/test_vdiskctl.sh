@@ -39,7 +39,7 @@ refuses 2 "a word is missing" remove
 refuses 2 "does not go with list" list --force
 refuses 2 "unrecognized option" --frobnicate list
 works "usage: vdiskctl" --help
-for command in list add remove reload resize stats top events query; do works "^  $command" --help; done
+for command in list add remove backup mirror job reload resize stats top events query; do works "^  $command" --help; done
 works "^vdiskctl [0-9]" --version
 
 # --- with one
@@ -108,6 +108,37 @@ does add m path=m.qcow2 format=qcow2 connect=nobody.sock
 does remove m
 
 # --- another process takes over (ours is its child, so it is waited for in another way)
+# jobs
+"$img" create -f qcow2 j.qcow2 64M >/dev/null
+does add j path=j.qcow2 format=qcow2 socket=j.sock
+works "^JOB +TYPE +STATE +DONE +SPEED +ERROR$" job list
+refuses 1 "there is no job 'x'" job wait x
+refuses 1 "Job not found" job pause x
+refuses 1 "expected a job and a speed" job set-speed x
+refuses 1 "'frob' is not one of list" job frob x
+does backup j copy.qcow2
+"$img" compare -U j.qcow2 copy.qcow2 >/dev/null && ok || bad "the copy is another disk"
+refuses 1 "expected format=raw" backup j copy2.qcow2 format=vmdk
+refuses 1 "in use by" backup j a.qcow2
+does mirror j moved.img format=raw
+works "^j.1 +raw +64 MiB .* read-write +j +$dir/moved.img$" list
+does resize j 65M
+does mirror j j2.qcow2
+works "^j.2 +qcow2 +65 MiB .* read-write +j +$dir/j2.qcow2$" list
+"$ctl" --control=c.sock query blockdev-add '{"driver":"qcow2","node-name":"t","file":{"driver":"file","filename":"copy.qcow2"}}' >/dev/null
+does resize t 65M
+works '{}' query blockdev-backup '{"device":"j.2","target":"t","sync":"none","job-id":"job"}'
+works "^job +backup +running " job list
+works '"io-status": "ok"' --json job list
+does job set-speed job 1M
+works "^job +backup +running .* 1 MiB/s " job list
+does job pause job
+refuses 1 "currently paused" job cancel job
+does job cancel job --force
+for _ in $(seq 100); do "$ctl" --control=c.sock job list | grep -q "^job" || break; sleep 0.05; done
+does remove t
+does remove j
+
 refuses 1 "cannot be started" upgrade /no/such/program
 works '^process [0-9]+ serves now$' upgrade
 wait "$pid"; [ $? = 0 ] && ok || bad "the exit status of the daemon before"

@@ -210,46 +210,63 @@ static int wait_deleted(struct ctl *c, const char *id)
         }
 }
 
-/* Is there an export of that name (and not only a node that an earlier try left)? */
-static int has_export(struct ctl *c, const char *id, bool *ret)
+/* The export of that name; NULL: there is none (but perhaps a node that an earlier try left). *ret: json_decref() it. */
+static int find_export(struct ctl *c, const char *id, json_t **ret)
 {
         json_t *all = NULL, *x;
         size_t i;
         int r = qmp_client_call(c->client, "query-block-exports", NULL, &all);
 
-        *ret = false;
+        *ret = NULL;
         json_array_foreach (all, i, x) {
                 const char *other = json_string_value(json_object_get(x, "id"));
 
-                *ret |= other && !strcmp(other, id);
+                if (other && !strcmp(other, id))
+                        *ret = json_incref(x);
         }
         json_decref(all);
         return r;
 }
 
+/* Another one than at first when a mirror took its place. */
+int node_of_disk(struct ctl *c, const char *name, char **ret)
+{
+        json_t *x;
+        int r = find_export(c, name, &x);
+
+        if (r < 0)
+                return r;
+        *ret = strdup(json_string_value(json_object_get(x, "node-name")) ?: name);
+        json_decref(x);
+        return *ret ? 0 : -ENOMEM;
+}
+
 int cmd_remove(struct ctl *c)
 {
+        AUTO(freep) char *node = NULL;
         const char *name = c->words[0];
-        bool exported;
+        json_t *x;
         int r;
 
         if (c->save)
                 return qmp_client_call(c->client, "disk-remove",
                                        json_pack("{s:s,s:b,s:b}", "id", name, "force", c->force, "save", 1), NULL);
-        r = has_export(c, name, &exported);
-        if (r == 0 && exported) {
+        r = node_of_disk(c, name, &node);
+        if (r == 0)
+                r = find_export(c, name, &x);
+        if (r == 0 && x) {
+                json_decref(x);
                 r = qmp_client_call(c->client, "block-export-del",
                                     json_pack("{s:s,s:s}", "id", name, "mode", c->force ? "hard" : "safe"), NULL);
                 if (r == 0)
                         r = wait_deleted(c, name);
         }
-        return r < 0 ? r : delete_node(c, name);
+        return r < 0 ? r : delete_node(c, node);
 }
 
 /* --- resize ------------------------------------------------------------------------------------------------------ */
 
-/* How many bytes has disk @name? */
-static int size_of_disk(struct ctl *c, const char *name, uint64_t *ret)
+int size_of_node(struct ctl *c, const char *name, uint64_t *ret)
 {
         json_t *all = NULL, *n;
         size_t i;
@@ -275,18 +292,20 @@ static int size_of_disk(struct ctl *c, const char *name, uint64_t *ret)
 int cmd_resize(struct ctl *c)
 {
         const char *name = c->words[0], *text = c->words[1];
+        AUTO(freep) char *node = NULL;
         bool more = *text == '+';
         uint64_t size, now = 0;
         int r = size_parse(text + more, &size);
 
         if (r < 0)
                 return r;
-        if (more)
-                r = size_of_disk(c, name, &now);
+        r = node_of_disk(c, name, &node);
+        if (r == 0 && more)
+                r = size_of_node(c, node, &now);
         if (r < 0)
                 return r;
         if (size > INT64_MAX - now)
                 return err_note(-EFBIG, "%s: larger than any disk", text);
         return qmp_client_call(c->client, "block_resize",
-                               json_pack("{s:s,s:I}", "node-name", name, "size", (json_int_t)(now + size)), NULL);
+                               json_pack("{s:s,s:I}", "node-name", node, "size", (json_int_t)(now + size)), NULL);
 }

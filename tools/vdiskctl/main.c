@@ -28,6 +28,12 @@ static const struct command {
         { "stats", "[NAME]", "what disks have done since they were added; of one disk also where its requests spent their time",
           0, 1, cmd_stats },
         { "top", "", "what disks do just now, once a second; --batch prints plain tables", 0, 0, cmd_top },
+        { "backup", "DISK FILE [format=raw|qcow2] [compress=on] [speed=BYTES]", "copy a disk as it is now into a new image, while its\n"
+          "        guest goes on", 2, 5, cmd_backup },
+        { "mirror", "DISK FILE [format=raw|qcow2] [speed=BYTES]", "move a disk into a new image, while its guest goes on", 2, 4,
+          cmd_mirror },
+        { "job", "list | wait|pause|resume|complete|cancel|finalize|dismiss JOB | set-speed JOB BYTES", "background jobs", 1, 3,
+          cmd_job },
         { "reload", "", "read the configuration again and do what differs", 0, 0, cmd_reload },
         { "upgrade", "[PROGRAM]", "replace the running daemon by PROGRAM (default: the file it was started from, which may be\n"
           "        newer by now); guests see a short pause", 0, 1, cmd_upgrade },
@@ -41,7 +47,7 @@ static void usage(FILE *to)
                     "Control a running vdiskd.\n\n"
                     "  --control=PATH   the daemon's control socket (default " DEFAULT_CONTROL ")\n"
                     "  --json           print JSON, for programs\n"
-                    "  --force          remove: disconnect the front end\n"
+                    "  --force          remove: disconnect the front end; job cancel: also a mirror that is ready\n"
                     "  --save           add: also into the daemon's configuration; remove: also out of it\n"
                     "  -b, --batch      top: print tables, for scripts; -n, --iterations=N: so many\n"
                     "  -d, --interval=SECONDS, --sort=COLUMN   top: how often, and by what\n"
@@ -143,7 +149,7 @@ int main(int argc, char **argv)
         c.nwords = argc - optind - 1;
         if (c.nwords < cmd->min || c.nwords > cmd->max)
                 return wrong_usage(c.nwords < cmd->min ? "%s: a word is missing" : "%s: too many words", cmd->name);
-        if (c.force && cmd->run != cmd_remove)
+        if (c.force && cmd->run != cmd_remove && (cmd->run != cmd_job || strcmp(c.words[0], "cancel") != 0))
                 return wrong_usage("--force does not go with %s", cmd->name);
         if (c.save && cmd->run != cmd_add && cmd->run != cmd_remove)
                 return wrong_usage("--save does not go with %s", cmd->name);

@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "tools/vdiskctl/client.h"
@@ -32,6 +33,15 @@ int cmd_reload(struct ctl *c); /* cmd_reload.c */
 int cmd_add(struct ctl *c);    /* cmd_disks.c */
 int cmd_remove(struct ctl *c);
 int cmd_resize(struct ctl *c);
+int cmd_job(struct ctl *c);    /* cmd_jobs.c */
+int cmd_backup(struct ctl *c); /* cmd_copy.c */
+int cmd_mirror(struct ctl *c);
+
+/* Until the job has ended, or waits to be finalized, or (@until_ready) is ready. Fails as the job does. */
+int job_wait(struct ctl *c, const char *id, bool until_ready);
+/* cmd_disks.c: the node that export @name shows; @name itself when there is no such export. *ret: free() it. */
+int node_of_disk(struct ctl *c, const char *name, char **ret);
+int size_of_node(struct ctl *c, const char *name, uint64_t *ret); /* bytes */
 
 /* table.c: columns as wide as their widest text, those marked with '>' in front of their head to the right. */
 struct table;

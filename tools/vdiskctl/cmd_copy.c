@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * cmd_copy.c - backup, mirror: a disk in use into a new image. The image is made by the daemon, added as a node, and a job copies.
+ *
+ *   blockdev-create -> blockdev-add -> blockdev-backup, and wait -> blockdev-del of the copy
+ *                                   -> blockdev-mirror, and wait -> complete, and wait -> blockdev-del of what was the disk's image
+ */
+#include "vdiskctl.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "common/size.h"
+
+struct copy {
+        const char *disk, *format;
+        char *node;  /* that the disk's export shows */
+        char *path;  /* of the new image */
+        char made[64]; /* its node, and the job */
+        uint64_t size, speed;
+        bool compress;
+};
+
+static int read_word(struct copy *p, const char *word)
+{
+        if (!strcmp(word, "format=raw") || !strcmp(word, "format=qcow2"))
+                p->format = word + strlen("format=");
+        else if (!strcmp(word, "compress=on") || !strcmp(word, "compress=off"))
+                p->compress = !strcmp(word, "compress=on");
+        else if (!strncmp(word, "speed=", 6))
+                return size_parse(word + 6, &p->speed);
+        else
+                return err_note(-EINVAL, "%s: expected format=raw, format=qcow2, compress=on or speed=BYTES", word);
+        return 0;
+}
+
+/* A name that no node has. */
+static int choose_name(struct ctl *c, struct copy *p)
+{
+        json_t *all = NULL, *n;
+        bool taken = true;
+        size_t i;
+        int r = qmp_client_call(c->client, "query-named-block-nodes", NULL, &all);
+
+        for (unsigned k = 1; r == 0 && taken; k++) {
+                snprintf(p->made, sizeof(p->made), "%.20s.%u", p->disk, k);
+                taken = false;
+                json_array_foreach (all, i, n)
+                        taken |= !strcmp(json_string_value(json_object_get(n, "node-name")) ?: "", p->made);
+        }
+        json_decref(all);
+        return r;
+}
+
+static int prepare(struct ctl *c, struct copy *p)
+{
+        char cwd[PATH_MAX];
+        int r = 0;
+
+        *p = (struct copy){ .disk = c->words[0], .format = "qcow2" };
+        for (int i = 2; r == 0 && i < c->nwords; i++)
+                r = read_word(p, c->words[i]);
+        if (r == 0 && *c->words[1] == '/')
+                p->path = strdup(c->words[1]);
+        else if (r == 0 && getcwd(cwd, sizeof(cwd)) && asprintf(&p->path, "%s/%s", cwd, c->words[1]) < 0)
+                p->path = NULL;
+        if (r == 0 && !p->path)
+                r = -ENOMEM;
+        if (r == 0)
+                r = node_of_disk(c, p->disk, &p->node);
+        if (r == 0)
+                r = size_of_node(c, p->node, &p->size);
+        return r < 0 ? r : choose_name(c, p);
+}
+
+/* 0 also for a concluded job that was dismissed. */
+static int make_image(struct ctl *c, const struct copy *p)
+{
+        bool raw = !strcmp(p->format, "raw");
+        json_t *o = raw ? json_pack("{s:s,s:s,s:I}", "driver", "file", "filename", p->path, "size", (json_int_t)p->size) :
+                          json_pack("{s:s,s:{s:s,s:s},s:I}", "driver", "qcow2", "file", "driver", "file", "filename", p->path, "size",
+                                    (json_int_t)p->size);
+        int r;
+
+        if (!o)
+                return err_note(-EINVAL, "%s: no UTF-8, which the control socket cannot carry", p->path);
+        r = qmp_client_call(c->client, "blockdev-create", json_pack("{s:s,s:o}", "job-id", p->made, "options", o), NULL);
+        if (r < 0)
+                return r;
+        r = job_wait(c, p->made, false);
+        qmp_client_call(c->client, "job-dismiss", json_pack("{s:s}", "id", p->made), NULL);
+        return r;
+}
+
+static int add_image(struct ctl *c, const struct copy *p)
+{
+        json_t *o = json_pack("{s:s,s:s,s:{s:b},s:{s:s,s:s}}", "driver", p->format, "node-name", p->made, "cache", "direct",
+                              !p->compress, "file", "driver", "file", "filename", p->path);
+
+        return qmp_client_call(c->client, "blockdev-add", o, NULL);
+}
+
+static int delete_node(struct ctl *c, const char *name)
+{
+        return qmp_client_call(c->client, "blockdev-del", json_pack("{s:s}", "node-name", name), NULL);
+}
+
+static int begin(struct ctl *c, const struct copy *p, const char *command)
+{
+        json_t *o = json_pack("{s:s,s:s,s:s,s:s,s:I}", "device", p->node, "target", p->made, "sync", "full", "job-id", p->made, "speed",
+                              (json_int_t)p->speed);
+
+        if (p->compress)
+                json_object_set_new(o, "compress", json_true());
+        return qmp_client_call(c->client, command, o, NULL);
+}
+
+static int into_new_image(struct ctl *c, const struct copy *p, const char *command)
+{
+        int r = make_image(c, p);
+
+        if (r == 0)
+                r = add_image(c, p);
+        if (r < 0)
+                return r;
+        r = begin(c, p, command);
+        if (r == 0)
+                r = job_wait(c, p->made, true);
+        if (r < 0)
+                delete_node(c, p->made); /* err_note() keeps the first sentence */
+        return r;
+}
+
+static void finish(struct copy *p)
+{
+        free(p->node);
+        free(p->path);
+}
+
+int cmd_backup(struct ctl *c)
+{
+        struct copy p;
+        int r = prepare(c, &p);
+
+        if (r == 0)
+                r = into_new_image(c, &p, "blockdev-backup");
+        if (r == 0)
+                r = delete_node(c, p.made);
+        finish(&p);
+        return r;
+}
+
+int cmd_mirror(struct ctl *c)
+{
+        struct copy p;
+        int r = prepare(c, &p);
+
+        if (r == 0 && p.compress)
+                r = err_note(-EINVAL, "compress=on is for backups");
+        if (r == 0)
+                r = into_new_image(c, &p, "blockdev-mirror");
+        if (r == 0)
+                r = qmp_client_call(c->client, "job-complete", json_pack("{s:s}", "id", p.made), NULL);
+        if (r == 0)
+                r = job_wait(c, p.made, false);
+        if (r == 0)
+                r = delete_node(c, p.node);
+        finish(&p);
+        return r;
+}
