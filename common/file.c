@@ -182,7 +182,8 @@ static int open_fd(struct file *f, const struct place *p, unsigned flags)
         if (p->dir && (r == -EXDEV || r == -ELOOP))
                 return err_note(-EPERM, "'%s' is not in or below '%s', or is reached through a symbolic link", p->name, p->dir);
         if (r < 0)
-                return err_note(r, "'%s': cannot open: %s", f->path, strerror(-r));
+                return err_note(r, "'%s': cannot open: %s%s", f->path, strerror(-r), r != -EMFILE ? "" :
+                                " (of this process: LimitNOFILE= of its unit, or ulimit -n, allows more)");
         f->fd = r;
         return 0;
 }
