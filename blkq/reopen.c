@@ -40,7 +40,7 @@ struct reopen {
         char why[256];
 };
 
-static void put_image(struct vol *v, struct fmt_image *top, bool asleep)
+void vol_put_image(struct vol *v, struct fmt_image *top, bool asleep)
 {
         pthread_mutex_lock(&v->lock);
         v->top = top;
@@ -71,9 +71,9 @@ static int run_resize(struct reopen *c)
         if (r < 0)
                 return r;
         r = top->drv->resize(top, c->size, false);
-        put_image(c->v, NULL, false);
+        vol_put_image(c->v, NULL, false);
         again = chain_reload(&top, &opts);
-        put_image(c->v, top, false);
+        vol_put_image(c->v, top, false);
         (void)dirty_resize(c->v, c->v->size); /* back, if it did not grow: that needs no memory */
         return again < 0 ? err_prefix(again, "the image could not be opened again: ") : r;
 }
@@ -99,7 +99,7 @@ static int run_wake(struct reopen *c)
                 chain_close(top);
                 return r;
         }
-        put_image(c->v, top, false);
+        vol_put_image(c->v, top, false);
         chain_close(old);
         return 0;
 }
@@ -119,7 +119,7 @@ static int run_rest(struct reopen *c)
                 chain_close(top);
                 return r;
         }
-        put_image(c->v, top, true);
+        vol_put_image(c->v, top, true);
         chain_close(old);
         return 0;
 }

@@ -362,6 +362,14 @@ static void close_now(struct vol *v, int res)
         workers_release();
         if (res == 0)
                 res = v->failed;
+        if (v->taken) {
+                void (*taken)(void *opaque, int res, struct fmt_image *top) = v->taken;
+                struct fmt_image *top = v->top;
+
+                vol_free(v);
+                taken(opaque, res, top);
+                return;
+        }
         before = file_shelf_use(v->shelf);
         chain_close(v->top);
         file_shelf_use(before);
@@ -385,6 +393,12 @@ void vol_shelve(struct vol *v, struct file_shelf *shelf, void (*closed)(void *op
         v->closed_opaque = opaque;
         v->closing.held = on_held_to_close;
         vol_hold(v, &v->closing);
+}
+
+void vol_take(struct vol *v, void (*taken)(void *opaque, int res, struct fmt_image *top), void *opaque)
+{
+        v->taken = taken;
+        vol_shelve(v, NULL, NULL, opaque);
 }
 
 void vol_close(struct vol *v, void (*closed)(void *opaque, int res), void *opaque)

@@ -118,6 +118,12 @@ void vol_close(struct vol *v, void (*closed)(void *opaque, int res), void *opaqu
  */
 void vol_shelve(struct vol *v, struct file_shelf *shelf, void (*closed)(void *opaque, int res), void *opaque);
 
+/*
+ * The same, but the image is not closed: @taken (home) gets it, settled, and must close it (chain_close(), on a thread registered
+ * with RCU). To go on writing to it, read it again first: chain_reload().
+ */
+void vol_take(struct vol *v, void (*taken)(void *opaque, int res, struct fmt_image *top), void *opaque);
+
 /* As a guest's flush: what was completed before is durable when @done (home thread) gets 0. */
 void vol_flush(struct vol *v, void (*done)(void *opaque, int res), void *opaque);
 

@@ -130,6 +130,7 @@ struct vol {
         struct vol_hold closing;
         struct file_shelf *shelf; /* closing: where its files go; NULL: they are closed */
         void (*closed)(void *opaque, int res);
+        void (*taken)(void *opaque, int res, struct fmt_image *top); /* in place of closed */
         void *closed_opaque;
         bool uses_files;    /* home's engine knows them, until close */
         struct list unpack_waiters;
@@ -209,6 +210,10 @@ void chain_files(struct vol *v, struct engine *e, void (*tell)(struct engine *e,
 void vol_use_files(struct vol *v);
 void port_files(struct vol_port *p, bool use); /* port's thread */
 void port_unref(struct vol_port *p);           /* any thread */
+
+/* reopen.c, while the volume is held: its top is another one, or none; and how it is opened. */
+void vol_put_image(struct vol *v, struct fmt_image *top, bool asleep);
+struct fmt_open_opts vol_how(const struct vol *v);
 
 /* vol.c: chain_open() for serving. Takes FMT_DIRECT out of opts->flags, and says so, where blocks of @block_size bytes are
  * not what direct I/O needs. */

@@ -275,6 +275,17 @@ int file_identify(const char *path, dev_t *dev, ino_t *ino)
         return 0;
 }
 
+int file_sync_directory(const char *path)
+{
+        const char *slash = strrchr(path, '/');
+        AUTO(freep) char *dir = slash ? strndup(path, (size_t)max_u64((uint64_t)(slash - path), 1)) : strdup(".");
+        AUTO(closep) int fd = dir ? path_open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0) : -ENOMEM;
+
+        if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL))
+                return err_note(fd < 0 ? fd : -errno, "'%s': cannot make the directory durable", dir ? dir : path);
+        return 0;
+}
+
 void file_demote(struct file *f)
 {
         f->read_only = true;

@@ -169,6 +169,9 @@ int file_allocated(struct file *f, uint64_t *bytes);
 /* When the file was last written to: CLOCK_REALTIME, seconds. Not for memory files (-ENOTSUP). */
 int file_modified(struct file *f, int64_t *seconds);
 
+/* The directory that names @path is durable: a new file's name is. 0 or -errno with a sentence. */
+int file_sync_directory(const char *path);
+
 /* For the engines: report an event of the asynchronous path to the tap. */
 static inline void file_tell(struct file *f, const struct file_event *ev)
 {

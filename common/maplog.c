@@ -154,7 +154,7 @@ int maplog_open(const char *dir, dev_t dev, ino_t ino, struct maplog **ret)
 bool maplog_is_left(const char *dir, dev_t dev, ino_t ino)
 {
         AUTO(freep) char *path = path_of(dir, dev, ino);
-        AUTO(closep) int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+        AUTO(closep) int fd = path ? path_open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0) : -1;
         struct on_shm s;
 
         return fd >= 0 && read(fd, &s, sizeof(s)) == (ssize_t)sizeof(s) && is_sane(&s) &&

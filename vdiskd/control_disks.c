@@ -14,6 +14,7 @@
 #include "vdiskd/block_export.h"
 #include "vdiskd/file_node.h"
 #include "vdiskd/id.h"
+#include "vdiskd/inner_node.h"
 #include "vdiskd/limit_groups.h"
 #include "vdiskd/node.h"
 #include "vdiskd/option_values.h"
@@ -81,7 +82,11 @@ static const struct qmp_arg backing_args[] = { /* what is not said here, the ima
         { "file", QMP_REF, .optional = true, .members = file_args },
         { "data-file", QMP_REF, .optional = true, .members = file_args },
         { "encrypt", QMP_OBJECT, .optional = true, .members = encrypt_args },
-        { "backing", QMP_OBJECT, .optional = true, .members = backing_args },
+        { "backing", QMP_REF, .optional = true, .nullable = true, .members = backing_args },
+        { "node-name", QMP_STR, .optional = true },
+        { "read-only", QMP_BOOL, .optional = true }, /* they are, whatever is said */
+        { "node-name", QMP_STR, .optional = true },
+        { "read-only", QMP_BOOL, .optional = true }, /* they are, whatever is said */
         { NULL },
 };
 static const struct qmp_arg raw_args[] = {
@@ -89,14 +94,14 @@ static const struct qmp_arg raw_args[] = {
         { "data-first", QMP_BOOL, .optional = true }, /* not in QEMU */
         { "migratable", QMP_BOOL, .optional = true }, /* neither */
         { "encrypt", QMP_OBJECT, .optional = true, .members = encrypt_args }, /* the errors have their own words */
-        { "backing", QMP_OBJECT, .optional = true, .members = backing_args },
+        { "backing", QMP_REF, .optional = true, .nullable = true, .members = backing_args },
         { "data-file", QMP_REF, .optional = true, .members = file_args },
         { NULL },
 };
 static const struct qmp_arg qcow2_args[] = {
         { "file", QMP_REF, .members = file_args },
         { "encrypt", QMP_OBJECT, .optional = true, .members = encrypt_args },
-        { "backing", QMP_OBJECT, .optional = true, .members = backing_args },
+        { "backing", QMP_REF, .optional = true, .nullable = true, .members = backing_args },
         { "data-file", QMP_REF, .optional = true, .members = file_args },
         { "data-first", QMP_BOOL, .optional = true },
         { "migratable", QMP_BOOL, .optional = true },
@@ -159,21 +164,100 @@ static bool wants_direct(json_t *args)
         return flag_of(json_object_get(file, "cache"), "direct", flag_of(json_object_get(args, "cache"), "direct", false));
 }
 
-/* What the objects say about the images of the chain, into @l[FMT_MAX_CHAIN]. Text is the objects'. NULL: nothing. */
-static const struct fmt_layer *read_layers(json_t *args, struct fmt_layer *l)
-{
-        unsigned n = 0;
+/* What a command says about the images of a chain. Text is the command's, or a node's. */
+struct said {
+        struct fmt_layer layer[FMT_MAX_CHAIN];
+        const char *below[FMT_MAX_CHAIN]; /* names */
+        unsigned nbelow;
+        struct node *base;                /* a node that becomes the end of it */
+};
 
-        for (json_t *o = args; o && n < FMT_MAX_CHAIN; o = json_object_get(o, "backing"), n++) {
-                l[n].key_secret = text_of(json_object_get(o, "encrypt"), "key-secret");
-                l[n].data_path = text_of(json_object_get(o, "data-file"), "filename");
-                if (n == 0)
-                        continue;
-                l[n].path = text_of(json_object_get(o, "file"), "filename");
-                l[n].format = text_of(o, "driver");
-                l[n - 1].backing = &l[n];
+static int check_backing_name(struct disks *d, const struct said *s, const char *top, const char *name)
+{
+        if (!id_is_valid(name))
+                return err_note(-EINVAL, "Invalid node-name: '%s'", name);
+        if (strlen(name) > ID_BYTES)
+                return err_note(-EINVAL, "Node name too long");
+        for (unsigned i = 0; i < s->nbelow; i++)
+                if (s->below[i] && !strcmp(s->below[i], name))
+                        top = name;
+        if (!strcmp(top, name) || disks_name_taken(d, name))
+                return err_note(-EEXIST, "Duplicate nodes with node-name='%s'", name);
+        return 0;
+}
+
+/* @name, a node that nobody uses, is what is behind layer[at - 1]; with what is behind it. */
+static int read_base(struct disks *d, struct said *s, unsigned at, const char *name)
+{
+        struct node *n = disks_find_node(d, name);
+
+        if (!n && disks_find_inner(d, name))
+                return err_note(-EBUSY, "Node '%s' is busy: node is used as backing hd of '%s'", name,
+                                inner_node_over(disks_find_inner(d, name)));
+        if (!n)
+                return err_note(-ENOENT, "Cannot find device='' nor node-name='%s'", name);
+        if (n->nexports || n->pins)
+                return err_note(-EBUSY, "Node '%s' is busy: it is exported, and a backing image is only read", name);
+        if (node_is_free(n) < 0)
+                return -EBUSY;
+        if (!n->path || n->migratable)
+                return err_note(-ENOTSUP, "Node '%s' cannot be a backing image: it has no file, or is migratable", name);
+        s->base = n;
+        s->layer[at] = n->layer ? *n->layer : (struct fmt_layer){ 0 };
+        s->layer[at].path = n->path;
+        s->layer[at].format = n->format;
+        s->layer[at - 1].backing = &s->layer[at];
+        s->below[at - 1] = n->name;
+        s->nbelow = at;
+        list_for_each(l, &n->below)
+                if (s->nbelow < FMT_MAX_CHAIN)
+                        s->below[s->nbelow++] = list_entry(l, struct inner_node, link)->name;
+        return 0;
+}
+
+/* Layer @at as @o says, and all behind it. */
+static int read_said(struct disks *d, json_t *o, struct said *s)
+{
+        const char *top = text_of(o, "node-name");
+        unsigned at = 0;
+
+        for (;; at++) {
+                struct fmt_layer *l = &s->layer[at];
+                json_t *next = json_object_get(o, "backing");
+
+                l->key_secret = text_of(json_object_get(o, "encrypt"), "key-secret");
+                l->data_path = text_of(json_object_get(o, "data-file"), "filename");
+                if (at) {
+                        l->path = text_of(json_object_get(o, "file"), "filename");
+                        l->format = text_of(o, "driver");
+                        s->below[at - 1] = text_of(o, "node-name");
+                        s->layer[at - 1].backing = l;
+                        s->nbelow = at;
+                }
+                if (at && s->below[at - 1]) {
+                        const char *name = s->below[at - 1];
+                        int r;
+
+                        s->below[at - 1] = NULL; /* not compared with itself */
+                        r = check_backing_name(d, s, top, name);
+                        s->below[at - 1] = name;
+                        if (r < 0)
+                                return r;
+                }
+                l->no_backing = json_is_null(next);
+                if (!next || json_is_null(next))
+                        return 0;
+                if (at + 1 == FMT_MAX_CHAIN)
+                        return err_note(-ELOOP, "the backing chain has more than %u images", FMT_MAX_CHAIN);
+                if (json_is_string(next))
+                        return read_base(d, s, at + 1, json_string_value(next));
+                o = next;
         }
-        return l[0].key_secret || l[0].data_path || l[0].backing ? l : NULL;
+}
+
+static bool says_something(const struct said *s)
+{
+        return s->layer[0].key_secret || s->layer[0].data_path || s->layer[0].backing || s->layer[0].no_backing;
 }
 
 static void on_added(void *opaque, int res, const char *why)
@@ -189,7 +273,7 @@ static void on_added(void *opaque, int res, const char *why)
 static int add_node(struct disks *d, json_t *args, struct qmp_call *call)
 {
         bool null = !strcmp(text_of(args, "driver"), "null-co");
-        struct fmt_layer layers[FMT_MAX_CHAIN] = { 0 };
+        struct said s = { 0 };
         struct node_opts o = {
                 .name = text_of(args, "node-name"),
                 .path = text_of(json_object_get(args, "file"), "filename"),
@@ -199,14 +283,19 @@ static int add_node(struct disks *d, json_t *args, struct qmp_call *call)
                 .migratable = flag_of(args, "migratable", false),
                 .entry_with_data = !flag_of(args, "data-first", true),
                 .null_size = null ? (uint64_t)number_of(args, "size", 1 << 30) : 0, /* QEMU's default */
-                .layer = read_layers(args, layers),
                 .report_full = !strcmp(text_of(args, "on-full") ?: "hold", "report"),
                 .full_timeout_s = (unsigned)number_of(args, "full-timeout", FULL_TIMEOUT_S),
         };
         int r = check_new_name(d, o.name);
 
+        if (r == 0)
+                r = read_said(d, args, &s);
         if (r < 0)
                 return r;
+        o.layer = says_something(&s) ? s.layer : NULL;
+        o.below = s.below;
+        o.nbelow = s.nbelow;
+        o.base = s.base;
         if (json_object_get(args, "data-file") && strcmp(o.format, "qcow2"))
                 return err_note(-EINVAL, "Parameter 'data-file' is unexpected");
         if (o.null_size % 512)
@@ -266,7 +355,10 @@ static void cmd_blockdev_del(struct qmp_call *call, json_t *args, void *opaque)
                 file_node_free(f);
                 return qmp_return(call, NULL);
         }
-        if (!n)
+        if (!n && disks_find_inner(c->disks, name))
+                qmp_fail(call, NULL, "Node '%s' is busy: node is used as backing hd of '%s'", name,
+                         inner_node_over(disks_find_inner(c->disks, name)));
+        else if (!n)
                 qmp_fail(call, NULL, "Failed to find node with node-name='%s'", name);
         else if (n->nexports)
                 qmp_fail(call, NULL, "Node %s is in use", name);
@@ -362,6 +454,9 @@ static int add_export(struct disks *d, json_t *args, bool local)
                 return err_note(-EINVAL, "Invalid block export id");
         if (disks_find_export(d, o.id))
                 return err_note(-EEXIST, "Block export id '%s' is already in use", o.id);
+        if (!n && disks_find_inner(d, name))
+                return err_note(-EBUSY, "Node '%s' is busy: node is used as backing hd of '%s', and cannot be exported by itself",
+                                name, inner_node_over(disks_find_inner(d, name)));
         if (!n)
                 return err_note(-ENOENT, "Cannot find device='' nor node-name='%s'", name);
         if (n->written)

@@ -11,12 +11,13 @@
 #include "common/range.h"
 #include "vdiskd/block_export.h"
 #include "vdiskd/file_node.h"
+#include "vdiskd/inner_node.h"
 #include "vdiskd/node.h"
 #include "vdiskd/node_bitmaps.h"
 
 static const struct qmp_arg no_args[] = { { NULL } };
 static const struct qmp_arg query_nodes_args[] = {
-        { "flat", QMP_BOOL, .optional = true }, /* we never nest */
+        { "flat", QMP_BOOL, .optional = true },
         { NULL },
 };
 
@@ -28,17 +29,17 @@ static json_t *text(const char *s)
 
 /* --- nodes ------------------------------------------------------------------------------------------------------- */
 
-static json_t *describe_image(const struct node *n, const struct fmt_image *img)
+/* As QEMU's ImageInfo. @img: NULL when it is being resized. */
+static json_t *describe_image(const char *path, const char *format, uint64_t size, const struct fmt_image *img)
 {
-        json_t *o = json_pack("{s:o,s:s,s:I,s:b}", "filename", text(node_label(n)), "format", vol_format(n->vol),
-                              "virtual-size", (json_int_t)vol_size(n->vol), "dirty-flag", img && img->dirty);
-
-        if (o && img && img->encrypted)
-                json_object_set_new(o, "encrypted", json_true());
+        json_t *o = json_pack("{s:o,s:s,s:I,s:b}", "filename", text(path), "format", format, "virtual-size", (json_int_t)size,
+                              "dirty-flag", img && img->dirty);
         uint64_t bytes;
 
         if (!img)
                 return o;
+        if (img->encrypted)
+                json_object_set_new(o, "encrypted", json_true());
         if (img->cluster_size > 1)
                 json_object_set_new(o, "cluster-size", json_integer(img->cluster_size));
         if (img->file && file_allocated(img->file, &bytes) == 0)
@@ -47,6 +48,18 @@ static json_t *describe_image(const struct node *n, const struct fmt_image *img)
                 json_object_set_new(o, "backing-filename", text(img->backing_name));
         if (img->backing_format)
                 json_object_set_new(o, "backing-filename-format", text(img->backing_format));
+        return o;
+}
+
+/* With those behind it, one in the other, as QEMU does when it is not to be flat. */
+static json_t *describe_chain(const char *path, const char *format, uint64_t size, const struct fmt_image *img, bool flat)
+{
+        json_t *o = describe_image(path, format, size, img);
+        const struct fmt_image *below = img ? img->backing : NULL;
+
+        if (o && below && !flat)
+                json_object_set_new(o, "backing-image", describe_chain(below->file ? below->file->path : "null", below->drv->name,
+                                                                       below->size, below, false));
         return o;
 }
 
@@ -59,40 +72,59 @@ static unsigned backing_depth(const struct fmt_image *img)
         return depth;
 }
 
-/* Reads only what of an image never changes while it is served, so home need not be asked. No image: it is being resized. */
-static json_t *describe_node(struct node *n)
+static json_t *describe_node(const char *name, const char *path, const char *format, uint64_t size, bool read_only,
+                             const struct fmt_image *img, bool flat)
 {
-        const struct fmt_image *img = vol_image_get(n->vol);
         json_t *o = json_pack("{s:s,s:s,s:o,s:b,s:b,s:s,s:i,s:i,s:{s:b,s:b,s:b},s:o}",
-                              "node-name", n->name, "drv", vol_format(n->vol), "file", text(node_label(n)),
-                              "ro", vol_read_only(n->vol), "encrypted", img && img->encrypted, "detect_zeroes", "off",
+                              "node-name", name, "drv", format, "file", text(path), "ro", read_only,
+                              "encrypted", img && img->encrypted, "detect_zeroes", "off",
                               "backing_file_depth", backing_depth(img), "write_threshold", 0,
                               "cache", "writeback", true, "direct", img && img->file && img->file->direct, "no-flush", false,
-                              "image", describe_image(n, img)), *bitmaps;
+                              "image", describe_chain(path, format, size, img, flat));
 
-        json_object_set_new(o, "active", json_boolean(vol_is_awake(n->vol)));
         if (img && img->backing_name)
                 json_object_set_new(o, "backing_file", text(img->backing_name));
+        return o;
+}
+
+/*
+ * Reads only what of an image never changes while it is served, so home need not be asked. No image: it is being resized.
+ * The nodes behind it follow it.
+ */
+static void describe_nodes(struct node *n, bool flat, json_t *all)
+{
+        const struct fmt_image *img = vol_image_get(n->vol);
+        json_t *o = describe_node(n->name, node_label(n), vol_format(n->vol), vol_size(n->vol), vol_read_only(n->vol), img, flat), *bitmaps;
+
+        json_object_set_new(o, "active", json_boolean(vol_is_awake(n->vol)));
+        json_array_append_new(all, o);
+        list_for_each(l, &n->below) {
+                const struct inner_node *i = list_entry(l, struct inner_node, link);
+
+                img = img ? img->backing : NULL;
+                if (img)
+                        json_array_append_new(all, describe_node(i->name, img->file ? img->file->path : "null", img->drv->name,
+                                                                 img->size, true, img, flat));
+        }
         vol_image_put(n->vol);
         bitmaps = node_bitmaps_json(n);
         if (bitmaps)
                 json_object_set_new(o, "dirty-bitmaps", bitmaps);
         limits_describe(n, o);
         json_object_set_new(o, "waiting-for-space", json_integer((json_int_t)vol_waiting_for_space(n->vol))); /* not in QEMU */
-        return o;
 }
 
 static void cmd_query_nodes(struct qmp_call *call, json_t *args, void *opaque)
 {
+        bool flat = json_is_true(json_object_get(args, "flat"));
         struct control *c = opaque;
         json_t *all = json_array();
 
-        (void)args;
         list_for_each(l, &c->disks->nodes) {
                 struct node *n = list_entry(l, struct node, link);
 
                 if (!n->closing)
-                        json_array_append_new(all, describe_node(n));
+                        describe_nodes(n, flat, all);
         }
         list_for_each(l, &c->disks->files)
                 json_array_append_new(all, file_node_describe(list_entry(l, struct file_node, link)));

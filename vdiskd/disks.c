@@ -13,6 +13,7 @@
 #include "vdiskd/limit_groups.h"
 #include "vdiskd/disk_ops.h"
 #include "vdiskd/job.h"
+#include "vdiskd/inner_node.h"
 #include "vdiskd/node.h"
 #include "vhost_user_blk/export.h"
 
@@ -26,6 +27,7 @@ void disks_init(struct disks *d)
         list_init(&d->limit_groups);
         list_init(&d->endings);
         list_init(&d->files);
+        list_init(&d->turns);
         list_init(&d->jobs);
 }
 
@@ -54,9 +56,34 @@ struct node *disks_find_node(struct disks *d, const char *name)
         return n && !n->closing ? n : NULL;
 }
 
+static struct inner_node *find_inner(const struct disks *d, const char *name)
+{
+        list_for_each(l, &d->nodes) {
+                struct inner_node *i = inner_node_find(list_entry(l, struct node, link), name);
+
+                if (i)
+                        return i;
+        }
+        return NULL;
+}
+
+struct inner_node *disks_find_inner(struct disks *d, const char *name)
+{
+        struct inner_node *i = find_inner(d, name);
+
+        return i && !i->root->closing ? i : NULL;
+}
+
+struct node *disks_find_device(struct disks *d, const char *name)
+{
+        struct block_export *x = disks_find_export(d, name);
+
+        return x && x->export && !x->node->closing ? x->node : disks_find_node(d, name);
+}
+
 bool disks_name_taken(const struct disks *d, const char *name)
 {
-        return find(d, name) != NULL;
+        return find(d, name) || find_inner(d, name);
 }
 
 struct block_export *disks_find_export(struct disks *d, const char *id)

@@ -16,6 +16,7 @@
 #include "vdiskd/socket.h"
 
 struct node;
+struct inner_node;
 struct block_export;
 struct reload;
 
@@ -40,6 +41,8 @@ struct disks {
         struct list limit_groups; /* limit_groups.h */
         struct list endings;             /* disk_ops.c */
         struct list files;               /* file_node.h */
+        struct list turns;       /* changes of the graph that wait, the first one under way: transaction.h */
+        unsigned names_made_up;  /* of nodes */
         bool stopping, exports_stopping; /* the second when no job is left */
         bool cancelling;                 /* jobs_cancel_all() runs, or jobs_gone is on its way */
         struct loop_task jobs_gone;
@@ -56,8 +59,11 @@ void disks_event(struct disks *d, const char *name, json_t *data);
 /* The disks of the command line. All images are opened before the first socket is made. 0 or -errno with a sentence. */
 int disks_add_all(struct disks *d, const struct disk_opts *opts, size_t n);
 
-/* NULL: there is none, or it is closing. */
+/* NULL: there is none, or it is closing. Roots only: who has a volume. */
 struct node *disks_find_node(struct disks *d, const char *name);
+/* The node that an export offers, or else one by name: what a guest has, however often its top image changed. */
+struct node *disks_find_device(struct disks *d, const char *name);
+struct inner_node *disks_find_inner(struct disks *d, const char *name); /* inner_node.h. NULL: there is none */
 bool disks_name_taken(const struct disks *d, const char *name); /* also by a node that is closing */
 struct block_export *disks_find_export(struct disks *d, const char *id); /* also one that is stopping */
 

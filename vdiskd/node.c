@@ -20,6 +20,7 @@
 #include "common/log.h"
 #include "formats/format.h"
 #include "common/size.h"
+#include "vdiskd/inner_node.h"
 
 #define LOCK_PAUSE_US 10000
 
@@ -46,6 +47,7 @@ void node_exchange(struct node *a, struct node *b)
 
 static void node_free(struct node *n)
 {
+        inner_nodes_free(n);
         free(n->name);
         free(n->path);
         fmt_layer_free(n->layer);
@@ -109,7 +111,7 @@ static unsigned choose_home(const struct disks *d)
         return best;
 }
 
-static struct vol_opts vol_opts_of(const struct node *n)
+struct vol_opts node_vol_opts(const struct node *n)
 {
         return (struct vol_opts){
                 .format = n->format,
@@ -130,7 +132,7 @@ static struct vol_opts vol_opts_of(const struct node *n)
 }
 
 /* The volume is open. */
-static void node_opened(struct node *n)
+void node_opened(struct node *n)
 {
         /* Never to be found out again: a guest may have written meanwhile. */
         n->format = fmt_driver_find(vol_format(n->vol))->name;
@@ -138,11 +140,12 @@ static void node_opened(struct node *n)
         vol_on_event(n->vol, node_on_vol_event, n);
         if (n->throttle && vol_set_throttle(n->vol, n->throttle) < 0)
                 log_err("%s: there is no memory for its limits: it has none", node_label(n));
+        inner_nodes_fit(n);
 }
 
 int node_start(struct node *n, uint64_t patience_ns)
 {
-        struct vol_opts vo = vol_opts_of(n);
+        struct vol_opts vo = node_vol_opts(n);
         int r = open_volume(node_label(n), &vo, patience_ns, n->disks->threads[n->home], &n->vol);
 
         if (r == 0)
@@ -172,7 +175,9 @@ struct node *node_new(struct disks *d, const struct node_opts *o)
         n->report_full = o->report_full;
         n->full_timeout_s = o->full_timeout_s;
         n->home = choose_home(d);
-        if (fmt_layer_dup(o->layer, &n->layer) == 0 && n->name && (n->path || !o->path))
+        list_init(&n->below);
+        if (fmt_layer_dup(o->layer, &n->layer) == 0 && n->name && (n->path || !o->path) &&
+            inner_nodes_name(n, o->below, o->nbelow) == 0)
                 return n;
         node_free(n);
         return NULL;
@@ -196,7 +201,7 @@ int node_open(struct disks *d, const struct node_opts *o, struct node **ret)
 /* --- opening by a worker ------------------------------------------------------------------------------------------ */
 
 struct opening {
-        struct node *n;
+        struct node *n, *base;
         struct vol_opts vo;
         struct vol_image img;
         struct work work;
@@ -220,14 +225,23 @@ static void load_on_worker(struct work *w)
         loop_post(p->n->disks->loop, &p->task);
 }
 
-/* The node did not come to be. */
-static void give_up(struct node *n)
+/* It is part of the chain now, or a node as before. */
+static void settle_base(struct opening *p)
 {
-        struct disks *d = n->disks;
+        struct node *base = TAKE(p->base, NULL);
 
-        list_del(&n->link);
-        node_free(n);
-        disks_node_gone(d, 0);
+        if (!base)
+                return;
+        if (p->res == 0) {
+                node_drop(base);
+                return;
+        }
+        base->closing = false;
+        if (node_start(base, 0) == 0)
+                return;
+        log_err("%s: cannot be opened again: %s", node_label(base), err_text(-EIO));
+        err_clear();
+        node_drop(base);
 }
 
 static void on_loaded(struct loop_task *task)
@@ -241,12 +255,13 @@ static void on_loaded(struct loop_task *task)
                 snprintf(p->why, sizeof(p->why), "%s", p->res < 0 ? err_text(p->res) : "");
                 err_clear();
         }
+        settle_base(p);
         workers_release(); /* an open volume holds them itself */
         if (p->res == 0)
                 node_opened(n);
         if (p->res < 0) {
                 p->done(p->opaque, p->res, p->why);
-                give_up(n);
+                node_drop(n);
         } else if (d->stopping) {
                 node_close(n, NULL, NULL);
                 p->done(p->opaque, -EBUSY, "The daemon is stopping");
@@ -255,6 +270,34 @@ static void on_loaded(struct loop_task *task)
                 p->done(p->opaque, 0, "");
         }
         free(p);
+}
+
+static int load(struct opening *p)
+{
+        return workers_run(&p->work);
+}
+
+static void on_base_closed(struct loop_task *task)
+{
+        struct opening *p = container_of(task, struct opening, task);
+
+        p->task.run = on_loaded;
+        if (p->res == 0)
+                p->res = load(p);
+        else
+                snprintf(p->why, sizeof(p->why), "not all of '%s' could be made durable", p->base->name);
+        if (p->res < 0)
+                on_loaded(task);
+}
+
+/* Home thread of the base. */
+static void on_base_vol_closed(void *opaque, int res)
+{
+        struct opening *p = opaque;
+
+        p->res = res;
+        p->task.run = on_base_closed;
+        loop_post(p->n->disks->loop, &p->task);
 }
 
 int node_open_start(struct disks *d, const struct node_opts *o, void (*done)(void *opaque, int res, const char *why),
@@ -269,7 +312,7 @@ int node_open_start(struct disks *d, const struct node_opts *o, void (*done)(voi
                 free(p);
                 return -ENOMEM;
         }
-        p->vo = vol_opts_of(p->n);
+        p->vo = node_vol_opts(p->n);
         p->work.run = load_on_worker;
         p->task.run = on_loaded;
         p->done = done;
@@ -277,7 +320,13 @@ int node_open_start(struct disks *d, const struct node_opts *o, void (*done)(voi
         p->n->closing = true;
         workers_hold();
         list_add_tail(&d->nodes, &p->n->link);
-        r = workers_run(&p->work);
+        if (o->base) {
+                p->base = o->base;
+                p->base->closing = true;
+                vol_close(TAKE(p->base->vol, NULL), on_base_vol_closed, p);
+                return 0;
+        }
+        r = load(p);
         if (r == 0)
                 return 0;
         list_del(&p->n->link);
@@ -314,12 +363,41 @@ static void on_vol_closed(void *opaque, int res)
         loop_post(n->disks->loop, &n->gone);
 }
 
+static void really_close(struct node *n)
+{
+        vol_close(TAKE(n->vol, NULL), on_vol_closed, n);
+}
+
 void node_close(struct node *n, void (*closed)(void *opaque, int res), void *opaque)
 {
         n->closing = true;
         n->closed = closed;
         n->opaque = opaque;
-        vol_close(TAKE(n->vol, NULL), on_vol_closed, n);
+        n->close_due = n->pins;
+        if (!n->pins)
+                really_close(n);
+}
+
+void node_pin(struct node *n)
+{
+        n->pins++;
+}
+
+void node_unpin(struct node *n)
+{
+        if (--n->pins || !n->close_due)
+                return;
+        n->close_due = false;
+        really_close(n);
+}
+
+void node_drop(struct node *n)
+{
+        struct disks *d = n->disks;
+
+        list_del(&n->link);
+        node_free(n);
+        disks_node_gone(d, 0);
 }
 
 /* --- another size ------------------------------------------------------------------------------------------------ */

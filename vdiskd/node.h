@@ -24,6 +24,11 @@ struct node_opts {
         struct throttle_group *throttle; /* a reference of its own is taken; NULL: no limits */
         bool report_full;     /* vol.h: do not wait for space; else so long: */
         unsigned full_timeout_s;
+        const char *const *below; /* names of its backing images, the nearest first; NULL among them: to be made up, and so for
+                                     those behind the last of nbelow */
+        unsigned nbelow;
+        struct node *base; /* node_open_start() only: a node that nobody uses. It is closed, its image is one of the chain, and the
+                              node is gone; or it is as before when this fails. NULL: none */
         uint64_t patience_ns; /* how long to wait, on this thread, for a lock that a killed daemon's kernel half holds */
 };
 
@@ -48,9 +53,12 @@ struct node {
         bool writeback, migratable, entry_with_data;
         unsigned nexports;  /* that are not gone yet */
         unsigned resizing;  /* changes of size that are not done */
+        struct list below;  /* struct inner_node: its backing images, the nearest first (inner_node.h) */
+        unsigned pins;      /* changes under way that need it; it closes when they are over */
         const char *busy;   /* why nothing of it may be changed: a job or another change uses it. NULL: free. Borrowed */
         bool written;       /* and a job writes to it: nobody exports it */
         bool closing;       /* or not open yet: nobody finds it, but its name is taken */
+        bool close_due;     /* when the last pin is gone */
 
         void (*closed)(void *opaque, int res); /* may be NULL */
         void *opaque;
@@ -69,6 +77,10 @@ void node_exchange(struct node *a, struct node *b);
 
 /* 0, or -EBUSY with QEMU's sentence that says who uses it. */
 int node_is_free(const struct node *n);
+
+/* It stays open in between, also when somebody closes it. */
+void node_pin(struct node *n);
+void node_unpin(struct node *n);
 
 const char *node_label(const struct node *n); /* for log lines: the image's path, or "null" */
 
@@ -111,6 +123,12 @@ int node_unpack(struct disks *d, struct parcel *p, const json_t *o, struct node 
 
 /* node_events.c: for vol_on_event(), with the node. */
 void node_on_vol_event(void *opaque, const struct vol_event *ev);
+/* Its volume is gone (vol_take()): so is the node, without a word. */
+void node_drop(struct node *n);
+/* For snapshots: what @n's volume is opened with. */
+struct vol_opts node_vol_opts(const struct node *n);
+/* Another volume, or the same image opened again. */
+void node_opened(struct node *n);
 
 /* For node_shelf.c. A node that is on no list yet, NULL: no memory; and its image opened. */
 struct node *node_new(struct disks *d, const struct node_opts *o);

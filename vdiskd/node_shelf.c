@@ -6,6 +6,9 @@
  * Not packed, since it is made anew: disks link vol home nexports resizing busy written closing closed opaque gone failed res fail_err
  * fail_what done done_opaque done_res done_task. Of layer only data_path is: a node with keys is not handed over,
  * upgrade_start() refuses
+ * Not packed, since it is made anew: disks link vol home nexports resizing busy closing closed opaque gone failed res fail_err
+ * fail_what done done_opaque done_res done_task pins close_due: nothing is handed over while the graph changes. Of the layers all but
+ * the keys: a node with keys is not handed over, upgrade_start() refuses
  */
 #include "node.h"
 
@@ -18,6 +21,7 @@
 #include "common/err.h"
 #include "formats/format.h"
 #include "vdiskd/block_export.h"
+#include "vdiskd/inner_node.h"
 #include "vdiskd/limit_groups.h"
 #include "vhost_user_blk/export.h"
 
@@ -105,9 +109,33 @@ static json_t *pack_totals(const struct node *n, struct parcel *p)
         return a;
 }
 
+static json_t *path_bytes(const char *path)
+{
+        return path ? parcel_bytes(path, strlen(path)) : NULL;
+}
+
+/* What was said about the images of the chain, the top one first. */
+static json_t *pack_layers(const struct node *n, struct parcel *p)
+{
+        json_t *a = json_array();
+
+        for (const struct fmt_layer *l = n->layer; l; l = l->backing)
+                parcel_append(p, a, json_pack("{s:o*,s:s*,s:o*,s:b}", "path", path_bytes(l->path), "format", l->format, "data-path",
+                                              path_bytes(l->data_path), "no-backing", l->no_backing));
+        return a;
+}
+
+static json_t *pack_names(const struct node *n, struct parcel *p)
+{
+        json_t *a = json_array();
+
+        list_for_each(l, &n->below)
+                parcel_append(p, a, json_string(list_entry(l, struct inner_node, link)->name));
+        return a;
+}
+
 json_t *node_pack(const struct node *n, struct parcel *p)
 {
-        const char *data_path = n->layer ? n->layer->data_path : NULL;
         json_t *files = json_array();
 
         for (unsigned i = 0; i < n->shelf.n; i++) {
@@ -116,11 +144,10 @@ json_t *node_pack(const struct node *n, struct parcel *p)
                 parcel_append(p, files, json_pack("{s:o,s:i,s:b}", "path", parcel_bytes(s->path, strlen(s->path)), "fd",
                                                        parcel_put_fd(p, s->fd), "read-only", s->read_only));
         }
-        return json_pack("{s:s,s:b,s:o,s:s*,s:o*,s:o*,s:s,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name, "report-full", n->report_full,
+        return json_pack("{s:s,s:b,s:o,s:s*,s:o*,s:o,s:o,s:s,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name, "report-full", n->report_full,
                          "full-timeout", parcel_u64(n->full_timeout_s),
                          "throttle-group", n->throttle ? throttle_group_name(n->throttle) : NULL,
-                         "path", n->path ? parcel_bytes(n->path, strlen(n->path)) : NULL,
-                         "data-path", data_path ? parcel_bytes(data_path, strlen(data_path)) : NULL, "format", n->format,
+                         "path", path_bytes(n->path), "layers", pack_layers(n, p), "below", pack_names(n, p), "format", n->format,
                          "read-only", n->read_only, "writeback", n->writeback, "migratable", n->migratable,
                          "entry-with-data", n->entry_with_data, "awake", parcel_u64(n->awake),
                          "block-size", parcel_u64(n->block_size), "null-size", parcel_u64(n->null_size), "files", files, "totals", pack_totals(n, p));
@@ -172,20 +199,70 @@ static void unpack_totals(struct node *n, const json_t *o)
         }
 }
 
-static int unpack_opts(const json_t *o, struct node_opts *no, struct fmt_layer *layer, char *path, char *data_path, size_t size)
+#define PATH_BYTES 4096u
+
+/* Room for what node_opts borrow. */
+struct unpacked {
+        struct node_opts opts;
+        char path[PATH_BYTES];
+        struct fmt_layer layer[FMT_MAX_CHAIN];
+        char layer_path[FMT_MAX_CHAIN][2][PATH_BYTES];
+        const char *below[FMT_MAX_CHAIN];
+};
+
+static int unpack_layer(struct unpacked *u, unsigned at, const json_t *o)
 {
+        struct fmt_layer *l = &u->layer[at];
+        int r = parcel_get_text(o, "format", true, &l->format);
+
+        if (r == 0)
+                r = parcel_get_bool(o, "no-backing", &l->no_backing);
+        if (r == 0 && json_object_get(o, "path")) {
+                r = get_path(o, "path", u->layer_path[at][0], PATH_BYTES);
+                l->path = u->layer_path[at][0];
+        }
+        if (r == 0 && json_object_get(o, "data-path")) {
+                r = get_path(o, "data-path", u->layer_path[at][1], PATH_BYTES);
+                l->data_path = u->layer_path[at][1];
+        }
+        if (at)
+                u->layer[at - 1].backing = l;
+        return r;
+}
+
+static int unpack_chain(struct unpacked *u, const json_t *o)
+{
+        const json_t *layers, *below;
+        int r = parcel_get_array(o, "layers", &layers);
+
+        if (r == 0)
+                r = parcel_get_array(o, "below", &below);
+        if (r == 0 && (json_array_size(layers) > FMT_MAX_CHAIN || json_array_size(below) > FMT_MAX_CHAIN))
+                r = err_note(-EPROTO, "a chain of more than %u images", FMT_MAX_CHAIN);
+        for (unsigned i = 0; r == 0 && i < json_array_size(layers); i++) {
+                r = unpack_layer(u, i, json_array_get(layers, i));
+                u->opts.layer = u->layer;
+        }
+        for (unsigned i = 0; r == 0 && i < json_array_size(below); i++) {
+                u->below[i] = json_string_value(json_array_get(below, i));
+                u->opts.nbelow = i + 1;
+        }
+        u->opts.below = u->below;
+        return r;
+}
+
+static int unpack_opts(const json_t *o, struct unpacked *u)
+{
+        struct node_opts *no = &u->opts;
         const char *format;
         int r = parcel_get_text(o, "name", false, &no->name);
 
         if (r == 0 && json_object_get(o, "path")) {
-                r = get_path(o, "path", path, size);
-                no->path = path;
+                r = get_path(o, "path", u->path, sizeof(u->path));
+                no->path = u->path;
         }
-        if (r == 0 && json_object_get(o, "data-path")) {
-                r = get_path(o, "data-path", data_path, size);
-                layer->data_path = data_path;
-                no->layer = layer;
-        }
+        if (r == 0)
+                r = unpack_chain(u, o);
         if (r == 0)
                 r = parcel_get_text(o, "format", false, &format);
         if (r == 0)
@@ -224,12 +301,10 @@ static int unpack_throttle(struct disks *d, const json_t *o, struct throttle_gro
 
 int node_unpack(struct disks *d, struct parcel *p, const json_t *o, struct node **ret)
 {
-        struct node_opts no = { 0 };
+        AUTO(freep) struct unpacked *u = calloc(1, sizeof(*u));
         const json_t *files;
-        char path[4096], data_path[4096];
         struct node *n;
-        struct fmt_layer layer = { 0 };
-        int r = unpack_opts(o, &no, &layer, path, data_path, sizeof(path));
+        int r = u ? unpack_opts(o, u) : -ENOMEM;
 
         if (r == 0)
                 r = parcel_get_array(o, "files", &files);
@@ -239,6 +314,7 @@ int node_unpack(struct disks *d, struct parcel *p, const json_t *o, struct node 
                 return r;
         n = node_new(d, &no);
         throttle_group_unref(no.throttle);
+        n = node_new(d, &u->opts);
         if (!n)
                 return -ENOMEM;
         list_add_tail(&d->nodes, &n->link);

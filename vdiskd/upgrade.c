@@ -171,15 +171,18 @@ static int check_disks(const struct disks *d)
                 return err_note(-EBUSY, "job '%s' is %s, and jobs are not handed over: wait for its end, dismiss or cancel it",
                                 list_entry(d->jobs.next, struct job, link)->id,
                                 job_status_text(list_entry(d->jobs.next, struct job, link)->status));
+        if (!list_empty(&d->turns))
+                return err_note(-EBUSY, "a change of the block graph is under way; try again");
         list_for_each(l, &d->nodes) {
                 const struct node *n = list_entry(l, struct node, link);
 
                 if (n->closing || n->resizing)
                         return err_note(-EBUSY, "disk '%s' is being %s; try again", n->name,
                                         n->closing ? "opened or closed" : "resized");
-                if (n->layer && (n->layer->key_secret || n->layer->backing))
-                        return err_note(-ENOTSUP, "disk '%s' has a key or a chain of its own, which is not handed over: "
-                                        "restart the daemon instead", n->name);
+                for (const struct fmt_layer *layer = n->layer; layer; layer = layer->backing)
+                        if (layer->key_secret)
+                                return err_note(-ENOTSUP, "disk '%s' has a key, which is not handed over: restart the daemon "
+                                                "instead", n->name);
                 if (node_has_volatile_bitmaps(n))
                         return err_note(-ENOTSUP, "disk '%s' has dirty bitmaps that are not persistent and would be lost: remove "
                                         "them first", n->name);

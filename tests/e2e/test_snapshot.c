@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Snapshots of disks in use: the commands, what they refuse, what is left when they fail, and what a killed daemon leaves. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/err.h"
+#include "tests/e2e/control_fixture.h"
+#include "tests/lib/front_end.h"
+
+#define MIB (1ull << 20)
+
+static struct front_end *connect_to(const char *socket)
+{
+        struct fe_opts opts = { .path = at(socket), .timeout_ms = HANG_MS };
+        struct front_end *fe;
+
+        err_clear();
+        if (fe_open(&opts, &fe) < 0)
+                fail_msg("%s: %s", socket, err_text(-EIO));
+        return fe;
+}
+
+static uint8_t do_io(struct front_end *fe, uint32_t type, uint64_t off, void *buf, uint32_t len)
+{
+        struct fe_io io = { .type = type, .sector = off / 512, .gpa = buf ? fe_gpa(fe, buf) : 0, .len = len };
+
+        assert_int_equal(fe_do(fe_queue(fe, 0), &io, HANG_MS), 0);
+        return io.status;
+}
+
+static void put(struct front_end *fe, uint64_t off, int fill)
+{
+        char *buf = fe_alloc(fe, 4096, 4096);
+
+        memset(buf, fill, 4096);
+        assert_int_equal(do_io(fe, FE_WRITE, off, buf, 4096), FE_OK);
+}
+
+static void expect(struct front_end *fe, uint64_t off, int fill)
+{
+        char *buf = fe_alloc(fe, 4096, 4096);
+
+        assert_int_equal(do_io(fe, FE_READ, off, buf, 4096), FE_OK);
+        for (int i = 0; i < 4096; i++)
+                if (buf[i] != (char)fill)
+                        fail_msg("at %llu: %02x, not %02x", (unsigned long long)off + (unsigned)i, (uint8_t)buf[i], fill);
+}
+
+/* What a tool that knows nothing of us reads there. */
+static void expect_in_file(const char *image, uint64_t off, int fill)
+{
+        char cmd[256];
+
+        snprintf(cmd, sizeof(cmd), "qemu-io -r -U -f qcow2 -c 'read -P %d %llu 4096' %s | grep -q ' 4096/4096' && "
+                 "! qemu-io -r -U -f qcow2 -c 'read -P %d %llu 4096' %s | grep -q failed", fill, (unsigned long long)off, image,
+                 fill, (unsigned long long)off, image);
+        if (run(cmd) != 0)
+                fail_msg("%s at %llu is not %02x", image, (unsigned long long)off, fill);
+}
+
+static void expect_refused(const char *command, const char *args, const char *words)
+{
+        const char *why = try(client, command, args, NULL);
+
+        if (!why || !strstr(why, words))
+                fail_msg("%s %s: \"%s\", not \"%s\"", command, args, why ? why : "done", words);
+}
+
+static void check(const char *image)
+{
+        char cmd[160];
+
+        snprintf(cmd, sizeof(cmd), "qemu-img check -U -f qcow2 %s >/dev/null 2>&1; r=$?; [ $r = 0 -o $r = 3 ]", image); /* leaks are fine */
+        if (run(cmd) != 0)
+                fail_msg("qemu-img check %s", image);
+}
+
+/* --- overlays --------------------------------------------------------------------------------------------------------- */
+
+static void test_overlay(void **state)
+{
+        struct front_end *fe = connect_to("first.sock");
+
+        (void)state;
+        put(fe, 0, 1);
+        put(fe, MIB, 1);
+        must("blockdev-snapshot-sync", "{'device':'first','snapshot-file':'one.qcow2','snapshot-node-name':'one'}");
+        put(fe, MIB, 2);
+        expect(fe, 0, 1);
+        must("blockdev-snapshot-sync", "{'node-name':'one','snapshot-file':'two.qcow2','snapshot-node-name':'two'}");
+        put(fe, 0, 3);
+        expect(fe, MIB, 2);
+        assert_int_equal(do_io(fe, FE_FLUSH, 0, NULL, 0), FE_OK);
+        assert_non_null(strstr(entry("query-block-exports", "id", "first"), "\"node-name\":\"two\""));
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "two"), "\"backing_file_depth\":2"));
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "first"), "\"ro\":true"));
+        expect_in_file("first.qcow2", MIB, 1);
+        expect_in_file("one.qcow2", MIB, 2);
+        expect_in_file("one.qcow2", 0, 1);
+        expect_refused("blockdev-snapshot-sync", "{'node-name':'one','snapshot-file':'x'}",
+                       "Node 'one' is busy: node is used as backing hd of 'two'");
+        expect_refused("blockdev-del", "{'node-name':'first'}", "node is used as backing hd of 'one'");
+        expect_refused("block-export-add", "{'type':'vhost-user-blk','id':'x','node-name':'one','addr':{'type':'unix','path':'x'}}",
+                       "used as backing hd");
+        expect_refused("blockdev-add", "{'driver':'raw','node-name':'one','file':{'driver':'file','filename':'zeros.img'}}",
+                       "Duplicate nodes");
+        /* The export's id still means the disk. */
+        must("blockdev-snapshot-sync", "{'device':'first','snapshot-file':'three.qcow2'}");
+        assert_non_null(strstr(entry("query-block-exports", "id", "first"), "\"node-name\":\"#block"));
+        expect(fe, 0, 3);
+        fe_close(fe);
+        check("first.qcow2");
+        check("one.qcow2");
+        check("two.qcow2");
+}
+
+static void after_overlay(const char *file)
+{
+        assert_false(exists(file));
+        assert_non_null(strstr(entry("query-block-exports", "id", "first"), "\"node-name\":\"first\""));
+}
+
+static void test_overlay_refused(void **state)
+{
+        (void)state;
+        expect_refused("blockdev-snapshot-sync", "{'device':'nobody','snapshot-file':'x.qcow2'}", "Cannot find device='nobody'");
+        expect_refused("blockdev-snapshot-sync", "{'snapshot-file':'x.qcow2'}", "Cannot find device");
+        expect_refused("blockdev-snapshot-sync", "{'device':'first','snapshot-file':'x.qcow2','format':'raw'}", "no backing file");
+        expect_refused("blockdev-snapshot-sync", "{'device':'first','snapshot-file':'x.qcow2','format':'zip'}",
+                       "Unknown driver 'zip'");
+        expect_refused("blockdev-snapshot-sync", "{'device':'first','snapshot-file':'x.qcow2','snapshot-node-name':'first'}",
+                       "already in use");
+        expect_refused("blockdev-snapshot-sync", "{'device':'first','snapshot-file':'nowhere/x.qcow2'}", "No such file");
+        expect_refused("blockdev-snapshot-sync", "{'device':'first','snapshot-file':'second.qcow2'}", "exists, and is not empty");
+        expect_refused("blockdev-snapshot-sync", "{'device':'first','snapshot-file':'second.qcow2','mode':'existing'}",
+                       "33554432");
+        after_overlay("x.qcow2");
+        assert_int_equal(run("touch x.qcow2"), 0); /* as somebody with other rights may do for us */
+        must("blockdev-snapshot-sync", "{'device':'first','snapshot-file':'x.qcow2'}");
+}
+
+/* The overlay was made by somebody else, and added as a node without its backing file. */
+static void test_ready_overlay(void **state)
+{
+        struct front_end *fe = connect_to("first.sock");
+
+        (void)state;
+        put(fe, 0, 5);
+        assert_int_equal(run("qemu-img create -q -f qcow2 -b first.qcow2 -F qcow2 over.qcow2"), 0);
+        expect_refused("blockdev-snapshot", "{'node':'first','overlay':'over'}", "Cannot find device");
+        must("blockdev-add", "{'driver':'qcow2','node-name':'over','backing':null,'file':{'driver':'file',"
+             "'filename':'over.qcow2'}}");
+        must("blockdev-add", "{'driver':'qcow2','node-name':'small','file':{'driver':'file','filename':'second.qcow2'}}");
+        expect_refused("blockdev-snapshot", "{'node':'first','overlay':'first'}", "The overlay is already in use");
+        expect_refused("blockdev-snapshot", "{'node':'first','overlay':'small'}", "33554432");
+        assert_true(entry("query-named-block-nodes", "node-name", "small")[0]); /* as it was */
+        must("blockdev-snapshot", "{'node':'first','overlay':'over'}");
+        expect_refused("blockdev-snapshot", "{'node':'small','overlay':'over'}", "The overlay is already in use");
+        assert_non_null(strstr(entry("query-block-exports", "id", "first"), "\"node-name\":\"over\""));
+        expect(fe, 0, 5);
+        put(fe, 0, 6);
+        assert_int_equal(do_io(fe, FE_FLUSH, 0, NULL, 0), FE_OK);
+        fe_close(fe);
+        expect_in_file("first.qcow2", 0, 5);
+        expect_in_file("over.qcow2", 0, 6);
+        must("blockdev-del", "{'node-name':'small'}");
+}
+
+/* Nodes as backing images: named in the object, and a node that was there. */
+static void test_named_chains(void **state)
+{
+        (void)state;
+        assert_int_equal(run("qemu-img create -q -f qcow2 base.qcow2 1M && "
+                             "qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 mid.qcow2 && "
+                             "qemu-img create -q -f qcow2 -b mid.qcow2 -F qcow2 top.qcow2"), 0);
+        must("blockdev-add", "{'driver':'qcow2','node-name':'t','file':{'driver':'file','filename':'top.qcow2'},"
+             "'backing':{'driver':'qcow2','node-name':'m','file':{'driver':'file','filename':'mid.qcow2'}}}");
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "m"), "mid.qcow2"));
+        must("blockdev-del", "{'node-name':'t'}");
+        assert_string_equal(entry("query-named-block-nodes", "node-name", "m"), "");
+        must("blockdev-add", "{'driver':'qcow2','node-name':'m','file':{'driver':'file','filename':'mid.qcow2'}}");
+        expect_refused("blockdev-add", "{'driver':'qcow2','node-name':'t','file':{'driver':'file','filename':'none.qcow2'},"
+                       "'backing':'m'}", "No such file");
+        expect_refused("blockdev-add", "{'driver':'qcow2','node-name':'t','file':{'driver':'file','filename':'top.qcow2'},"
+                       "'backing':'x'}", "Cannot find device='' nor node-name='x'");
+        must("blockdev-add", "{'driver':'qcow2','node-name':'t','file':{'driver':'file','filename':'top.qcow2'},'backing':'m'}");
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "m"), "\"ro\":true"));
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "t"), "\"backing_file_depth\":2"));
+        expect_refused("blockdev-del", "{'node-name':'m'}", "backing hd of 't'");
+        must("blockdev-del", "{'node-name':'t'}");
+        expect_refused("blockdev-add", "{'driver':'qcow2','node-name':'t','file':{'driver':'file','filename':'top.qcow2'},"
+                       "'backing':{'node-name':'t'}}", "Duplicate nodes");
+}
+
+/* --- transactions ----------------------------------------------------------------------------------------------------- */
+
+#define SYNC(node, file) "{'type':'blockdev-snapshot-sync','data':{'node-name':'" node "','snapshot-file':'" file "'}}"
+
+static void test_all_or_none(void **state)
+{
+        (void)state;
+        must("blockdev-add", "{'driver':'qcow2','node-name':'second','file':{'driver':'file','filename':'second.qcow2'}}");
+        expect_refused("transaction", "{'actions':[" SYNC("first", "a1.qcow2") "," SYNC("second", "a2.qcow2")
+                       ",{'type':'abort','data':{}}]}", "Transaction aborted using Abort action");
+        after_overlay("a1.qcow2");
+        assert_false(exists("a2.qcow2"));
+        expect_refused("transaction", "{'actions':[" SYNC("first", "a1.qcow2") "," SYNC("second", "nowhere/a2.qcow2") "]}",
+                       "No such file");
+        after_overlay("a1.qcow2");
+        expect_refused("transaction", "{'actions':[" SYNC("first", "a1.qcow2") "," SYNC("first", "a2.qcow2") "]}", "is busy");
+        after_overlay("a1.qcow2");
+        expect_refused("transaction", "{'actions':[" SYNC("first", "a1.qcow2") "," SYNC("second", "a1.qcow2") "]}", "");
+        after_overlay("a1.qcow2");
+        /* An internal snapshot that fails when all disks are quiet already. */
+        must("blockdev-snapshot-internal-sync", "{'device':'second','name':'s'}");
+        expect_refused("transaction", "{'actions':[" SYNC("first", "a1.qcow2")
+                       ",{'type':'blockdev-snapshot-internal-sync','data':{'device':'second','name':'s'}}]}", "already exists");
+        after_overlay("a1.qcow2");
+        must("transaction", "{'actions':[" SYNC("first", "a1.qcow2")
+             ",{'type':'blockdev-snapshot-internal-sync','data':{'device':'second','name':'t'}}]}");
+        assert_true(exists("a1.qcow2"));
+        must("transaction", "{'actions':[]}");
+        assert_int_equal(run("qemu-img snapshot -U -l second.qcow2 | grep -q ' t '"), 0);
+        must("blockdev-del", "{'node-name':'second'}");
+        check("second.qcow2");
+}
+
+#define MANY 64u
+
+/* Many disks in one go; a failure of the last one leaves nothing of any. */
+static void test_many(void **state)
+{
+        char args[256], *all = calloc(1, MANY * 200), *end = all;
+
+        (void)state;
+        assert_int_equal(run("for i in $(seq 0 63); do qemu-img create -q -f qcow2 m$i.qcow2 1M; done"), 0);
+        end += sprintf(end, "{'actions':[");
+        for (unsigned i = 0; i < MANY; i++) {
+                snprintf(args, sizeof(args), "{'driver':'qcow2','node-name':'m%u','file':{'driver':'file','filename':'m%u.qcow2'}}", i,
+                         i);
+                must("blockdev-add", args);
+                end += sprintf(end, "%s{'type':'blockdev-snapshot-sync','data':{'node-name':'m%u','snapshot-node-name':'n%u',"
+                               "'snapshot-file':'n%u.qcow2'}}", i ? "," : "", i, i, i);
+        }
+        strcpy(end, ",{'type':'abort','data':{}}]}");
+        expect_refused("transaction", all, "Abort action");
+        assert_int_equal(run("ls n*.qcow2 2>/dev/null"), 512);
+        strcpy(end, "]}");
+        must("transaction", all);
+        for (unsigned i = 0; i < MANY; i++) {
+                snprintf(args, sizeof(args), "{'node-name':'n%u'}", i);
+                must("blockdev-del", args);
+        }
+        assert_int_equal(run("for i in $(seq 0 63); do qemu-img check -q n$i.qcow2 || exit 1; done"), 0);
+        free(all);
+}
+
+/* --- internal ones ---------------------------------------------------------------------------------------------------- */
+
+static void test_internal(void **state)
+{
+        struct front_end *fe = connect_to("first.sock");
+        json_t *gone;
+
+        (void)state;
+        put(fe, 0, 1);
+        must("blockdev-snapshot-internal-sync", "{'device':'first','name':'one'}");
+        put(fe, 0, 2);
+        must("blockdev-snapshot-internal-sync", "{'device':'first','name':'two'}");
+        put(fe, 0, 3);
+        expect_refused("blockdev-snapshot-internal-sync", "{'device':'first','name':'two'}",
+                       "Snapshot with name 'two' already exists on device 'first'");
+        expect_refused("blockdev-snapshot-internal-sync", "{'device':'first','name':''}", "Name is empty");
+        must("blockdev-snapshot-revert", "{'device':'first','name':'one'}");
+        expect(fe, 0, 1);
+        put(fe, 50 * MIB, 9);
+        must("blockdev-snapshot-revert", "{'node-name':'first','id':'2'}");
+        expect(fe, 0, 2);
+        expect(fe, 50 * MIB, 0);
+        expect_refused("blockdev-snapshot-revert", "{'device':'first','name':'three'}", "does not exist on device 'first'");
+        expect_refused("blockdev-snapshot-revert", "{'device':'first'}", "Name or id must be provided");
+        assert_null(try(client, "blockdev-snapshot-delete-internal-sync", "{'device':'first','name':'one'}", &gone));
+        assert_string_equal(json_string_value(json_object_get(gone, "name")), "one");
+        assert_string_equal(json_string_value(json_object_get(gone, "id")), "1");
+        json_decref(gone);
+        expect_refused("blockdev-snapshot-delete-internal-sync", "{'device':'first','name':'one'}", "does not exist");
+        must("block_resize", "{'device':'first','size':134217728}");
+        must("blockdev-snapshot-revert", "{'device':'first','name':'two'}"); /* which was smaller */
+        assert_int_equal(fe_get_config(fe), 0);
+        assert_int_equal(fe_disk(fe)->capacity, 64 * MIB);
+        expect(fe, 0, 2);
+        assert_int_equal(do_io(fe, FE_FLUSH, 0, NULL, 0), FE_OK);
+        fe_close(fe);
+        check("first.qcow2");
+}
+
+/* --- a daemon that is killed ------------------------------------------------------------------------------------------ */
+
+/* Right after the snapshot, before anything was flushed: the old top's tables are in the log only. */
+static struct front_end *serve(const char *file)
+{
+        char args[256];
+        const char *why;
+
+        snprintf(args, sizeof(args), "{'driver':'qcow2','node-name':'k','file':{'driver':'file','filename':'%s'}}", file);
+        while ((why = try(client, "blockdev-add", args, NULL)) != NULL && strstr(why, "in use"))
+                usleep(10000); /* the kernel closes the files of a killed process in its own time */
+        assert_null(why);
+        must("block-export-add", "{'type':'vhost-user-blk','id':'k','node-name':'k','writable':true,"
+             "'addr':{'type':'unix','path':'k.sock'}}");
+        return connect_to("k.sock");
+}
+
+static void test_killed(void **state)
+{
+        struct front_end *fe = serve("second.qcow2");
+
+        (void)state;
+        for (unsigned i = 0; i < 32; i++)
+                put(fe, i * MIB, 1 + (int)i);
+        must("blockdev-snapshot-sync", "{'device':'k','snapshot-file':'k.qcow2'}");
+        for (unsigned i = 0; i < 32; i += 2)
+                put(fe, i * MIB, 101 + (int)i);
+        kill(daemon_pid, SIGKILL);
+        assert_int_equal(exit_status(), -SIGKILL);
+        fe_close(fe);
+        qmp_client_close(client);
+        start_daemon(NULL);
+        fe = serve("k.qcow2");
+        for (unsigned i = 0; i < 32; i++)
+                expect(fe, i * MIB, (i % 2 ? 1 : 101) + (int)i);
+        fe_close(fe);
+        check("second.qcow2");
+        check("k.qcow2");
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, start_default, stop)
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                TEST(test_overlay), TEST(test_overlay_refused), TEST(test_ready_overlay), TEST(test_named_chains),
+                TEST(test_all_or_none), TEST(test_many), TEST(test_internal), TEST(test_killed),
+        };
+
+        return cmocka_run_group_tests(tests, make_images, remove_images);
+}
