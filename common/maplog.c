@@ -151,14 +151,15 @@ int maplog_open(const char *dir, dev_t dev, ino_t ino, struct maplog **ret)
         return 0;
 }
 
-bool maplog_is_left(const char *dir, dev_t dev, ino_t ino)
+bool maplog_is_left(const char *dir, dev_t dev, ino_t ino, int64_t modified)
 {
         AUTO(freep) char *path = path_of(dir, dev, ino);
         AUTO(closep) int fd = path ? path_open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0) : -1;
         struct on_shm s;
 
         return fd >= 0 && read(fd, &s, sizeof(s)) == (ssize_t)sizeof(s) && is_sane(&s) &&
-               (atomic_load(&s.head) != atomic_load(&s.tail) || atomic_load(&s.lost));
+               (atomic_load(&s.head) != atomic_load(&s.tail) || atomic_load(&s.lost)) &&
+               modified <= atomic_load(&s.last_put) + MAPLOG_LATE_SECONDS;
 }
 
 void maplog_close(struct maplog *log)

@@ -49,8 +49,10 @@ int64_t maplog_last_put(const struct maplog *log);
 /* Three quarters full: flush before more is put. */
 bool maplog_is_crowded(const struct maplog *log);
 
-/* Has a process that is gone left changes of this image in @dir? */
-bool maplog_is_left(const char *dir, dev_t dev, ino_t ino);
+/* Has a process that is gone left changes of this image in @dir, which was written to last at @modified (seconds)? Who wrote much
+ * later than that process knew nothing of them. */
+#define MAPLOG_LATE_SECONDS 60 /* the kernel may still finish writes of a process that is gone */
+bool maplog_is_left(const char *dir, dev_t dev, ino_t ino, int64_t modified);
 
 /* A position; maplog_trim() to it forgets all that was put before maplog_mark(). */
 uint64_t maplog_mark(const struct maplog *log);

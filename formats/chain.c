@@ -281,12 +281,11 @@ static int put_log_in(const char *path, const char *named_by, const struct fmt_o
 {
         struct fmt_open_opts how = *opts;
         struct fmt_image *img;
-        dev_t dev;
-        ino_t ino;
+        struct stat st;
         int r;
 
-        if (!opts->state_dir || opts->flags & FMT_NO_LOCK || file_identify(path, &dev, &ino) < 0 ||
-            !maplog_is_left(opts->state_dir, dev, ino))
+        if (!opts->state_dir || opts->flags & FMT_NO_LOCK || path_look(path, true, &st) < 0 ||
+            !maplog_is_left(opts->state_dir, st.st_dev, st.st_ino, st.st_mtime))
                 return 0;
         how.flags &= ~(unsigned)FMT_RDONLY;
         r = open_one(path, named_by, &how, &img);

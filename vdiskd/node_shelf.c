@@ -309,12 +309,11 @@ int node_unpack(struct disks *d, struct parcel *p, const json_t *o, struct node 
         if (r == 0)
                 r = parcel_get_array(o, "files", &files);
         if (r == 0)
-                r = unpack_throttle(d, o, &no.throttle);
+                r = unpack_throttle(d, o, &u->opts.throttle);
         if (r < 0)
                 return r;
-        n = node_new(d, &no);
-        throttle_group_unref(no.throttle);
         n = node_new(d, &u->opts);
+        throttle_group_unref(u->opts.throttle);
         if (!n)
                 return -ENOMEM;
         list_add_tail(&d->nodes, &n->link);

@@ -22,8 +22,6 @@
 #include "snapshot_table.h"
 #include "tree.h"
 
-#define LATE_SECONDS 60 /* the kernel may still finish writes of a process that is gone; this much later it is others */
-
 struct item {
         struct maplog_entry e;
         uint64_t seq;
@@ -281,7 +279,7 @@ static int was_left_alone(struct file *file, const struct maplog *log)
         int64_t modified;
         int r = file_modified(file, &modified);
 
-        if (r == 0 && modified > maplog_last_put(log) + LATE_SECONDS)
+        if (r == 0 && modified > maplog_last_put(log) + MAPLOG_LATE_SECONDS)
                 return stale("the file was written to later");
         return r;
 }
