@@ -85,8 +85,6 @@ static const struct qmp_arg backing_args[] = { /* what is not said here, the ima
         { "backing", QMP_REF, .optional = true, .nullable = true, .members = backing_args },
         { "node-name", QMP_STR, .optional = true },
         { "read-only", QMP_BOOL, .optional = true }, /* they are, whatever is said */
-        { "node-name", QMP_STR, .optional = true },
-        { "read-only", QMP_BOOL, .optional = true }, /* they are, whatever is said */
         { NULL },
 };
 static const struct qmp_arg raw_args[] = {
