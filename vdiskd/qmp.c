@@ -117,7 +117,8 @@ static void client_send(struct client *c, json_t *msg)
 
         json_decref(msg);
         if (!text || !client_grow(c, len + 2)) {
-                log_limited(&c->server->limit, LOG_LVL_WARN, "control client does not read its answers: closed");
+                log_limited(&c->server->limit, LOG_LVL_WARN, "control client closed: %s",
+                            c->out_len + len > QMP_MAX_BACKLOG / 2 ? "it does not read its answers" : "no memory for an answer");
                 c->dead = true;
                 return;
         }
@@ -166,8 +167,10 @@ static void call_end(struct qmp_call *call, json_t *answer)
 
         if (call->done)
                 call->done(call->done_opaque, json_string_value(json_object_get(json_object_get(answer, "error"), "desc")));
-        if (c && call->id)
-                json_object_set(answer, "id", call->id);
+        if (c && call->id && json_object_set(answer, "id", call->id) < 0) {
+                json_decref(answer); /* no memory: an answer that nobody knows for his is worse than a closed connection */
+                answer = NULL;
+        }
         if (c) {
                 c->call = NULL;
                 client_send(c, answer);
@@ -394,13 +397,18 @@ static void client_consume(struct client *c, size_t len)
 
 static void client_run_one(struct client *c, size_t len)
 {
-        AUTO(freep) char *text = only_space(c->in, len) ? NULL : malloc(len);
+        AUTO(freep) char *text = NULL;
+        bool empty = only_space(c->in, len);
 
+        if (!empty)
+                text = malloc(len);
         if (text)
                 memcpy(text, c->in, len);
         client_consume(c, len);
         if (text)
                 client_execute(c, text, len);
+        else if (!empty)
+                c->dead = true; /* who gets no answer must see the connection end */
 }
 
 /* Carry out the commands that have arrived whole, one after the other, until one does not answer at once. */

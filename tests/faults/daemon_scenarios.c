@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * daemon_scenarios.c - vdiskd with a fault: it says why it does not start, or it serves; a request fails or does what it
+ * says; it ends when it is asked to, and what a flush made durable is there.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/err.h"
+#include "scene.h"
+#include "tests/lib/front_end.h"
+#include "tools/vdiskctl/client.h"
+
+#define START_NS (10 * NS_PER_SEC)
+#define ANSWER_MS 3000
+#define COMMAND_S 15
+#define PIECE (64u << 10)
+
+static pid_t pid;
+static struct front_end *fe;
+static unsigned char *buf; /* guest memory, PIECE bytes */
+static struct {
+        bool known;
+        unsigned char value;
+} durable[SIZE / PIECE], now[SIZE / PIECE]; /* what each piece must hold */
+
+/* --- the daemon ------------------------------------------------------------------------------------------------------------------ */
+
+static bool listens(const char *path)
+{
+        struct sockaddr_un a = { .sun_family = AF_UNIX };
+        AUTO(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+        return connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0;
+}
+
+/* False: it did not start, and said why. */
+static bool daemon_up(void)
+{
+        uint64_t deadline = clock_ns() + START_NS;
+
+        pid = start_daemon(ARGV(daemon_path, "--disk", "id=d,path=d.qcow2,format=qcow2,socket=d.sock", "--control=c.sock",
+                                "--state-dir=none", "--log-level=warning"));
+        while (!listens("c.sock") || !is_there("d.sock")) {
+                if (!daemon_runs(pid)) {
+                        if (end_daemon(&pid) == 0)
+                                bug("did not start, but says that all is well");
+                        return false;
+                }
+                if (clock_ns() > deadline) /* it may wait for connections that it can never take */
+                        return true;
+                usleep(1000);
+        }
+        return true;
+}
+
+static bool guest_up(void)
+{
+        struct fe_opts fo = { .path = "d.sock", .mem_len = 1u << 20, .timeout_ms = ANSWER_MS };
+
+        err_clear();
+        if (fe_open(&fo, &fe) < 0)
+                return false;
+        buf = fe_alloc(fe, PIECE, 4096);
+        return true;
+}
+
+static void guest_down(void)
+{
+        fe_close(TAKE(fe, NULL));
+        err_clear();
+}
+
+/*
+ * After an upgrade that gave no answer: which process is it now? False: none. That may be when both have had a fault: the new
+ * one did not come up, and the old one could not open the image again, said so and ended for its supervisor to start it anew.
+ */
+static bool find_successor(void)
+{
+        uint64_t deadline = clock_ns() + START_NS;
+        int st;
+
+        while (clock_ns() < deadline && waitpid(pid, &st, WNOHANG) == 0)
+                usleep(10000);
+        if (kill(pid, 0) == 0)
+                return true; /* it goes on itself */
+        if (WIFSIGNALED(st))
+                bug("the old one ended with signal %d", WTERMSIG(st));
+        pid = only_child();
+        if (!pid && WEXITSTATUS(st) == 0)
+                bug("neither the old one nor a new one is there, but the old one ended with success");
+        return pid != 0;
+}
+
+/* --- requests --------------------------------------------------------------------------------------------------------------------- */
+
+/* True: it was done. A request without an answer while the daemon is there is a bug, unless all goes wrong for ever. */
+static bool ask(enum fe_type type, unsigned piece)
+{
+        struct fe_io io = { .type = type, .len = type == FE_FLUSH ? 0 : PIECE, .sector = (uint64_t)piece * PIECE / 512,
+                            .gpa = fe ? fe_gpa(fe, buf) : 0, .unmap = true };
+        int r;
+
+        if (!fe)
+                return false;
+        err_clear();
+        r = fe_do(fe_queue(fe, 0), &io, ANSWER_MS);
+        if (r == -ETIMEDOUT && !fault.forever && daemon_runs(pid) && fe_alive(fe, 0) == 0)
+                bug("a request was never answered");
+        if (r < 0)
+                guest_down();
+        return r == 0 && io.status == FE_OK;
+}
+
+static void write_piece(unsigned piece, unsigned char value)
+{
+        if (!fe)
+                return;
+        memset(buf, value, PIECE);
+        durable[piece].known = false; /* it may be the old or the new one from now on */
+        now[piece].known = ask(FE_WRITE, piece);
+        now[piece].value = value;
+}
+
+static void zero_piece(unsigned piece)
+{
+        durable[piece].known = false;
+        now[piece].known = ask(FE_WRITE_ZEROES, piece);
+        now[piece].value = 0;
+}
+
+static void discard_piece(unsigned piece)
+{
+        durable[piece].known = now[piece].known = false;
+        ask(FE_DISCARD, piece);
+}
+
+static void flush(void)
+{
+        if (ask(FE_FLUSH, 0))
+                memcpy(durable, now, sizeof(now));
+}
+
+static bool all_are(const unsigned char *b, unsigned char value)
+{
+        return b[0] == value && !memcmp(b, b + 1, PIECE - 1);
+}
+
+static void read_piece(unsigned piece)
+{
+        if (fe)
+                memset(buf, 0xee, PIECE);
+        if (ask(FE_READ, piece) && now[piece].known && !all_are(buf, now[piece].value))
+                bug("read other bytes than were written");
+}
+
+static void use_disk(unsigned char value)
+{
+        write_piece(0, value);
+        write_piece(5, (unsigned char)(value + 1));
+        flush();
+        read_piece(0);
+        zero_piece(1);
+        read_piece(1);
+        discard_piece(2);
+        write_piece(7, (unsigned char)(value + 2));
+        read_piece(7);
+        flush();
+        write_piece(3, (unsigned char)(value + 3)); /* no flush: the stop makes it durable, if it says so */
+}
+
+/* --- after it -------------------------------------------------------------------------------------------------------------------- */
+
+static void look(bool clean_stop)
+{
+        AUTO(freep) unsigned char *disk = malloc(SIZE);
+
+        must_be_clean("d.qcow2", "qcow2", true);
+        disk_read("d.qcow2", "qcow2", disk, SIZE);
+        for (unsigned i = 0; i < SIZE / PIECE; i++) {
+                if (durable[i].known && !all_are(disk + i * PIECE, durable[i].value))
+                        bug("piece %u: a flush that succeeded did not make it durable", i);
+                if (clean_stop && now[i].known && !all_are(disk + i * PIECE, now[i].value))
+                        bug("piece %u: it ended with success, but a write is lost", i);
+        }
+}
+
+static void down(void)
+{
+        guest_down();
+        doing = "stop";
+        look(end_daemon(&pid) == 0);
+}
+
+static void begin(void)
+{
+        make_qcow2("d.qcow2", "-o cluster_size=4k", NULL);
+        make_qcow2("e.qcow2", "-o cluster_size=4k", pattern);
+}
+
+/* --- scenarios --------------------------------------------------------------------------------------------------------------------- */
+
+static void on_serve(void)
+{
+        begin();
+        if (!daemon_up())
+                return;
+        if (guest_up())
+                use_disk(10);
+        down();
+}
+
+static void on_reconnect(void)
+{
+        begin();
+        if (!daemon_up())
+                return;
+        for (unsigned i = 0; i < 3; i++) {
+                if (guest_up())
+                        use_disk((unsigned char)(10 + 10 * i));
+                guest_down();
+        }
+        down();
+}
+
+/* --- commands ---------------------------------------------------------------------------------------------------------------------- */
+
+static struct qmp_client *client; /* NULL: not connected */
+static sigjmp_buf too_late;
+static bool unsure; /* whether the last command was done: its answer did not come */
+
+static void give_up(int sig)
+{
+        (void)sig;
+        siglongjmp(too_late, 1);
+}
+
+static int call(const char *command, const char *args, json_t **ret)
+{
+        int r = 0;
+
+        err_clear();
+        if (!client)
+                r = qmp_client_open("c.sock", &client);
+        if (r < 0)
+                return r;
+        r = qmp_client_call(client, command, args ? json_loads(args, 0, NULL) : NULL, ret);
+        if (r < 0 && r != -EREMOTEIO) {
+                qmp_client_close(TAKE(client, NULL));
+                unsure = true;
+        }
+        return r;
+}
+
+/*
+ * 0: the daemon says that it was done. A command without an answer on a connection that stays is a bug, unless all goes wrong
+ * for ever: then a connection may stay without an owner.
+ */
+static int tell(const char *command, const char *args, json_t **ret)
+{
+        void (*hangs)(int) = signal(SIGALRM, give_up);
+        unsigned left = alarm(fault.forever ? COMMAND_S / 4 : COMMAND_S);
+        int r = -ETIMEDOUT;
+
+        unsure = false;
+        if (!sigsetjmp(too_late, 1)) {
+                r = call(command, args, ret);
+        } else if (fault.forever) {
+                client = NULL; /* whatever state it is in */
+                unsure = true;
+        } else {
+                bug("'%s' was never answered", command);
+        }
+        signal(SIGALRM, hangs);
+        alarm(left);
+        return r;
+}
+
+static void hang_up(void)
+{
+        qmp_client_close(TAKE(client, NULL));
+        err_clear();
+}
+
+#define ADD_NODE "{\"driver\":\"qcow2\",\"node-name\":\"e\",\"file\":{\"driver\":\"file\",\"filename\":\"e.qcow2\"}}"
+#define ADD_EXPORT "{\"type\":\"vhost-user-blk\",\"id\":\"e\",\"node-name\":\"e\",\"writable\":true," \
+                   "\"addr\":{\"type\":\"unix\",\"path\":\"e.sock\"}}"
+
+/* True: whatever was added is gone again for sure. */
+static bool add_and_remove(void)
+{
+        bool node = tell("blockdev-add", ADD_NODE, NULL) == 0, known = !unsure, served;
+
+        served = node && tell("block-export-add", ADD_EXPORT, NULL) == 0;
+        known &= !unsure;
+        if (served && !is_there("e.sock"))
+                bug("an export was added, but has no socket");
+        if (served && tell("block-export-del", "{\"id\":\"e\",\"mode\":\"hard\"}", NULL) < 0)
+                return false;
+        if (node && tell("blockdev-del", "{\"node-name\":\"e\"}", NULL) < 0)
+                return false;
+        return known;
+}
+
+static void on_hotplug(void)
+{
+        bool gone = true;
+        int fds;
+
+        begin();
+        if (!daemon_up())
+                return;
+        fds = count_fds(pid);
+        for (unsigned i = 0; i < 2 && gone; i++)
+                gone = add_and_remove();
+        tell("query-named-block-nodes", NULL, NULL);
+        tell("query-block-exports", NULL, NULL);
+        hang_up();
+        for (unsigned i = 0; i < 2000 && gone && daemon_runs(pid) && count_fds(pid) > fds; i++)
+                usleep(1000);
+        if (gone && !fault.forever && daemon_runs(pid) && count_fds(pid) > fds)
+                bug("%d descriptors more than before all was taken away", count_fds(pid) - fds);
+        down();
+        must_be_clean("e.qcow2", "qcow2", true);
+}
+
+static void on_resize(void)
+{
+        bool done;
+
+        begin();
+        if (!daemon_up())
+                return;
+        if (guest_up())
+                use_disk(10);
+        done = tell("block_resize", "{\"node-name\":\"d\",\"size\":1048576}", NULL) == 0;
+        hang_up();
+        if (fe)
+                use_disk(50);
+        down();
+        if (done && disk_size("d.qcow2", "qcow2") != 1u << 20)
+                bug("the disk was resized, but has the old size");
+}
+
+/* The other process has the fault, too. Without an answer nobody knows which one it is now. */
+static void on_upgrade(void)
+{
+        json_t *ret = NULL;
+        int st;
+
+        begin();
+        if (!daemon_up())
+                return;
+        if (guest_up())
+                use_disk(10);
+        if (tell("upgrade", NULL, &ret) == 0) {
+                while (waitpid(pid, &st, 0) < 0 && errno == EINTR)
+                        ;
+                if (WIFSIGNALED(st))
+                        bug("the old one ended with signal %d", WTERMSIG(st));
+                pid = (pid_t)json_integer_value(json_object_get(ret, "pid"));
+        }
+        json_decref(ret);
+        hang_up();
+        if (unsure && !find_successor()) {
+                guest_down();
+                look(false);
+                return;
+        }
+        if (fe)
+                use_disk(50);
+        down();
+}
+
+const struct scenario daemon_scenarios[] = {
+        { "serve", on_serve }, { "reconnect", on_reconnect }, { "hotplug", on_hotplug }, { "block-resize", on_resize },
+        { "upgrade", on_upgrade }, { NULL, NULL },
+};

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Bugs to plant, one at a time: name, file, what is there once, what stands there instead, the stages that should find it.
+
+Stages, in the order they are tried: 'replay' is the crash replay, 'meson:NAME' a test by its name in meson, any other name
+is tests/unit/test_NAME.
+"""
+
+BUGS = []
+
+
+def room(name):
+    def bug(what, file, was, now, *stages):
+        BUGS.append((f"{name}: {what}", file, was, now, stages))
+    return bug
+
+
+# --- order of a flush ------------------------------------------------------------------------------------------------
+b = room("flush order")
+FLUSH = "formats/qcow2/flush.c"
+b("no sync before entries that rely on something", FLUSH, "if (entries_rely(q, f))\n                add_sync(f);", "", "replay", "qcow2_crash")
+b("data that must come first does not", FLUSH, "return q->data_first || q->newest_used > q->durable_gen;",
+  "return q->newest_used > q->durable_gen;", "replay", "qcow2_crash")
+b("an entry does not wait for its cluster's refcount", FLUSH, "return q->data_first || q->newest_used > q->durable_gen;",
+  "return q->data_first;", "replay", "qcow2_crash")
+b("an L1 entry does not wait for its copied table", FLUSH, "if (f->item[i].carried)\n                        return true;", "",
+  "replay", "qcow2_crash")
+b("a copied table goes with the entries", FLUSH, "p->carries ? PAGES_CARRIED : PAGES_L2", "PAGES_L2", "replay", "qcow2_crash")
+b("a refcount block is linked before it is whole", FLUSH, "if (q->reftable_moved || q->link_blocks)",
+  "if (q->reftable_moved)", "qcow2_crash", "replay")
+b("a moved refcount table is linked before it is whole", FLUSH, "if (q->reftable_moved || q->link_blocks)",
+  "if (q->link_blocks && !q->reftable_moved)", "qcow2_crash", "replay")
+b("a linked copied table is not waited with after a failure", FLUSH, "if (q->carried_linked)\n                add_sync(f);", "",
+  "qcow2_crash")
+b("the last sync is missing", FLUSH, "add_top(q, f, &q->l2);\n        add_sync(f);", "add_top(q, f, &q->l2);", "replay")
+b("a failed flush forgets what its entries relied on", FLUSH, "q->newest_used = max_u64(q->newest_used, f->newest_used);", "",
+  "qcow2_crash")
+b("a failed flush forgets that data comes first", FLUSH, "q->data_first |= f->data_first;", "", "qcow2_crash")
+b("a failed flush counts as durable", FLUSH, "if (err < 0)\n                mark_again(q, f);\n        else\n                q->durable_gen",
+  "if (err < 0)\n                mark_again(q, f);\n        q->durable_gen", "qcow2_crash", "qcow2_faults")
+b("a failed flush loses its pages", FLUSH, "                        page_dirty(q, f->item[i].page);", "                        ;",
+  "qcow2_faults", "qcow2_crash", "vol_random")
+b("one generation too much is durable", FLUSH, "q->durable_gen = f->gen;", "q->durable_gen = f->gen + 1;", "replay", "qcow2_crash")
+b("the data file is not synced", FLUSH, "if (img->data_file)\n                f->b.step", "if (false)\n                f->b.step", "replay")
+b("a new cluster's data does not come first where old bytes were", "formats/qcow2/write.c",
+  "if (!s->place_zero)\n                return true;", "if (!s->place_zero)\n                return false;", "replay", "qcow2_crash")
+b("nor where the backing image had some", "formats/qcow2/write.c", "plan->head || plan->tail : !s->all_zero;",
+  "plan->head || plan->tail : false;", "replay", "qcow2_crash")
+b("compressed data does not come first", "formats/qcow2/packed.c", "        q->data_first = true;\n", "", "replay", "qcow2_crash")
+b("a write does not say which reservation it used", "formats/qcow2/write.c",
+  "        q->newest_used = max_u64(q->newest_used, c->stamp);\n        q->data_first", "        q->data_first", "replay", "qcow2_crash")
+b("work at rest switches before its tables are durable", "formats/qcow2/txn.c",
+  "                r = write_structure(t, &s);\n        if (r == 0)\n                r = file_sync(t->file);",
+  "                r = write_structure(t, &s);", "replay", "qcow2_rest_crash")
+b("work at rest frees space before the switch is durable", "formats/qcow2/txn.c",
+  "        if (r == 0)\n                r = file_sync(t->file);\n        if (r == 0)\n                give_back(t);",
+  "        if (r == 0)\n                give_back(t);", "replay", "qcow2_rest_crash")
+
+# --- clusters that come and go ---------------------------------------------------------------------------------------
+b = room("clusters")
+SPACE, KEEP = "formats/qcow2/space.c", "formats/qcow2/housekeep.c"
+b("a reservation is used before its refcounts are durable", SPACE, "last->stamp = q->gen;\n                list_add_tail(&s->reserved",
+  "last->stamp = 0;\n                list_add_tail(&s->reserved", "replay", "qcow2_crash")
+b("a cluster leaves quarantine before its unlink is durable", SPACE,
+  "last->stamp = q->gen;\n        last->ticket", "last->stamp = 0;\n        last->ticket", "replay", "qcow2_crash")
+b("the same for a table", SPACE, "run->stamp = q->gen;\n        space_run_move", "run->stamp = 0;\n        space_run_move", "replay",
+  "qcow2_crash")
+b("quarantine does not look at the durable generation", KEEP, "if (run->stamp > q->durable_gen)\n                        continue;", "",
+  "replay", "qcow2_crash")
+b("a grace period ends for those who came later, too", SPACE, "if (run->ticket > ticket)\n                        break;", "",
+  "vol_random", "qcow2_threads", "vol_corners", "qcow2_random")
+b("only the first cluster of a run is punched", KEEP, ".len = run->n << q->cluster_bits };", ".len = 1ull << q->cluster_bits };",
+  "replay", "qcow2_random")
+b("a punch that failed counts", KEEP, "                if (err == 0)\n                        free_or_forget(q, run);\n                else\n"
+  "                        space_run_forget", "                if (err <= 0)\n                        free_or_forget(q, run);\n"
+  "                else\n                        space_run_forget", "qcow2_faults", "qcow2_random", "vol_corners")
+b("a replaced cluster is never let go", "formats/qcow2/write.c", "if (c->taken && old.host)", "if (false)", "qcow2_random", "replay")
+b("an aborted cluster keeps its bytes and its zeros", "formats/qcow2/write.c",
+  "page_set_pristine(q, c->page, c->slot + k, false); /* half", "(void)k; /* half", "qcow2_subclusters", "qcow2_faults", "qcow2_random")
+b("the end of a copied-up cluster is left out", "formats/qcow2/write.c", "plan->tail = last & 1u << c->to_sub ? 0 : stop - end;",
+  "plan->tail = 0;", "replay", "qcow2_random")
+b("the file does not grow before it is written to", SPACE, "if (s->end + n <= s->file_end)\n                return 0;",
+  "if (s->end + n <= s->file_end + 1)\n                return 0;", "replay", "qcow2_random")
+
+# --- blkq --------------------------------------------------------------------------------------------------------------
+b = room("blkq")
+b("a flush joins one that runs already", "blkq/flush.c", "list_add_tail(&f->next, &waiter->link);",
+  "list_add_tail(f->running ? &f->now : &f->next, &waiter->link);", "replay", "vol", "vol_corners")
+b("a flush that fails answers success", "blkq/flush.c", "wake_all(&f->now, err);", "wake_all(&f->now, 0);", "vol", "vol_corners")
+b("ports are not waited for in a grace period", "blkq/grace.c",
+  "mover_drain(&container_of(task, struct vol_port, ask)->mover, on_port_drained);",
+  "on_port_drained(&container_of(task, struct vol_port, ask)->mover);", "vol_random", "vol_corners")
+b("home is not waited for in a grace period", "blkq/grace.c", "mover_drain(&v->mover, on_home_drained);",
+  "on_home_drained(&v->mover);", "vol_random", "vol_corners", "replay")
+b("two requests have the same cluster at once", "blkq/overlap.c", "l->blockers += range_overlaps(off, len, e->off, e->len);",
+  "l->blockers += off == e->off && len == e->len;", "vol_random", "vol_corners", "vol")
+b("a sync in a batch does not wait", "blkq/batch.c", "while (run->next < b->nsteps && b->step[run->next].op != FMT_SYNC)",
+  "while (run->next < b->nsteps)", "replay", "vol")
+b("FUA is not a flush", "blkq/home.c", "if (res == 0 && j->req->flags & BLK_FUA)", "if (false)", "replay", "vol")
+b("tables that could not be written for good are forgiven", "blkq/batch.c", "if (op == FMT_SYNC)\n                return false;", "",
+  "vol", "vol_corners")
+
+# --- what a guest may say ------------------------------------------------------------------------------------------------
+b = room("chain")
+CHAIN = "vhost_user/chain.c"
+b("a head may be one too far", CHAIN, "if (i >= num)", "if (i > num)", "chain")
+b("a next index may be one too far", CHAIN, "if (d.next >= num)", "if (d.next > num)", "chain")
+b("the same in an indirect table", CHAIN, "if (d.next >= entries)", "if (d.next > entries)", "chain")
+b("a loop may go on", CHAIN, "for (unsigned steps = 0; steps < num; steps++)", "for (unsigned steps = 0; steps < 8 * num; steps++)", "chain")
+b("a descriptor may be empty", CHAIN, "if (!len)\n                return bad(why, \"a descriptor of no bytes\");", "", "chain")
+b("readable may come behind writable", CHAIN, "if (!write && c->nwrite)", "if (false)", "chain")
+b("indirect tables may be nested", CHAIN, "                if (d.flags & VRING_DESC_F_INDIRECT)\n                        return bad(why, \"an indirect table inside",
+  "                if (false)\n                        return bad(why, \"an indirect table inside", "chain")
+b("an indirect table may be as long as it likes", CHAIN, "len % DESC_LEN || entries > max", "len % DESC_LEN", "chain")
+
+b = room("guest memory")
+GM = "vhost_user/guest_mem.c"
+b("a byte behind the end of a region", GM, ">= mt->region[lo - 1].size)", "> mt->region[lo - 1].size)", "guest_mem", "chain")
+b("a piece too many", GM, "                if (n == max)\n                        return -E2BIG;\n                skip", "                skip", "guest_mem", "chain")
+b("a piece goes beyond its region", GM, "here = min_u64(len, r->size - skip);", "here = len;", "guest_mem", "chain")
+b("a byte behind the end of the front end's addresses", GM, "user - r->user_addr >= r->size", "user - r->user_addr > r->size",
+  "guest_mem", "mem_table", "session", "virtqueue")
+b("a ring's part may end outside", GM, "iov.iov_base && here == len &&", "iov.iov_base &&", "guest_mem", "virtqueue", "session")
+b("a header is read twice", "vhost_user/guest_mem.c", "        FETCHED(host, len);\n        memcpy(dst, host, len);",
+  "        FETCHED(host, len);\n        FETCHED(host, len);\n        memcpy(dst, host, len);", "chain", "blk_request")
+
+b = room("virtqueue")
+SPLIT = "vhost_user/virtqueue_split.c"
+b("the avail index may jump", SPLIT, "if (waiting > vq->num)", "if (waiting > 2 * vq->num)", "virtqueue")
+b("an event is told one too late", "vhost_user/virtqueue.c", "return (uint16_t)(to - event - 1) < (uint16_t)(to - from);",
+  "return (uint16_t)(to - event) < (uint16_t)(to - from);", "virtqueue")
+b("the used index is shown before its elements", SPLIT, "        gm_store32(&e->id, c->head);\n        gm_store32(&e->len, written);\n        s->used_idx++;",
+  "        s->used_idx++;\n        gm_store16_release(&s->used->idx, s->used_idx);\n        gm_store32(&e->id, c->head);\n"
+  "        gm_store32(&e->len, written);", "virtqueue", "meson:inflight")
+b("no barrier between wish and look", SPLIT, "        gm_full_barrier();\n        if (!vq->event_idx)", "        if (!vq->event_idx)",
+  "virtqueue", "meson:vdiskd_basic")
+b("no barrier between our wish for kicks and the next look", SPLIT, "        if (on)\n                gm_full_barrier(); /* our wish", "        if (false)\n                gm_full_barrier(); /* our wish",
+  "virtqueue", "meson:vdiskd_basic")
+b("a packed ring takes more than it has", "vhost_user/virtqueue_packed.c", "for (unsigned n = 0; n < max; n++,", "for (unsigned n = 0; n < max + 1; n++,",
+  "virtqueue_packed")
+
+# --- what a front end may say ---------------------------------------------------------------------------------------------
+b = room("in-flight record")
+INF = "vhost_user/inflight_split.c"
+b("a batch may be longer than the ring", INF, "if (left > num)", "if (false)", "inflight")
+b("a head of the batch may be one too far", INF, "if (head >= num)\n                        return inflight_damaged(\"a head beyond",
+  "if (head > num)\n                        return inflight_damaged(\"a head beyond", "inflight")
+b("a head may be twice in the batch", INF, "if (bitmap_test_and_set(seen, head))", "if (bitmap_test_and_set(seen, head) && false)", "inflight")
+b("a counter may be there twice", "vhost_user/inflight.c", "t[i].counter == UINT64_MAX || (i && t[i].counter < *next)",
+  "t[i].counter == UINT64_MAX", "inflight")
+b("what is answered stays in flight when killed before it is taken off", INF, "                c->desc[head].inflight = 0;\n", "", "inflight")
+b("the batch's head is shown before its link", INF,
+  "        __atomic_store_n(&f->shared->desc[head].next, f->last_head, __ATOMIC_RELEASE);\n        __atomic_store_n(&f->shared->last_batch_head, head, __ATOMIC_RELEASE);",
+  "        __atomic_store_n(&f->shared->last_batch_head, head, __ATOMIC_RELEASE);\n        __atomic_store_n(&f->shared->desc[head].next, f->last_head, __ATOMIC_RELEASE);",
+  "inflight")
+b("the used index is recorded before the flags are cleared", INF,
+  "        for (unsigned i = 0; i < f->nbatch; i++)\n                __atomic_store_n(&f->shared->desc[f->batch[i]].inflight, 0, __ATOMIC_RELEASE);\n"
+  "        __atomic_store_n(&f->shared->used_idx, used_idx, __ATOMIC_RELEASE);\n        f->nbatch = 0;",
+  "        __atomic_store_n(&f->shared->used_idx, used_idx, __ATOMIC_RELEASE);\n"
+  "        for (unsigned i = 0; i < f->nbatch; i++)\n                __atomic_store_n(&f->shared->desc[f->batch[i]].inflight, 0, __ATOMIC_RELEASE);\n        f->nbatch = 0;",
+  "inflight")
+
+b = room("memory table")
+MT = "vhost_user/mem_table.c"
+b("a region may wrap around", MT, "if (!range_fits(r->guest_addr, r->size, UINT64_MAX) || ", "if (", "mem_table")
+b("a region may be longer than its file", MT, "range_fits(r->mmap_offset, r->size, (uint64_t)st.st_size)",
+  "range_fits(r->mmap_offset, 1, (uint64_t)st.st_size)", "mem_table")
+b("regions may overlap in the front end's addresses", MT, "range_overlaps(o->guest_addr, o->size, r->guest_addr, r->size) ||\n                    range_overlaps(o->user_addr, o->size, r->user_addr, r->size))",
+  "range_overlaps(o->guest_addr, o->size, r->guest_addr, r->size))", "mem_table")
+b("a shared map goes with its first table", MT, "mt->region[mt->n++].map->refs++;", "mt->n++;", "mem_table")
+
+b = room("wire")
+WIRE = "vhost_user/wire.c"
+b("a descriptor too many is kept", WIRE, "                                close(fd);\n                                r = -EPROTO;", "                                r = -EPROTO;", "wire", "session_hostile")
+b("untaken descriptors stay open", WIRE, "        for (unsigned i = 0; i < w->msg.nfds; i++)\n                closep(&w->msg.fd[i]);\n", "", "wire", "session_hostile")
+b("a message may be longer than any", WIRE, "if (h->size > sizeof(union vu_payload))", "if (h->size > 2 * sizeof(union vu_payload))", "wire", "session_hostile")
+b("an answer passes for a request", WIRE, "(h->flags & VU_VERSION_MASK) != VU_VERSION || h->flags & VU_REPLY", "(h->flags & VU_VERSION_MASK) != VU_VERSION", "wire", "session_hostile")
+
+b = room("dirty log")
+LOG = "vhost_user/dirty_log.c"
+b("a page behind the log's end", LOG, "last / 8 >= l->len", "last / 8 > l->len", "dirty_log")
+b("the last page is not marked", LOG, "page <= last; page++", "page < last; page++", "dirty_log")
+b("a write to memory is not logged when it ends at its region's end", LOG, "range_fits((uint64_t)(at - r->host), len, r->size)",
+  "range_fits((uint64_t)(at - r->host), len + 1, r->size)", "dirty_log")
+
+b = room("ranges")
+RANGE = "common/range.h"
+b("a range's end may wrap", RANGE, "return len <= size && off <= size - len;", "return off + len <= size;", "range")
+b("neighbours overlap", RANGE, "a < b + blen && b < a + alen", "a <= b + blen && b < a + alen", "range", "mem_table")
