@@ -593,13 +593,12 @@ int file_allocated(struct file *f, uint64_t *bytes)
 {
         struct stat st;
 
-        *bytes = f->size;
-        if (f->fd < 0)
-                return 0;
-        if (fstat(f->fd, &st) < 0)
+        if (f->fd >= 0 && fstat(f->fd, &st) < 0)
                 return -errno;
-        if (!f->is_blkdev)
+        if (f->fd >= 0 && !f->is_blkdev) /* f->size is its home thread's, and changes */
                 *bytes = (uint64_t)st.st_blocks * 512;
+        else
+                *bytes = f->size;
         return 0;
 }
 
