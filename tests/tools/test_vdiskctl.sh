@@ -39,7 +39,7 @@ refuses 2 "a word is missing" remove
 refuses 2 "does not go with list" list --force
 refuses 2 "unrecognized option" --frobnicate list
 works "usage: vdiskctl" --help
-for command in list add remove backup mirror job reload resize stats top events query; do works "^  $command" --help; done
+for command in list add remove backup mirror job reload resize limit stats top events query; do works "^  $command" --help; done
 works "^vdiskctl [0-9]" --version
 
 # --- with one
@@ -71,6 +71,23 @@ works '"shutting-down": false' query query-block-exports
 works '"name": "blockdev-add"' query query-commands
 works '"vdiskd ' query query-version '{}'
 
+works "^none$" limit a
+does limit a iops=1000 iops-max=2000 iops-max-length=3 bps-write=50M
+works "^iops +1000/s, bursts of 2000 for 3 s$" limit a
+works "^bps-write +50 MiB/s$" limit a
+works "^group +a$" limit a
+works '"bps_wr": 52428800' limit a --json
+does limit a iops=500 iops-max=0 iops-max-length=1 iops-size=4k
+works "^iops +500/s$" limit a
+works "^bps-write +50 MiB/s$" limit a
+works "^iops-size +4 KiB$" limit a
+refuses 1 "at the same time" limit a bps=1M
+refuses 1 "the limits are iops" limit a speed=3
+refuses 1 "LIMIT=VALUE" limit a iops
+refuses 1 "is not a size" limit a iops=many
+refuses 1 "no disk 'x'" limit x
+does limit a none
+works "^none$" limit a
 does resize a 2G
 works "^a +qcow2 +2 GiB " list
 does resize a +512M

@@ -25,6 +25,9 @@ static const struct command {
           cmd_add },
         { "remove", "NAME", "stop serving a disk and close its image; --force: also when it is in use", 1, 1, cmd_remove },
         { "resize", "NAME SIZE", "make a disk larger; its guest sees it at once. SIZE: bytes, 20G, or +5G for more", 2, 2, cmd_resize },
+        { "limit", "NAME [LIMIT=N ...|none]", "what a disk may do in a second: iops=1000 bps-write=50M ...; LIMIT=0: without it; without words\n"
+          "        print the limits. -read, -write, -max, -max-length behind iops and bps; iops-size; group=GROUP", 1, MAX_WORDS,
+          cmd_limit },
         { "stats", "[NAME]", "what disks have done since they were added; of one disk also where its requests spent their time",
           0, 1, cmd_stats },
         { "top", "", "what disks do just now, once a second; --batch prints plain tables", 0, 0, cmd_top },

@@ -33,6 +33,7 @@ int cmd_reload(struct ctl *c); /* cmd_reload.c */
 int cmd_add(struct ctl *c);    /* cmd_disks.c */
 int cmd_remove(struct ctl *c);
 int cmd_resize(struct ctl *c);
+int cmd_limit(struct ctl *c);  /* cmd_limit.c */
 int cmd_job(struct ctl *c);    /* cmd_jobs.c */
 int cmd_backup(struct ctl *c); /* cmd_copy.c */
 int cmd_mirror(struct ctl *c);
