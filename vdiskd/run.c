@@ -47,6 +47,7 @@
 #include "vdiskd/stdio_pump.h"
 #include "vdiskd/takeover.h"
 #include "vdiskd/upgrade.h"
+#include "vdiskd/watchdog.h"
 
 struct daemon {
         struct options *opts;
@@ -59,6 +60,8 @@ struct daemon {
         struct listener control_at;
         struct control *control;
         struct stdio_pump *pump; /* NULL: none */
+        struct watchdog *watchdog; /* NULL: none */
+        size_t told_disks;       /* tell_status() */
         int pump_fd;             /* until a client of the control has it; -1: none */
         int background_fd, null_fd; /* startup_tell(); -1: in the foreground */
         struct listener metrics_at;
@@ -71,6 +74,20 @@ struct daemon {
         char **argv;
         int res; /* the first error */
 };
+
+/* What "systemctl status" shows. */
+static void tell_status(void *opaque)
+{
+        struct daemon *d = opaque;
+        size_t n = disks_open(&d->disks);
+        char text[64];
+
+        if (n == d->told_disks)
+                return;
+        d->told_disks = n;
+        snprintf(text, sizeof(text), "STATUS=%zu disk%s open", n, n == 1 ? "" : "s");
+        manager_tell(text);
+}
 
 /* --- stopping -------------------------------------------------------------------------------------------------- */
 
@@ -187,6 +204,7 @@ static void on_reloaded(void *opaque, int res, const char *why, json_t *what)
         struct reloading *rl = opaque;
 
         manager_tell("READY=1");
+        tell_status(rl->d);
         if (rl->done)
                 rl->done(rl->opaque, res, why, what);
         free(rl);
@@ -440,6 +458,7 @@ static int tell_all(struct daemon *d)
         if (d->disks.pid_fd < -1)
                 return d->disks.pid_fd;
         manager_tell("READY=1");
+        tell_status(d);
         if (d->background_fd >= 0)
                 startup_tell(TAKE(d->background_fd, -1), TAKE(d->null_fd, -1));
         return 0;
@@ -570,6 +589,8 @@ static int daemon_start(struct daemon *d)
                 r = start_control(d);
         if (r == 0)
                 r = loop_watch(d->loop, &d->signals);
+        if (r == 0)
+                r = watchdog_new(d->loop, d->threads, d->nthreads, tell_status, d, &d->watchdog);
         if (r < 0)
                 return r;
         if (sock >= 0) {
@@ -597,6 +618,7 @@ static void daemon_finish(struct daemon *d)
         for (unsigned i = 0; i < d->nthreads; i++)
                 qthread_free(d->threads[i]);
         free(d->threads);
+        watchdog_free(d->watchdog);
         if (d->workers)
                 workers_release();
         if (d->disks.pid_fd >= 0)
@@ -617,7 +639,7 @@ static void daemon_finish(struct daemon *d)
 int daemon_run(struct options *o, char **argv)
 {
         struct daemon d = { .opts = o, .argv = argv, .signals.fd = -1, .control_at.fd = -1, .metrics_at.fd = -1, .background_fd = -1,
-                            .null_fd = -1, .pump_fd = -1 };
+                            .null_fd = -1, .pump_fd = -1, .told_disks = SIZE_MAX };
         bool wait = true;
         int r;
 

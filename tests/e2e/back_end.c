@@ -239,13 +239,21 @@ int be_new(struct back_end *b, const struct be_disk *disks, unsigned n)
         return r;
 }
 
+/*
+ * A daemon that took over is the child of the old one's opener, and ours when that has seen that its daemon is gone: a moment
+ * after the daemon has told us.
+ */
 static int be_wait(struct back_end *b, int *st)
 {
         pid_t pid = TAKE(b->pid, 0);
+        unsigned tries = 0;
 
-        while (waitpid(pid, st, 0) < 0)
-                if (errno != EINTR)
+        while (waitpid(pid, st, 0) < 0) {
+                if (errno != EINTR && (errno != ECHILD || ++tries > 5000))
                         return -errno;
+                if (errno == ECHILD)
+                        usleep(2000);
+        }
         return 0;
 }
 

@@ -129,7 +129,11 @@ int finish(struct proc *p)
         uint64_t deadline = clock_ns() + HANG_NS;
         int st;
 
-        while (waitpid(p->pid, &st, WNOHANG) == 0) {
+        for (;;) {
+                pid_t pid = waitpid(p->pid, &st, WNOHANG);
+
+                if (pid > 0)
+                        break; /* -1: it took over, and its parent is about to end: then it is ours */
                 if (clock_ns() > deadline) {
                         kill(p->pid, SIGKILL);
                         fail_msg("it does not end; it said:\n%s", log_of(p));

@@ -198,32 +198,6 @@ static void test_readers_share_an_image(void **state)
 
 /* --- life ---------------------------------------------------------------------------------------------------------- */
 
-static void test_readiness(void **state)
-{
-        struct sockaddr_un sa = { .sun_family = AF_UNIX };
-        AUTO(closep) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        struct setup su = { .notify = at("notify.sock") };
-        char text[256] = "";
-        struct proc p;
-
-        (void)state;
-        if (!HAVE_SYSTEMD) {
-                print_message("built without libsystemd\n");
-                skip();
-        }
-        strncpy(sa.sun_path, su.notify, sizeof(sa.sun_path) - 1);
-        assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
-        start(&p, &su, 1, ONE_DISK);
-        assert_true(recv(fd, text, sizeof(text) - 1, 0) > 0);
-        assert_non_null(strstr(text, "READY=1"));
-        stop(&p);
-        memset(text, 0, sizeof(text));
-        assert_true(recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT) > 0);
-        assert_non_null(strstr(text, "STOPPING=1"));
-}
-
-/* --- the end ------------------------------------------------------------------------------------------------------- */
-
 /* The next message to the manager that has @word, which is cut off. */
 static const char *told(int fd, const char *word)
 {
@@ -241,6 +215,62 @@ static const char *told(int fd, const char *word)
                         return found + strlen(word);
         }
 }
+
+static void test_readiness(void **state)
+{
+        struct sockaddr_un sa = { .sun_family = AF_UNIX };
+        AUTO(closep) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        struct setup su = { .notify = at("notify.sock") };
+        struct proc p;
+
+        (void)state;
+        if (!HAVE_SYSTEMD) {
+                print_message("built without libsystemd\n");
+                skip();
+        }
+        strncpy(sa.sun_path, su.notify, sizeof(sa.sun_path) - 1);
+        assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+        setenv("WATCHDOG_USEC", "200000", 1);
+        start(&p, &su, 1, ONE_DISK);
+        unsetenv("WATCHDOG_USEC");
+        told(fd, "READY=1");
+        told(fd, "STATUS=1 disk open");
+        told(fd, "WATCHDOG=1");
+        told(fd, "WATCHDOG=1");
+        stop(&p);
+        told(fd, "STOPPING=1");
+}
+
+/* systemd waits for the end of a reload, also of one that comes to nothing. */
+static void test_a_reload_is_told(void **state)
+{
+        struct sockaddr_un sa = { .sun_family = AF_UNIX };
+        AUTO(closep) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        struct setup su = { .notify = at("reload-notify.sock") };
+        struct proc p;
+        FILE *f = fopen(at("v.conf"), "we");
+
+        (void)state;
+        assert_non_null(f);
+        fprintf(f, "[disk d]\npath = %s\nformat = qcow2\nsocket = %s\n", at("d.qcow2"), at("d.sock"));
+        fclose(f);
+        strncpy(sa.sun_path, su.notify, sizeof(sa.sun_path) - 1);
+        assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+        start(&p, &su, 1, ARGS("--config=%/v.conf"));
+        told(fd, "READY=1");
+        for (int i = 0; i < 2; i++) {
+                kill(p.pid, SIGHUP);
+                assert_true(strtoull(told(fd, "RELOADING=1\nMONOTONIC_USEC="), NULL, 10) > 0);
+                told(fd, "READY=1");
+                f = fopen(at("v.conf"), "we"); /* the next one is wrong */
+                fputs("[disk\n", f);
+                fclose(f);
+        }
+        wait_for(&p, "expected a section such as [disk NAME]", 1);
+        stop(&p);
+}
+
+/* --- the end ------------------------------------------------------------------------------------------------------- */
 
 static void test_an_upgrade_by_signal(void **state)
 {
@@ -399,6 +429,7 @@ int main(void)
                 cmocka_unit_test(test_an_image_that_we_hold),
                 cmocka_unit_test(test_readers_share_an_image),
                 cmocka_unit_test(test_readiness),
+                cmocka_unit_test(test_a_reload_is_told),
                 cmocka_unit_test(test_an_upgrade_by_signal),
                 cmocka_unit_test(test_signals_end_it_clean),
                 cmocka_unit_test(test_capabilities),

@@ -19,13 +19,16 @@ if ! command -v systemd-analyze > /dev/null || [ ! -e "$dir/vdiskd@.service" ]; 
         n=1
         echo "ok 1 - the units # SKIP no systemd-analyze, or built without systemd"
 else
-        sed "s#^\(Exec[A-Za-z]*\)=[^ ]*/vdiskd #\1=$vdiskd #" "$dir/vdiskd@.service" > "$tmp/vdiskd@web.service"
-        cp "$socket" "$tmp/vdiskd@web.socket"
+        for unit in vdiskd@ vdiskd; do
+                sed "s#^\(Exec[A-Za-z]*\)=[^ ]*/vdiskd #\1=$vdiskd #; s#^\(ExecReload\)=[^ ]*/vdiskctl#\1=/bin/true#" "$dir/$unit.service" \
+                        > "$tmp/${unit/@/@web}.service"
+                cp "$(dirname "$socket")/$unit.socket" "$tmp/${unit/@/@web}.socket"
+        done
         # what it says goes to stderr, also where it forgives
-        said=$(cd "$tmp" && systemd-analyze verify --man=no ./vdiskd@web.service ./vdiskd@web.socket 2>&1)
+        said=$(cd "$tmp" && systemd-analyze verify --man=no ./vdiskd@web.service ./vdiskd@web.socket ./vdiskd.service ./vdiskd.socket 2>&1)
         status=$?
         [ -n "$said" ] && sed 's/^/# /' <<< "$said"
-        [ $status -eq 0 ] && ! grep -q 'vdiskd@' <<< "$said"
+        [ $status -eq 0 ] && ! grep -q 'vdiskd' <<< "$said"
         point $? "systemd-analyze verify finds nothing in the units"
 fi
 type_of() { python3 -c 'import json, sys; print(json.load(sys.stdin)["type"])'; }
