@@ -163,7 +163,7 @@ static json_t *describe_flags(const struct disk_stats *s)
 static json_t *describe_disk(const struct disk_stats *s, bool histograms)
 {
         uint64_t all = disk_stats_requests(s);
-        json_t *o = json_pack("{s:s,s:s,s:b,s:i,s:i,s:i,s:o}", "node-name", s->name, "format", s->format, "read-only",
+        json_t *o = json_pack("{s:s,s:s,s:s,s:b,s:i,s:i,s:i,s:o}", "disk", s->disk, "node-name", s->name, "format", s->format, "read-only",
                               s->read_only, "backing-depth", s->depth, "exports", s->exports, "connected", s->connected, "flags",
                               describe_flags(s));
 

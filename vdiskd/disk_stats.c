@@ -24,7 +24,8 @@ static void count_exports(const struct node *n, struct disk_stats *s)
 
                 if (x->node != n)
                         continue;
-                s->exports++;
+                if (!s->exports++)
+                        s->disk = x->id;
                 s->connected += x->export && block_export_in_use(x);
         }
 }
@@ -36,7 +37,7 @@ bool disk_stats_get(struct node *n, struct disk_stats *ret)
         if (n->closing || !n->vol)
                 return false;
         *ret = (struct disk_stats){
-                .name = n->name, .format = vol_format(n->vol), .size = vol_size(n->vol), .read_only = vol_read_only(n->vol),
+                .disk = n->name, .name = n->name, .format = vol_format(n->vol), .size = vol_size(n->vol), .read_only = vol_read_only(n->vol),
                 .failed = vol_failed(n->vol) < 0, .resizing = n->resizing, .busy = n->busy,
         };
         img = vol_image_get(n->vol);

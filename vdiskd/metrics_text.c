@@ -51,7 +51,7 @@ static void put_value(FILE *out, const char *text)
 static void begin(FILE *out, const char *name, const struct disk_stats *s)
 {
         fprintf(out, "%s{disk=\"", name);
-        put_value(out, s->name);
+        put_value(out, s->disk);
         fputc('"', out);
 }
 

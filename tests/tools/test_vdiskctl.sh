@@ -49,10 +49,10 @@ refuses 2 "--save does not go with list" list --save
 pid=$!
 for _ in $(seq 500); do "$ctl" --control=c.sock list >/dev/null 2>&1 && break; sleep 0.02; done
 
-works "^a +qcow2 +64 MiB .* read-write +a +a.qcow2$" list
+works "^a +qcow2 +64 MiB .* read-write +a.qcow2$" list
 works "^NAME +FORMAT" list
 does add b path=b.qcow2 format=qcow2 socket=b.sock serial=B read-only=on num-queues=2
-works "^b +qcow2 +1 GiB .* read-only +b +$dir/b.qcow2$" list
+works "^b +qcow2 +1 GiB .* read-only +$dir/b.qcow2$" list
 [ -S b.sock ] && ok || bad "b.sock is not there"
 works "^b: qcow2, 1 GiB, .* allocated, read-only, 0 front ends connected$" stats b
 works "^read +0 +0 B +0 +- " stats b
@@ -138,10 +138,10 @@ does backup j copy.qcow2
 refuses 1 "expected format=raw" backup j copy2.qcow2 format=vmdk
 refuses 1 "in use by" backup j a.qcow2
 does mirror j moved.img format=raw
-works "^j.1 +raw +64 MiB .* read-write +j +$dir/moved.img$" list
+works "^j +raw +64 MiB .* read-write +$dir/moved.img$" list
 does resize j 65M
 does mirror j j2.qcow2
-works "^j.2 +qcow2 +65 MiB .* read-write +j +$dir/j2.qcow2$" list
+works "^j +qcow2 +65 MiB .* read-write +$dir/j2.qcow2$" list
 "$ctl" --control=c.sock query blockdev-add '{"driver":"qcow2","node-name":"t","file":{"driver":"file","filename":"copy.qcow2"}}' >/dev/null
 does resize t 65M
 works '{}' query blockdev-backup '{"device":"j.2","target":"t","sync":"none","job-id":"job"}'
@@ -162,6 +162,28 @@ wait "$pid"; [ $? = 0 ] && ok || bad "the exit status of the daemon before"
 works '"pid": [0-9]+' --json upgrade "$daemon"
 pid=$("$ctl" --control=c.sock --json upgrade | tr -cd 0-9)
 works '^b  ' list
+
+# --- snapshots
+"$img" create -f qcow2 k.qcow2 64M >/dev/null
+does add k path=k.qcow2 format=qcow2 socket=k.sock
+works "^k +$dir/k.qcow2 +$dir/k-" snapshot a k
+works "^a +qcow2 .* 1 +0 +ok +read-write +($dir/)?a-[0-9]{8}-[0-9]{6}.qcow2$" list
+works "^k +qcow2 .* 1 +0 +ok +read-write +$dir/k-[0-9]{8}-[0-9]{6}.qcow2$" list
+works "^a +($dir/)?a-[0-9-]+.qcow2 +$dir/a3.qcow2$" snapshot a file=a3.qcow2
+works "^a: qcow2, .* 2 backing images" stats a
+refuses 1 "a3.qcow2' exists" snapshot a file=a3.qcow2
+refuses 1 "say dir=DIR" snapshot a k file=x.qcow2
+refuses 1 "only one of file, dir and name" snapshot a dir=. name=x
+refuses 1 "there is no disk 'nosuch'" snapshot a nosuch
+[ "$(ls -- *nosuch* x.qcow2 2>/dev/null)" = "" ] && ok || bad "a snapshot that was refused left a file"
+works "^a +before +$dir/a3.qcow2$" snapshot a name=before
+"$img" snapshot -l -U a3.qcow2 | grep -q before && ok || bad "the image has no snapshot"
+does resize a +1M
+does revert a before
+refuses 1 "does not exist" revert a never
+does delete-snapshot a before
+refuses 1 "does not exist" delete-snapshot a before
+does remove k
 
 # --- an export that cannot be made leaves no open image behind
 "$img" create -f qcow2 c.qcow2 1M >/dev/null
@@ -204,7 +226,7 @@ refuses 1 "'sokcet' is not a key of a disk" add --save b path=b.qcow2 sokcet=b.s
 does add --save b path=b.qcow2 format=qcow2 socket=b.sock serial=B read-only iops-total=100
 grep -qx "path = $dir/b.qcow2" disks.d/b.conf && grep -qx "read-only = on" disks.d/b.conf && ok || bad "disks.d/b.conf is not right"
 does reload
-works "^b +qcow2 +1 GiB .* read-only +b " list
+works "^b +qcow2 +1 GiB .* read-only +" list
 rm disks.d/b.conf
 works "^removed: b$" reload
 does add --save b path=b.qcow2 format=qcow2 socket=b.sock

@@ -23,7 +23,7 @@
         "'buckets':" buckets "}}}"
 #define NOTHING OP(0, 0, "[]")
 #define DISK(name, flags, read, write) \
-        "{'node-name':'" name "','format':'qcow2','read-only':false,'backing-depth':1,'exports':1,'connected':2,'flags':" flags \
+        "{'disk':'" name "','format':'qcow2','read-only':false,'backing-depth':1,'exports':1,'connected':2,'flags':" flags \
         ",'virtual-size':1073741824,'allocated':5368709120,'in-flight':3,'oldest-age-ns':1500000,'idle-ns':2000000000," \
         "'home-requests':7,'flushes-coalesced':1,'copied-up-bytes':4096,'highest-write':65536,'table-hits':75,'table-misses':25," \
         "'operations':{'read':" read ",'write':" write ",'flush':" NOTHING ",'discard':" NOTHING ",'write_zeroes':" NOTHING "}}"

@@ -81,25 +81,11 @@ static int read_word(const char *word, struct disk_words *d)
                         "num-queues, block-size, read-only, migratable and cache", word);
 }
 
-/* The daemon's working directory is not ours. Returns a path to free(), NULL without memory. */
-static char *absolute(const char *path)
-{
-        AUTO(freep) char *cwd = NULL;
-        char *whole = NULL;
-
-        if (*path == '/')
-                return strdup(path);
-        cwd = getcwd(NULL, 0);
-        if (!cwd || asprintf(&whole, "%s/%s", cwd, path) < 0)
-                return NULL;
-        return whole;
-}
-
 /* --- add --------------------------------------------------------------------------------------------------------- */
 
 static int add_node(struct ctl *c, const char *name, const struct disk_words *d)
 {
-        AUTO(freep) char *path = absolute(d->path), *data = d->data_path ? absolute(d->data_path) : NULL;
+        AUTO(freep) char *path = absolute_path(d->path), *data = d->data_path ? absolute_path(d->data_path) : NULL;
         json_t *args;
 
         if (!path || (d->data_path && !data))
@@ -117,7 +103,7 @@ static int add_node(struct ctl *c, const char *name, const struct disk_words *d)
 
 static int add_export(struct ctl *c, const char *name, const struct disk_words *d)
 {
-        AUTO(freep) char *socket = absolute(d->socket ? d->socket : d->connect);
+        AUTO(freep) char *socket = absolute_path(d->socket ? d->socket : d->connect);
         json_t *args;
 
         if (!socket)
@@ -152,7 +138,7 @@ static int add_saved(struct ctl *c)
                 value = value ? value + 1 : "on";
                 for (size_t k = 0; key && k < ARRAY_SIZE(files); k++)
                         if (!strcmp(key, files[k]) && *value)
-                                whole = absolute(value);
+                                whole = absolute_path(value);
                 if (!key || json_object_set_new(keys, key, json_string(whole ?: value)) < 0) {
                         json_decref(keys);
                         return err_note(-EINVAL, "%s: no UTF-8, which the control socket cannot carry", c->words[i]);
@@ -210,37 +196,6 @@ static int wait_deleted(struct ctl *c, const char *id)
         }
 }
 
-/* The export of that name; NULL: there is none (but perhaps a node that an earlier try left). *ret: json_decref() it. */
-static int find_export(struct ctl *c, const char *id, json_t **ret)
-{
-        json_t *all = NULL, *x;
-        size_t i;
-        int r = qmp_client_call(c->client, "query-block-exports", NULL, &all);
-
-        *ret = NULL;
-        json_array_foreach (all, i, x) {
-                const char *other = json_string_value(json_object_get(x, "id"));
-
-                if (other && !strcmp(other, id))
-                        *ret = json_incref(x);
-        }
-        json_decref(all);
-        return r;
-}
-
-/* Another one than at first when a mirror took its place. */
-int node_of_disk(struct ctl *c, const char *name, char **ret)
-{
-        json_t *x;
-        int r = find_export(c, name, &x);
-
-        if (r < 0)
-                return r;
-        *ret = strdup(json_string_value(json_object_get(x, "node-name")) ?: name);
-        json_decref(x);
-        return *ret ? 0 : -ENOMEM;
-}
-
 int cmd_remove(struct ctl *c)
 {
         AUTO(freep) char *node = NULL;
@@ -265,29 +220,6 @@ int cmd_remove(struct ctl *c)
 }
 
 /* --- resize ------------------------------------------------------------------------------------------------------ */
-
-int size_of_node(struct ctl *c, const char *name, uint64_t *ret)
-{
-        json_t *all = NULL, *n;
-        size_t i;
-        int r = qmp_client_call(c->client, "query-named-block-nodes", NULL, &all);
-
-        if (r < 0)
-                return r;
-        r = err_note(-ENOENT, "there is no disk '%s'", name);
-        json_array_foreach (all, i, n) {
-                const char *other = json_string_value(json_object_get(n, "node-name"));
-
-                if (!other || strcmp(other, name) != 0)
-                        continue;
-                *ret = (uint64_t)json_integer_value(json_object_get(json_object_get(n, "image"), "virtual-size"));
-                r = 0;
-        }
-        json_decref(all);
-        if (r == 0)
-                err_clear();
-        return r;
-}
 
 int cmd_resize(struct ctl *c)
 {

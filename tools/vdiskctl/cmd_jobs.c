@@ -89,15 +89,16 @@ static int job_list(struct ctl *c)
 /* --- waiting ---------------------------------------------------------------------------------------------------------- */
 
 /* Job @id as it is now: *ret is the caller's; NULL: there is none. */
-static int find_job(struct ctl *c, const char *id, json_t **ret)
+/* As @query tells it, which calls a job's name @key. *ret NULL: there is none. */
+static int find_in(struct ctl *c, const char *query, const char *key, const char *id, json_t **ret)
 {
         json_t *jobs = NULL, *job;
         size_t i;
-        int r = qmp_client_call(c->client, "query-jobs", NULL, &jobs);
+        int r = qmp_client_call(c->client, query, NULL, &jobs);
 
         *ret = NULL;
         json_array_foreach (jobs, i, job)
-                if (!strcmp(text_of(job, "id"), id))
+                if (!strcmp(text_of(job, key), id))
                         *ret = json_incref(job);
         json_decref(jobs);
         return r;
@@ -133,11 +134,23 @@ static int how_it_ended(struct ctl *c, const char *id)
         }
 }
 
+/* Most jobs that are pending are on their way to their end; does this one wait for somebody to say so? */
+static bool waits_for_finalize(struct ctl *c, const char *id)
+{
+        json_t *job = NULL;
+        bool manual = find_in(c, "query-block-jobs", "device", id, &job) == 0 && job &&
+                      json_is_false(json_object_get(job, "auto-finalize"));
+
+        json_decref(job);
+        err_clear();
+        return manual;
+}
+
 /* 0: it has ended well, or is ready; 1: go on; or -errno with a sentence. */
 static int look(struct ctl *c, const char *id, bool until_ready, bool seen)
 {
         json_t *job;
-        int r = find_job(c, id, &job);
+        int r = find_in(c, "query-jobs", "id", id, &job);
         const char *status;
 
         if (r < 0)
@@ -148,16 +161,16 @@ static int look(struct ctl *c, const char *id, bool until_ready, bool seen)
         r = 1;
         if (!strcmp(status, "concluded"))
                 r = *text_of(job, "error") ? err_note(-EIO, "job '%s' failed: %s", id, text_of(job, "error")) : 0;
-        else if (!strcmp(status, "pending") || (until_ready && !strcmp(status, "ready")))
+        else if ((!strcmp(status, "pending") && waits_for_finalize(c, id)) || (until_ready && !strcmp(status, "ready")))
                 r = 0;
         show_progress(id, job, r != 1);
         json_decref(job);
         return r;
 }
 
-int job_wait(struct ctl *c, const char *id, bool until_ready)
+int job_wait(struct ctl *c, const char *id, bool until_ready, bool ours)
 {
-        int r = look(c, id, until_ready, false);
+        int r = look(c, id, until_ready, ours);
 
         while (r == 1) {
                 usleep(POLL_US);
@@ -203,7 +216,7 @@ int cmd_job(struct ctl *c)
         if (words == 1)
                 return job_list(c);
         if (!strcmp(verb, "wait"))
-                return job_wait(c, id, true);
+                return job_wait(c, id, true, false);
         if (!strcmp(verb, "cancel"))
                 return job_cancel(c, id);
         if (!strcmp(verb, "set-speed"))

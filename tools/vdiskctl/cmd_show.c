@@ -34,13 +34,13 @@ static const char *size_of(const json_t *o, const char *name, char *buf, size_t 
 
 /* --- list -------------------------------------------------------------------------------------------------------- */
 
-/* The names of the exports of @node, with commas between them. */
-static void list_exports(const json_t *exports, const char *node, char *buf, size_t len)
+/* The names of the exports of @node, with commas between them; without any, its own. */
+static void list_names(const json_t *exports, const char *node, char *buf, size_t len)
 {
         size_t i, n = 0;
         json_t *x;
 
-        snprintf(buf, len, "-");
+        snprintf(buf, len, "%s", node);
         json_array_foreach (exports, i, x)
                 if (!strcmp(text_of(x, "node-name"), node) && n < len)
                         n += (size_t)snprintf(buf + n, len - n, "%s%s%s", n ? "," : "", text_of(x, "id"),
@@ -64,24 +64,17 @@ static void list_state(const json_t *node, const json_t *stats, char *buf, size_
         const json_t *flag;
         size_t i, n = 0;
 
-        snprintf(buf, len, "%s", json_is_false(json_object_get(node, "active")) ? "asleep" : stats ? "ok" : "-");
+        snprintf(buf, len, "%s", json_is_false(json_object_get(node, "active")) ? "asleep" : "ok");
         json_array_foreach (json_object_get(stats, "flags"), i, flag)
                 if (n < len)
                         n += (size_t)snprintf(buf + n, len - n, "%s%s", n ? "," : "", json_string_value(flag) ?: "?");
 }
 
-static void cell_number(struct table *t, const json_t *stats, const char *key)
+/* Disks, not the images behind them. */
+static void print_disks(const json_t *nodes, const json_t *exports, const json_t *stats)
 {
-        if (stats)
-                table_cell(t, "%lld", (long long)number_of(stats, key));
-        else
-                table_cell(t, "-");
-}
-
-static void print_nodes(const json_t *nodes, const json_t *exports, const json_t *stats)
-{
-        static const char *const heads[] = { "NAME", "FORMAT", ">SIZE", ">ALLOCATED", ">DEPTH", ">CLIENTS", "STATE", "MODE", "EXPORTS",
-                                             "IMAGE", NULL };
+        static const char *const heads[] = { "NAME", "FORMAT", ">SIZE", ">ALLOCATED", ">DEPTH", ">CLIENTS", "STATE", "MODE", "IMAGE",
+                                             NULL };
         struct table *t = table_new(heads);
         size_t i;
         json_t *n;
@@ -91,17 +84,18 @@ static void print_nodes(const json_t *nodes, const json_t *exports, const json_t
                 const json_t *s = find_stats(stats, text_of(n, "node-name"));
                 char buf[32], names[256], state[64];
 
+                if (!s)
+                        continue;
                 list_state(n, s, state, sizeof(state));
-                list_exports(exports, text_of(n, "node-name"), names, sizeof(names));
-                table_cell(t, "%s", text_of(n, "node-name"));
+                list_names(exports, text_of(n, "node-name"), names, sizeof(names));
+                table_cell(t, "%s", names);
                 table_cell(t, "%s", text_of(n, "drv"));
                 table_cell(t, "%s", size_of(image, "virtual-size", buf, sizeof(buf)));
                 table_cell(t, "%s", size_of(image, "actual-size", buf, sizeof(buf)));
-                cell_number(t, s, "backing-depth");
-                cell_number(t, s, "connected");
+                table_cell(t, "%lld", (long long)number_of(s, "backing-depth"));
+                table_cell(t, "%lld", (long long)number_of(s, "connected"));
                 table_cell(t, "%s", state);
                 table_cell(t, "%s", json_is_true(json_object_get(n, "ro")) ? "read-only" : "read-write");
-                table_cell(t, "%s", names);
                 table_cell(t, "%s", text_of(n, "file"));
         }
         table_print(t);
@@ -122,7 +116,7 @@ int cmd_list(struct ctl *c)
                 print_json(both);
                 json_decref(both);
         } else if (r == 0) {
-                print_nodes(nodes, exports, stats);
+                print_disks(nodes, exports, stats);
         }
         json_decref(nodes);
         json_decref(exports);

@@ -15,7 +15,7 @@
 static int keep_only(json_t *all, const char *name)
 {
         for (size_t i = json_array_size(all); i-- > 0;) {
-                const char *other = json_string_value(json_object_get(json_array_get(all, i), "node-name"));
+                const char *other = json_string_value(json_object_get(json_array_get(all, i), "disk"));
 
                 if (!other || strcmp(other, name))
                         json_array_remove(all, i);

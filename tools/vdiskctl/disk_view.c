@@ -16,7 +16,7 @@ static const json_t *find_disk(const json_t *stats, const char *name)
         size_t i;
 
         json_array_foreach (json_object_get(stats, "disks"), i, o) {
-                const char *other = json_string_value(json_object_get(o, "node-name"));
+                const char *other = json_string_value(json_object_get(o, "disk"));
 
                 if (other && !strcmp(other, name))
                         return o;
@@ -136,7 +136,7 @@ static void set_flags(struct disk_view *v, const json_t *flags)
 static void view(struct disk_view *v, const json_t *now, const json_t *before, double seconds)
 {
         *v = (struct disk_view){
-                .name = json_string_value(json_object_get(now, "node-name")),
+                .name = json_string_value(json_object_get(now, "disk")),
                 .depth = (unsigned)number(now, "in-flight"),
                 .oldest_ns = number(now, "oldest-age-ns"),
                 .allocated = json_object_get(now, "allocated") ? number(now, "allocated") : -1,
@@ -166,7 +166,7 @@ size_t disk_views(const json_t *now, const json_t *before, struct disk_view **re
         if (!*ret)
                 return 0;
         json_array_foreach (disks, i, o) {
-                const char *name = json_string_value(json_object_get(o, "node-name"));
+                const char *name = json_string_value(json_object_get(o, "disk"));
 
                 if (name)
                         view(&(*ret)[n++], o, find_disk(before, name), seconds);

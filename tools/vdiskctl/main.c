@@ -28,6 +28,11 @@ static const struct command {
         { "limit", "NAME [LIMIT=N ...|none]", "what a disk may do in a second: iops=1000 bps-write=50M ...; LIMIT=0: without it; without words\n"
           "        print the limits. -read, -write, -max, -max-length behind iops and bps; iops-size; group=GROUP", 1, MAX_WORDS,
           cmd_limit },
+        { "snapshot", "NAME... [file=FILE|dir=DIR|name=NAME]", "keep disks as they are now, all at the same instant: their guests go on in\n"
+          "        new qcow2 files (FILE, or in DIR; else beside the image); name: inside their qcow2 images instead", 1,
+          MAX_WORDS, cmd_snapshot },
+        { "revert", "NAME SNAPSHOT", "back to what a snapshot inside the image has; what came later is lost", 2, 2, cmd_revert },
+        { "delete-snapshot", "NAME SNAPSHOT", "delete a snapshot inside the image", 2, 2, cmd_delete_snapshot },
         { "stats", "[NAME]", "what disks have done since they were added; of one disk also where its requests spent their time",
           0, 1, cmd_stats },
         { "top", "", "what disks do just now, once a second; --batch prints plain tables", 0, 0, cmd_top },

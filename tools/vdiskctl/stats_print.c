@@ -87,7 +87,7 @@ void stats_print_all(const json_t *disks, FILE *to)
                 for (size_t op = 0; op < VIEW_OPS; op++) {
                         if (!was_asked(op_of(disk, op)) && !(op == VIEW_OPS - 1 && !any))
                                 continue;
-                        table_cell(t, "%s", text(disk, "node-name"));
+                        table_cell(t, "%s", text(disk, "disk"));
                         table_cell(t, "%s", was_asked(op_of(disk, op)) ? view_op_titles[op] : "-"); /* nothing of any kind */
                         cells_of_op(t, op_of(disk, op));
                         any = true;
@@ -105,7 +105,7 @@ static void print_head(const json_t *disk, FILE *to)
         const json_t *flag;
         size_t i;
 
-        fprintf(to, "%s: %s, %s, ", text(disk, "node-name"), text(disk, "format"),
+        fprintf(to, "%s: %s, %s, ", text(disk, "disk"), text(disk, "format"),
                 bytes(disk, "virtual-size", size, sizeof(size)));
         if (json_object_get(disk, "allocated"))
                 fprintf(to, "%s allocated, ", bytes(disk, "allocated", allocated, sizeof(allocated)));

@@ -70,16 +70,23 @@ static void print_cell(const struct table *t, unsigned col, const char *text, FI
         fprintf(to, "%*s%s", last && width < 0 ? 0 : width, text, last ? "\n" : "  ");
 }
 
+void table_free(struct table *t)
+{
+        if (!t)
+                return;
+        for (size_t i = 0; i < t->ncells; i++)
+                free(t->cells[i]);
+        free(t->cells);
+        free(t);
+}
+
 void table_print_to(struct table *t, FILE *to)
 {
         for (unsigned col = 0; col < t->ncols; col++)
                 print_cell(t, col, head_text(t->heads[col]), to);
-        for (size_t i = 0; i < t->ncells; i++) {
+        for (size_t i = 0; i < t->ncells; i++)
                 print_cell(t, (unsigned)(i % t->ncols), t->cells[i], to);
-                free(t->cells[i]);
-        }
-        free(t->cells);
-        free(t);
+        table_free(t);
 }
 
 void table_print(struct table *t)

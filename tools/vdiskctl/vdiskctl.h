@@ -34,15 +34,23 @@ int cmd_add(struct ctl *c);    /* cmd_disks.c */
 int cmd_remove(struct ctl *c);
 int cmd_resize(struct ctl *c);
 int cmd_limit(struct ctl *c);  /* cmd_limit.c */
+int cmd_snapshot(struct ctl *c); /* cmd_snapshot.c */
+int cmd_revert(struct ctl *c);
+int cmd_delete_snapshot(struct ctl *c);
 int cmd_job(struct ctl *c);    /* cmd_jobs.c */
 int cmd_backup(struct ctl *c); /* cmd_copy.c */
 int cmd_mirror(struct ctl *c);
 
-/* Until the job has ended, or waits to be finalized, or (@until_ready) is ready. Fails as the job does. */
-int job_wait(struct ctl *c, const char *id, bool until_ready);
-/* cmd_disks.c: the node that export @name shows; @name itself when there is no such export. *ret: free() it. */
-int node_of_disk(struct ctl *c, const char *name, char **ret);
+/* Until the job has ended, or waits to be finalized, or (@until_ready) is ready. Fails as the job does. @ours: we began
+ * it, so it may have ended before the first look. */
+int job_wait(struct ctl *c, const char *id, bool until_ready, bool ours);
+
+/* disk_name.c. What is returned in *ret is the caller's. */
+int find_export(struct ctl *c, const char *id, json_t **ret);     /* as query-block-exports tells it; NULL: there is none */
+int node_of_disk(struct ctl *c, const char *name, char **ret);    /* the node that export @name shows, else @name itself */
+int describe_disk(struct ctl *c, const char *name, json_t **ret); /* that node as query-named-block-nodes tells it; -ENOENT */
 int size_of_node(struct ctl *c, const char *name, uint64_t *ret); /* bytes */
+char *absolute_path(const char *path);                            /* free() it; NULL: no memory */
 
 /* table.c: columns as wide as their widest text, those marked with '>' in front of their head to the right. */
 struct table;
@@ -51,3 +59,4 @@ struct table *table_new(const char *const *heads); /* ends with NULL; at most TA
 void table_cell(struct table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* row by row */
 void table_print(struct table *t); /* and free it */
 void table_print_to(struct table *t, FILE *to);
+void table_free(struct table *t); /* NULL is fine */
