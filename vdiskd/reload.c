@@ -313,12 +313,12 @@ static int settle_disks(struct reload *r)
 
 static void finish(struct reload *r)
 {
-        AUTO(freep) struct step *steps = TAKE(r->steps, NULL);
         json_t *what = TAKE(r->what, NULL);
         int err = TAKE(r->err, 0);
 
         options_finish(&r->wanted);
         r->wanted = (struct options){ 0 };
+        free(TAKE(r->steps, NULL));
         r->nsteps = 0;
         r->phase = IDLE;
         r->done(r->opaque, err, r->why, what);
