@@ -78,6 +78,7 @@ struct blk_gauges {
         uint64_t in_flight;
         uint64_t oldest_ns, last_ns; /* clock_ns() times; 0: none */
         bool throttled;              /* some wait for limits */
+        unsigned full;               /* so many wait for space on the host's disk */
         bool held;                   /* requests wait until somebody is done with the image */
 };
 void stats_gauge(struct blk_gauges *sum, const struct blk_stats *s); /* any thread */

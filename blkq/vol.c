@@ -309,7 +309,8 @@ void vol_totals(struct vol *v, struct blk_totals *ret)
 void vol_gauges(struct vol *v, struct blk_gauges *ret)
 {
         pthread_mutex_lock(&v->lock);
-        *ret = (struct blk_gauges){ .last_ns = v->past_last_ns, .held = v->hold.ports_held };
+        *ret = (struct blk_gauges){ .last_ns = v->past_last_ns, .held = v->hold.ports_held,
+                                     .full = atomic_load_explicit(&v->full.count, memory_order_relaxed) };
         list_for_each(n, &v->ports)
                 stats_gauge(ret, &list_entry(n, struct vol_port, link)->stats);
         pthread_mutex_unlock(&v->lock);

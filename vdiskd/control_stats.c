@@ -151,6 +151,8 @@ static json_t *describe_flags(const struct disk_stats *s)
                 json_array_append_new(a, json_string("held"));
         if (s->now.throttled)
                 json_array_append_new(a, json_string("throttled"));
+        if (s->now.full)
+                json_array_append_new(a, json_string("full"));
         if (s->failed)
                 json_array_append_new(a, json_string("failed"));
         if (s->resizing)

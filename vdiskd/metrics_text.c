@@ -93,6 +93,10 @@ static uint64_t get_throttled(const struct disk_stats *s)
 {
         return s->now.throttled;
 }
+static uint64_t get_full(const struct disk_stats *s)
+{
+        return s->now.full;
+}
 static uint64_t get_failed(const struct disk_stats *s)
 {
         return s->failed;
@@ -149,6 +153,7 @@ static const struct number {
         { "vdiskd_disk_in_flight", "gauge", "Requests that came and are not answered, also those that are held.", get_in_flight },
         { "vdiskd_disk_held", "gauge", "1 while requests wait because the image is being changed.", get_held },
         { "vdiskd_disk_throttled", "gauge", "1 while requests wait for the disk's limits.", get_throttled },
+        { "vdiskd_disk_waiting_for_space", "gauge", "Requests that wait for space on the host's disk.", get_full },
         { "vdiskd_disk_failed", "gauge", "1 when nothing can be written any more until the image is opened again.", get_failed },
         { "vdiskd_disk_home_requests_total", "counter",
           "Requests that could not be done at once where they arrived: tables to read or change, flushes.", get_home },

@@ -121,7 +121,7 @@ static void set_quantiles(struct disk_view *v, const json_t *now, const json_t *
 static void set_flags(struct disk_view *v, const json_t *flags)
 {
         static const struct { const char *word; char letter; } letters[] = {
-                { "held", 'H' }, { "throttled", 'T' }, { "job", 'J' }, { "resizing", 'R' }, { "failed", 'F' },
+                { "held", 'H' }, { "throttled", 'T' }, { "full", 'S' }, { "job", 'J' }, { "resizing", 'R' }, { "failed", 'F' },
         };
         size_t i, n = 0;
         const json_t *flag;

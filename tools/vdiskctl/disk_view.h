@@ -22,7 +22,7 @@ struct disk_view {
         unsigned depth;        /* requests in flight */
         char flags[8];         /* a letter each: VIEW_FLAGS */
 };
-#define VIEW_FLAGS "H held  T throttled  J job  R resizing  F failed"
+#define VIEW_FLAGS "H held  T throttled  S no space  J job  R resizing  F failed"
 
 /*
  * @now, @before: two answers of query-disk-stats with histograms; @before NULL: rates are unknown (0), quantiles since the disk
