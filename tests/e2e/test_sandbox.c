@@ -191,7 +191,7 @@ static void ask_opener(const char *who)
 static void try_all(const char *who)
 {
         ask_opener(who);
-        for (size_t i = 0; i < ARRAY_SIZE(attempts); i++)
+        for (size_t i = 0; i < ARRAY_SIZE(attempts) && !SANDBOX_RELAXED && HAVE_SECCOMP; i++) /* they would work */
                 say(who, attempts[i].name, attempts[i].run());
 }
 
