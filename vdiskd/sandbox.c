@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <jansson.h>
 #include <linux/capability.h>
 #include <pwd.h>
 #include <stdint.h>
@@ -12,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -136,6 +138,13 @@ static int shut_paths(void)
         return abi;
 }
 
+/* What libraries read from files when they are first used. */
+static void prime_libraries(void)
+{
+        json_object_seed(0); /* or strangers could foresee the places of its hash tables */
+        tzset();
+}
+
 /* --- the door ----------------------------------------------------------------------------------------------------- */
 
 int sandbox_enter(const struct options *o)
@@ -149,6 +158,7 @@ int sandbox_enter(const struct options *o)
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 return err_note(-errno, "sandbox: no_new_privs: %s", strerror(errno));
         fix_limits();
+        prime_libraries();
         state.user = o->user;
         state.landlock = SANDBOX_RELAXED ? -ENOTSUP : shut_paths();
         state.calls = sandbox_calls_prepare();

@@ -30,7 +30,7 @@
 
 static const int everybody[] = {
         /* memory; mmap and mprotect are below */
-        C(brk), C(munmap), C(mremap), C(madvise), C(mlock), C(munlock),
+        C(brk), C(munmap), C(mremap), C(madvise), C(mlock), C(mlock2), C(munlock),
         /* being a thread */
         C(futex), C(sched_yield), C(sched_getaffinity), C(set_robust_list), C(rseq), C(rt_sigprocmask), C(rt_sigreturn),
         C(sigaltstack), C(exit), C(exit_group), C(membarrier), C(gettid), C(getpid), C(getcpu), C(restart_syscall),
@@ -39,7 +39,7 @@ static const int everybody[] = {
         C(clock_gettime), C(clock_getres), C(clock_nanosleep), C(nanosleep), C(gettimeofday), C(getrandom),
         /* what is open: images, logs of table changes, eventfds */
         C(read), C(write), C(readv), C(writev), C(pread64), C(pwrite64), C(preadv), C(pwritev), C(preadv2), C(pwritev2),
-        C(close), C(lseek), C(fstat), C(fsync), C(fdatasync), C(fallocate), C(ftruncate), C(copy_file_range), C(fadvise64),
+        C(close), C(lseek), C(fstat), C(fstatfs), C(fsync), C(fdatasync), C(fallocate), C(ftruncate), C(copy_file_range), C(fadvise64),
         /* waiting */
         C(poll), C(ppoll), C(epoll_wait), C(epoll_pwait), C(epoll_ctl),
         /* asking the opener */
