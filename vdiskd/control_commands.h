@@ -25,6 +25,7 @@ extern const struct qmp_command query_commands[];  /* control_query.c: what ther
 extern const struct qmp_command stats_commands[];  /* control_stats.c: what it did */
 extern const struct qmp_command job_commands[];    /* control_jobs.c: jobs that there are */
 extern const struct qmp_command snapshot_commands[];    /* control_snapshot.c */
+extern const struct qmp_command chain_commands[];       /* job_chain.c: block-stream, block-commit */
 extern const struct qmp_command transaction_commands[]; /* control_transaction.c */
 extern const struct qmp_command create_commands[]; /* control_create.c: a job that makes an image */
 extern const struct qmp_command backup_commands[]; /* control_backup.c */

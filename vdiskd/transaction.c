@@ -11,6 +11,7 @@
 #include <string.h>
 #include <urcu.h>
 
+#include "blkq/exchange.h"
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/log.h"
@@ -298,7 +299,11 @@ static void unwork(struct vol_change *c, bool worked)
 {
         struct node_change *nc = container_of(c, struct node_change, change);
 
-        (void)worked;
+        if (!worked) { /* it was settled for that, and goes on */
+                if (vol_image(c->v))
+                        vol_reload(c->v);
+                return;
+        }
         list_for_each(l, &nc->t->actions) {
                 struct action *a = action_of(l);
 

@@ -85,6 +85,24 @@ static void check(const char *image)
                 fail_msg("qemu-img check %s", image);
 }
 
+/* Others may come before it. */
+static void wait_event(const char *name, const char *part)
+{
+        for (bool found = false; !found;) {
+                json_t *ev;
+                char *text;
+
+                if (qmp_client_event(client, &ev) < 0)
+                        fail_msg("no %s: %s", name, err_text(-ETIMEDOUT));
+                text = json_dumps(ev, JSON_COMPACT);
+                found = strstr(text, name) && strstr(text, part);
+                if (!found && strstr(text, "JOB_COMPLETED"))
+                        fail_msg("%s instead of %s", text, name);
+                free(text);
+                json_decref(ev);
+        }
+}
+
 /* --- overlays --------------------------------------------------------------------------------------------------------- */
 
 static void test_overlay(void **state)
@@ -304,6 +322,134 @@ static void test_internal(void **state)
         check("first.qcow2");
 }
 
+/* --- shorter chains --------------------------------------------------------------------------------------------------- */
+
+static struct front_end *serve(const char *file);
+
+static void unserve(struct front_end *fe)
+{
+        assert_int_equal(do_io(fe, FE_FLUSH, 0, NULL, 0), FE_OK);
+        fe_close(fe);
+        must("block-export-del", "{'id':'k','mode':'hard'}");
+        wait_event("BLOCK_EXPORT_DELETED", "k");
+}
+
+/* base: 1 everywhere of the first 8 MiB; each image on it changes the next MiB, the top one also the first. */
+static struct front_end *four_deep(void)
+{
+        struct front_end *fe;
+
+        assert_int_equal(run("rm -f c?.qcow2; qemu-img create -q -f qcow2 c0.qcow2 32M"), 0);
+        fe = serve("c0.qcow2");
+        for (unsigned i = 0; i < 8; i++)
+                put(fe, i * MIB, 1);
+        for (int i = 1; i < 4; i++) {
+                char args[160];
+
+                snprintf(args, sizeof(args), "{'device':'k','snapshot-file':'c%d.qcow2','snapshot-node-name':'c%d'}", i, i);
+                must("blockdev-snapshot-sync", args);
+                put(fe, (unsigned)i * MIB, 1 + i);
+                put(fe, (unsigned)(8 + i) * MIB, 11 + i);
+        }
+        put(fe, 0, 9);
+        return fe;
+}
+
+static void expect_all(struct front_end *fe)
+{
+        expect(fe, 0, 9);
+        for (unsigned i = 1; i < 8; i++)
+                expect(fe, i * MIB, i < 4 ? 1 + (int)i : 1);
+        for (unsigned i = 1; i < 4; i++)
+                expect(fe, (8 + i) * MIB, 11 + (int)i);
+        expect(fe, 20 * MIB, 0);
+}
+
+static void expect_all_again(const char *file)
+{
+        struct front_end *fe;
+
+        check(file);
+        fe = serve(file);
+        expect_all(fe);
+        unserve(fe);
+        must("blockdev-del", "{'node-name':'k'}");
+}
+
+static void test_stream(void **state)
+{
+        struct front_end *fe = four_deep();
+
+        (void)state;
+        expect_refused("block-stream", "{'device':'k','base-node':'nobody'}", "is not a backing image of 'c3'");
+        expect_refused("block-stream", "{'device':'k','base':'nobody.qcow2'}", "Can't find 'nobody.qcow2' in the backing chain");
+        must("block-stream", "{'device':'k','base-node':'c1','job-id':'s'}");
+        wait_event("BLOCK_JOB_COMPLETED", "\"device\":\"s\"");
+        expect_all(fe);
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "c3"), "\"backing_file_depth\":2"));
+        assert_string_equal(entry("query-named-block-nodes", "node-name", "c2"), "");
+        assert_int_equal(run("qemu-img info -U c3.qcow2 | grep -q 'backing file: .*c1.qcow2'"), 0);
+        must("block-stream", "{'device':'k','job-id':'s'}");
+        wait_event("BLOCK_JOB_COMPLETED", "\"device\":\"s\"");
+        expect_all(fe);
+        put(fe, 20 * MIB, 0);
+        assert_int_equal(run("qemu-img info -U c3.qcow2 | grep -q 'backing file'"), 256);
+        unserve(fe);
+        must("blockdev-del", "{'node-name':'c3'}");
+        expect_all_again("c3.qcow2");
+}
+
+static void test_commit_in_the_middle(void **state)
+{
+        struct front_end *fe = four_deep();
+
+        (void)state;
+        expect_refused("block-commit", "{'device':'k','top-node':'c1','base-node':'c1'}", "cannot commit an image into itself");
+        expect_refused("block-commit", "{'device':'k','top-node':'k','base-node':'c1'}", "not behind");
+        must("block-commit", "{'device':'k','top-node':'c1','job-id':'s'}");
+        wait_event("BLOCK_JOB_COMPLETED", "\"device\":\"s\"");
+        expect_all(fe);
+        must("block-commit", "{'device':'k','top-node':'c2','base-node':'k','job-id':'s'}");
+        wait_event("BLOCK_JOB_COMPLETED", "\"device\":\"s\"");
+        expect_all(fe);
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "c3"), "\"backing_file_depth\":1"));
+        assert_int_equal(run("qemu-img info -U c3.qcow2 | grep -q 'backing file: .*c0.qcow2'"), 0);
+        unserve(fe);
+        must("blockdev-del", "{'node-name':'c3'}");
+        check("c0.qcow2");
+        expect_all_again("c3.qcow2");
+}
+
+static void test_active_commit(void **state)
+{
+        struct front_end *fe = four_deep();
+
+        (void)state;
+        must("block-commit", "{'device':'k','job-id':'s'}");
+        wait_event("BLOCK_JOB_READY", "\"device\":\"s\"");
+        expect_refused("blockdev-snapshot-sync", "{'device':'k','snapshot-file':'x1.qcow2'}", "in use by block job: commit");
+        put(fe, 0, 77);
+        put(fe, 30 * MIB, 78);
+        put(fe, 0, 9);
+        must("block-job-cancel", "{'device':'s','force':true}");
+        wait_event("BLOCK_JOB_CANCELLED", "\"device\":\"s\"");
+        expect_all(fe);
+        must("block-commit", "{'device':'k','job-id':'s'}");
+        wait_event("BLOCK_JOB_READY", "\"device\":\"s\"");
+        put(fe, 31 * MIB, 79);
+        must("job-complete", "{'id':'s'}");
+        wait_event("BLOCK_JOB_COMPLETED", "\"device\":\"s\"");
+        expect_all(fe);
+        expect(fe, 30 * MIB, 78);
+        expect(fe, 31 * MIB, 79);
+        assert_non_null(strstr(entry("query-block-exports", "id", "k"), "\"node-name\":\"k\""));
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "k"), "\"backing_file_depth\":0"));
+        put(fe, 0, 9);
+        unserve(fe);
+        must("blockdev-del", "{'node-name':'k'}");
+        expect_all_again("c0.qcow2");
+}
+
 /* --- a daemon that is killed ------------------------------------------------------------------------------------------ */
 
 /* Right after the snapshot, before anything was flushed: the old top's tables are in the log only. */
@@ -349,7 +495,8 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST(test_overlay), TEST(test_overlay_refused), TEST(test_ready_overlay), TEST(test_named_chains),
-                TEST(test_all_or_none), TEST(test_many), TEST(test_internal), TEST(test_killed),
+                TEST(test_all_or_none), TEST(test_many), TEST(test_internal), TEST(test_stream),
+                TEST(test_commit_in_the_middle), TEST(test_active_commit), TEST(test_killed),
         };
 
         return cmocka_run_group_tests(tests, make_images, remove_images);
