@@ -69,6 +69,8 @@ static void start_step(struct batch_run *run, unsigned i)
                 .niov = s->op == FMT_READ || s->op == FMT_WRITE, .done = on_step,
         };
         run->left++;
+        if (s->op == FMT_WRITE && bi->io.file == fmt_data_file(run->b->img))
+                vol_writes_to(run->v, run->b->img, s->off + s->len);
         engine_submit(run->v->mover.engine, &bi->io);
 }
 

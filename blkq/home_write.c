@@ -113,6 +113,7 @@ static void write_merged(struct chain_write *wr)
         wr->move.done = on_allocated;
         stats_count(&wr->w->v->copied_up, p->head + p->tail);
         home_stage(wr->w->v, wr->clock, STAGE_DISK);
+        vol_writes_to(wr->w->v, e.img, e.host + e.len);
         move_start(&wr->w->v->mover, &wr->move, IO_WRITE, &e, 1, iov, n, 0, len);
 }
 
@@ -125,6 +126,7 @@ static void write_plain(struct chain_write *wr, void (*done)(struct move *mv, in
 
         wr->move.done = done;
         home_stage(wr->w->v, wr->clock, STAGE_DISK);
+        vol_writes_to(wr->w->v, e.img, e.host + e.len);
         move_start(&wr->w->v->mover, &wr->move, IO_WRITE, &e, 1, wr->iov, wr->niov, wr->base, wr->len);
 }
 

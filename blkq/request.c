@@ -149,6 +149,8 @@ static void try_here(struct vol_port *p, struct blk_req *req)
                 return;
         }
         PROBE2(request__mapped, req, n);
+        for (unsigned i = 0; req->op == BLK_WRITE && i < n; i++)
+                vol_writes_to(p->v, ext[i].img, ext[i].host + ext[i].len);
         account_moves(p, req);
         req->p.move.done = on_moved;
         move_start(&p->mover, &req->p.move, req->op == BLK_WRITE ? IO_WRITE : IO_READ, ext, n, req->iov, req->niov,

@@ -225,17 +225,6 @@ void vol_fail(struct vol *v, int err, const char *what)
                 v->on_fail(v->on_fail_opaque, err, what);
 }
 
-/* A disk that is gone fails all that comes. */
-void vol_tell_error(struct vol *v, enum blk_op op, int err)
-{
-        uint64_t now = clock_ns(), before = atomic_load_explicit(&v->error_told_ns, memory_order_relaxed);
-
-        if ((before && now - before < NS_PER_SEC) || err == vol_failed(v)) /* that was told when it failed */
-                return;
-        if (atomic_compare_exchange_strong(&v->error_told_ns, &before, now))
-                vol_tell(v, &(struct vol_event){ .kind = VOL_EV_IO_ERROR, .op = op, .err = err });
-}
-
 uint64_t vol_size(const struct vol *v)
 {
         return v->size;
@@ -326,12 +315,6 @@ void vol_set_totals(struct vol *v, const struct blk_totals *t)
 int vol_failed(const struct vol *v)
 {
         return atomic_load_explicit(&v->failed, memory_order_relaxed);
-}
-
-void vol_on_event(struct vol *v, void (*fn)(void *opaque, const struct vol_event *ev), void *opaque)
-{
-        v->on_event = fn;
-        v->on_event_opaque = opaque;
 }
 
 void vol_on_fail(struct vol *v, void (*failed)(void *opaque, int err, const char *what), void *opaque)

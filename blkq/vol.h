@@ -194,17 +194,24 @@ void vol_bitmap_release(struct vol *v, struct dirty_bitmap *bits); /* drops the 
 /*
  * What happens to a volume that somebody may want to know; see vol_on_event(). Errnos are negative.
  * FULL: requests wait for space on the host's disk; SPACE: none do any more, after @seconds. GAVE_UP: some waited too long
- * and failed. IO_ERROR: a guest was told that @op failed.
+ * and failed. IO_ERROR: a guest was told that @op failed. THRESHOLD: a write went @bytes beyond vol_set_write_threshold(), which
+ * was @threshold. CORRUPT: an image of the chain contradicts itself, as @text says (valid during the call).
  */
-enum vol_event_kind { VOL_EV_FULL, VOL_EV_SPACE, VOL_EV_GAVE_UP, VOL_EV_IO_ERROR };
+enum vol_event_kind { VOL_EV_FULL, VOL_EV_SPACE, VOL_EV_GAVE_UP, VOL_EV_IO_ERROR, VOL_EV_THRESHOLD, VOL_EV_CORRUPT };
 struct vol_event {
         enum vol_event_kind kind;
         enum blk_op op;
         int err;
-        uint64_t seconds;
+        uint64_t seconds, bytes, threshold;
+        const char *text;
 };
 /* Call @fn from whatever thread it happens on. Set it before the first port is attached. */
 void vol_on_event(struct vol *v, void (*fn)(void *opaque, const struct vol_event *ev), void *opaque);
+
+/* Tell once when something is written behind byte @at of the top image's file (where the guest's data go, with an external data
+ * file); 0: no more. Any thread. */
+void vol_set_write_threshold(struct vol *v, uint64_t at);
+uint64_t vol_write_threshold(const struct vol *v); /* 0: none, or it was passed */
 
 unsigned vol_waiting_for_space(const struct vol *v); /* how many requests do. Any thread */
 int vol_try_space(struct vol *v);                    /* somebody made space: try now, not in a second. Any thread. -ENOMEM */

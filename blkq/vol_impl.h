@@ -115,6 +115,7 @@ struct vol {
         struct full_state full;
 
         _Atomic uint64_t error_told_ns; /* I/O errors are told once a second */
+        _Atomic uint64_t write_threshold; /* bytes; 0: none */
         void (*on_event)(void *opaque, const struct vol_event *ev); /* NULL: nobody wants to know */
         void *on_event_opaque;
 
@@ -200,7 +201,15 @@ static inline void vol_tell(struct vol *v, const struct vol_event *ev)
                 v->on_event(v->on_event_opaque, ev);
 }
 
-void vol_tell_error(struct vol *v, enum blk_op op, int err); /* vol.c; any thread */
+void vol_tell_error(struct vol *v, enum blk_op op, int err); /* events.c; any thread */
+void vol_tell_corrupt(struct vol *v); /* an -EIO may have been one; likewise, with something of the chain's in flight */
+void vol_passes_threshold(struct vol *v, uint64_t end);
+/* Something is written to [.., @end) of the file of @img. One load while there is no threshold. */
+static inline void vol_writes_to(struct vol *v, const struct fmt_image *img, uint64_t end)
+{
+        if (atomic_load_explicit(&v->write_threshold, memory_order_relaxed) && img == v->top)
+                vol_passes_threshold(v, end);
+}
 
 /* Something about tables or durability went wrong for good: no more writes and flushes. */
 void vol_fail(struct vol *v, int err, const char *what);

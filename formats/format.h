@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -372,6 +373,7 @@ const char *fmt_probe(const void *head, size_t len);
 
 /* --- the image and its driver --------------------------------------------------------------------------------- */
 
+enum { FMT_CORRUPT_NOT, FMT_CORRUPT_SAID, FMT_CORRUPT_HEARD };
 struct fmt_image {
         const struct fmt_driver *drv;
         struct file *file;         /* owned; NULL: the format has none (FMT_NO_FILE) */
@@ -387,6 +389,8 @@ struct fmt_image {
         uint32_t host_align;       /* data begin at multiples of this in the file; 0: of subcluster_size */
         bool read_only;
         bool corrupt;              /* contradicts itself: no more writes */
+        atomic_int corrupt_state;  /* who finds it says why, once; so does who tells the operator */
+        char corrupt_why[256];     /* when it is not NOT any more */
         bool encrypted;
         bool locked;               /* encrypted, and opened without its key: nothing can be read or written */
         struct sector_cipher *cipher; /* owned; what new data is encrypted with. NULL: plain (or locked) */

@@ -19,6 +19,18 @@ static const struct qmp_arg io_error[] = {
         { NULL },
 };
 
+static const struct qmp_arg write_threshold[] = {
+        { "node-name", QMP_STR }, { "amount-exceeded", QMP_INT }, { "write-threshold", QMP_INT }, { NULL },
+};
+static const struct qmp_arg image_corrupted[] = {
+        { "device", QMP_STR },
+        { "node-name", QMP_STR, .optional = true },
+        { "msg", QMP_STR },
+        { "offset", QMP_INT, .optional = true },
+        { "size", QMP_INT, .optional = true },
+        { "fatal", QMP_BOOL },
+        { NULL },
+};
 static const struct qmp_arg nospace_end[] = { { "node-name", QMP_STR }, { "seconds", QMP_INT }, { NULL } }; /* not in QEMU */
 
 static const char *const job_types[] = { "commit", "stream", "mirror", "backup", "create", "amend", "snapshot-load",
@@ -53,6 +65,7 @@ static const struct qmp_arg job_pending[] = { { "type", QMP_STR, .values = job_t
 
 const struct qmp_event_type control_events[] = {
         { "BLOCK_EXPORT_DELETED", export_deleted },
+        { "BLOCK_IMAGE_CORRUPTED", image_corrupted },
         { "BLOCK_IO_ERROR", io_error },
         { "BLOCK_JOB_CANCELLED", job_progress },
         { "BLOCK_JOB_COMPLETED", job_completed },
@@ -60,6 +73,7 @@ const struct qmp_event_type control_events[] = {
         { "BLOCK_JOB_PENDING", job_pending },
         { "BLOCK_JOB_READY", job_progress },
         { "BLOCK_NOSPACE_END", nospace_end },
+        { "BLOCK_WRITE_THRESHOLD", write_threshold },
         { "JOB_STATUS_CHANGE", job_status },
         { NULL },
 };

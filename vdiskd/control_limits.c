@@ -225,6 +225,8 @@ void limits_describe(struct node *n, json_t *o)
         if (g)
                 json_object_set_new(o, "group", json_string(throttle_group_name(g)));
         throttle_group_unref(g);
+        json_object_set_new(o, "write_threshold", json_integer((json_int_t)vol_write_threshold(n->vol)));
+        json_object_set_new(o, "waiting-for-space", json_integer((json_int_t)vol_waiting_for_space(n->vol))); /* not in QEMU */
 }
 
 /* An export's name, or a node's. */
@@ -253,6 +255,37 @@ static void cmd_set_throttle(struct qmp_call *call, json_t *args, void *opaque)
         answer(call, r);
 }
 
+/* --- block-set-write-threshold -------------------------------------------------------------------------------------- */
+
+static const struct qmp_arg threshold_args[] = {
+        { "node-name", QMP_STR }, { "write-threshold", QMP_INT, .min = 0, .max = INT64_MAX }, { NULL },
+};
+
+static void cmd_set_threshold(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct control *c = opaque;
+        struct node *n = disks_find_node(c->disks, text_of(args, "node-name"));
+
+        if (!n)
+                return qmp_fail(call, NULL, "Device '%s' not found", text_of(args, "node-name"));
+        vol_set_write_threshold(n->vol, (uint64_t)json_integer_value(json_object_get(args, "write-threshold")));
+        qmp_return(call, NULL);
+}
+
+/* --- block-try-space: not in QEMU, whose "cont" does it ------------------------------------------------------------- */
+
+static const struct qmp_arg try_space_args[] = { { "node-name", QMP_STR }, { NULL } };
+
+static void cmd_try_space(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct control *c = opaque;
+        struct node *n = disks_find_node(c->disks, text_of(args, "node-name"));
+
+        if (!n)
+                return qmp_fail(call, NULL, "Device '%s' not found", text_of(args, "node-name"));
+        answer(call, vol_try_space(n->vol));
+}
+
 /* --- the table ---------------------------------------------------------------------------------------------------- */
 
 /* The only property that can be set is an object. */
@@ -261,6 +294,8 @@ static const struct qmp_arg qom_set_args[] = {
 };
 
 const struct qmp_command limit_commands[] = {
+        { "block-set-write-threshold", threshold_args, cmd_set_threshold },
+        { "block-try-space", try_space_args, cmd_try_space },
         { "block_set_io_throttle", set_throttle_args, cmd_set_throttle },
         { "qom-get", qom_get_args, cmd_qom_get },
         { "qom-list", qom_list_args, cmd_qom_list },

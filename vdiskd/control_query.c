@@ -111,7 +111,6 @@ static void describe_nodes(struct node *n, bool flat, json_t *all)
         if (bitmaps)
                 json_object_set_new(o, "dirty-bitmaps", bitmaps);
         limits_describe(n, o);
-        json_object_set_new(o, "waiting-for-space", json_integer((json_int_t)vol_waiting_for_space(n->vol))); /* not in QEMU */
 }
 
 static void cmd_query_nodes(struct qmp_call *call, json_t *args, void *opaque)

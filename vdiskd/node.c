@@ -138,6 +138,7 @@ void node_opened(struct node *n)
         n->format = fmt_driver_find(vol_format(n->vol))->name;
         vol_on_fail(n->vol, on_vol_failed, n);
         vol_on_event(n->vol, node_on_vol_event, n);
+        vol_set_write_threshold(n->vol, n->write_threshold);
         if (n->throttle && vol_set_throttle(n->vol, n->throttle) < 0)
                 log_err("%s: there is no memory for its limits: it has none", node_label(n));
         inner_nodes_fit(n);

@@ -45,6 +45,7 @@ struct node {
         struct throttle_group *throttle; /* of the next opening: the open volume knows its own. NULL: none */
         bool report_full;
         unsigned full_timeout_s;
+        uint64_t write_threshold; /* likewise */
         struct vol *vol;    /* NULL when opening or closing, or shelved */
         unsigned awake;     /* exports that had woken it when it was shelved */
         struct file_shelf shelf;  /* its open files while it is shelved, */

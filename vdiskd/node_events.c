@@ -6,6 +6,7 @@
 #include "node.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@ struct message {
         struct loop_task task;
         struct node *n;
         struct vol_event ev;
+        char text[256];
 };
 
 static const char *operation(enum blk_op op)
@@ -49,6 +51,16 @@ static void on_message(struct loop_task *task)
         case VOL_EV_IO_ERROR:
                 disks_event(n->disks, "BLOCK_IO_ERROR", io_error(n, operation(ev->op), "report", ev->err));
                 break;
+        case VOL_EV_THRESHOLD:
+                disks_event(n->disks, "BLOCK_WRITE_THRESHOLD",
+                            json_pack("{s:s,s:I,s:I}", "node-name", n->name, "amount-exceeded", (json_int_t)ev->bytes,
+                                      "write-threshold", (json_int_t)ev->threshold));
+                break;
+        case VOL_EV_CORRUPT: /* where, the text says */
+                disks_event(n->disks, "BLOCK_IMAGE_CORRUPTED",
+                            json_pack("{s:s,s:s,s:o,s:b}", "device", "", "node-name", n->name, "msg",
+                                      json_string(m->text) ?: json_string("(not UTF-8)"), "fatal", 1));
+                break;
         }
         free(m);
 }
@@ -60,5 +72,6 @@ void node_on_vol_event(void *opaque, const struct vol_event *ev)
         if (!m) /* it is in the log, too */
                 return;
         *m = (struct message){ .task.run = on_message, .n = opaque, .ev = *ev };
+        snprintf(m->text, sizeof(m->text), "%s", ev->text ?: "");
         loop_post(m->n->disks->loop, &m->task);
 }

@@ -72,6 +72,7 @@ void node_shelve(struct node *n, void (*done)(void *opaque, int res), void *opaq
         n->awake = count_awake(n);
         throttle_group_unref(n->throttle);
         n->throttle = vol_throttle(n->vol);
+        n->write_threshold = vol_write_threshold(n->vol);
         vol_totals(n->vol, &n->totals);
         vol_shelve(TAKE(n->vol, NULL), &n->shelf, on_done, n);
 }
@@ -144,7 +145,8 @@ json_t *node_pack(const struct node *n, struct parcel *p)
                 parcel_append(p, files, json_pack("{s:o,s:i,s:b}", "path", parcel_bytes(s->path, strlen(s->path)), "fd",
                                                        parcel_put_fd(p, s->fd), "read-only", s->read_only));
         }
-        return json_pack("{s:s,s:b,s:o,s:s*,s:o*,s:o,s:o,s:s,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name, "report-full", n->report_full,
+        return json_pack("{s:s,s:o,s:b,s:o,s:s*,s:o*,s:o,s:o,s:s,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name, "write-threshold", parcel_u64(n->write_threshold),
+                         "report-full", n->report_full,
                          "full-timeout", parcel_u64(n->full_timeout_s),
                          "throttle-group", n->throttle ? throttle_group_name(n->throttle) : NULL,
                          "path", path_bytes(n->path), "layers", pack_layers(n, p), "below", pack_names(n, p), "format", n->format,
@@ -320,5 +322,7 @@ int node_unpack(struct disks *d, struct parcel *p, const json_t *o, struct node 
         unpack_totals(n, o);
         *ret = n;
         r = parcel_get_unsigned(o, "awake", UINT16_MAX, &n->awake);
+        if (r == 0 && json_object_get(o, "write-threshold"))
+                r = parcel_get_u64(o, "write-threshold", INT64_MAX, &n->write_threshold);
         return r < 0 ? r : unpack_files(n, p, files);
 }

@@ -39,8 +39,11 @@ int qcow2_contradiction(struct qcow2_image *q, const char *fmt, ...)
         va_start(ap, fmt);
         vsnprintf(text, sizeof(text), fmt, ap);
         va_end(ap);
-        if (!__atomic_exchange_n(&q->img.corrupt, true, __ATOMIC_RELAXED))
+        if (!__atomic_exchange_n(&q->img.corrupt, true, __ATOMIC_RELAXED)) {
                 log_err("'%s' is corrupt, no more writes to it: %s", q->img.file->path, text);
+                snprintf(q->img.corrupt_why, sizeof(q->img.corrupt_why), "%s", text);
+                atomic_store_explicit(&q->img.corrupt_state, FMT_CORRUPT_SAID, memory_order_release);
+        }
         return err_note(-EIO, "the image is corrupt: %s", text);
 }
 

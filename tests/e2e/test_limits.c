@@ -192,9 +192,11 @@ static void test_an_upgrade_keeps_them(void **state)
         must("block_set_io_throttle", "{'id':'first'," SLOW ",'group':'g'}");
         must("blockdev-add", "{'driver':'null-co','node-name':'n'}");
         must("block_set_io_throttle", "{'id':'n','bps':9,'bps_rd':0,'bps_wr':0,'iops':0,'iops_rd':0,'iops_wr':0}");
+        must("block-set-write-threshold", "{'node-name':'n','write-threshold':4711}");
         connect_to("first.sock");
         submit_writes();
         upgrade();
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "n"), "\"write_threshold\":4711"));
         reap_rest(N - 1);
         assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "first"), "\"group\":\"g\""));
         assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "n"), "\"bps\":9,"));
@@ -206,6 +208,96 @@ static void test_an_upgrade_keeps_them(void **state)
         fe_close(fe);
 }
 
+/* --- what is told ------------------------------------------------------------------------------------------------- */
+
+/* The event @name, whatever comes before it; its data, the caller's. */
+static json_t *wait_for_event(const char *name)
+{
+        for (;;) {
+                json_t *event, *data;
+                bool found;
+
+                assert_int_equal(qmp_client_event(client, &event), 0);
+                found = !strcmp(json_string_value(json_object_get(event, "event")), name);
+                data = json_incref(json_object_get(event, "data"));
+                json_decref(event);
+                if (found)
+                        return data;
+                json_decref(data);
+        }
+}
+
+static void write_at(uint64_t off)
+{
+        struct fe_io one = { .type = FE_WRITE, .gpa = fe_gpa(fe, buf), .len = 4096, .sector = off / 512 };
+
+        assert_int_equal(fe_do(fe_queue(fe, 0), &one, HANG_MS), 0);
+}
+
+/* zeros.img is raw: a byte of the disk is one of the file. Told once. */
+static void test_write_threshold(void **state)
+{
+        json_t *data;
+
+        must("blockdev-add", "{'driver':'raw','node-name':'z','file':{'driver':'file','filename':'zeros.img'}}");
+        must("block-export-add", "{'type':'vhost-user-blk','id':'z','node-name':'z','writable':true,"
+                                 "'addr':{'type':'unix','path':'z.sock'}}");
+        must("block-set-write-threshold", "{'node-name':'z','write-threshold':69632}");
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "z"), "\"write_threshold\":69632"));
+        connect_to("z.sock");
+        write_at(65536); /* up to it, not beyond */
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "z"), "\"write_threshold\":69632"));
+        write_at(131072);
+        data = wait_for_event("BLOCK_WRITE_THRESHOLD");
+        assert_string_equal(json_string_value(json_object_get(data, "node-name")), "z");
+        assert_int_equal(json_integer_value(json_object_get(data, "amount-exceeded")), 131072 + 4096 - 69632);
+        assert_int_equal(json_integer_value(json_object_get(data, "write-threshold")), 69632);
+        json_decref(data);
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "z"), "\"write_threshold\":0"));
+        fe_close(fe);
+}
+
+/* Of a qcow2 image it is about the file: tables and clusters. */
+static void test_write_threshold_qcow2(void **state)
+{
+        json_t *data;
+
+        must("block-set-write-threshold", "{'node-name':'first','write-threshold':1048576}");
+        connect_to("first.sock");
+        for (uint64_t off = 0; off < 32 * 65536; off += 65536)
+                write_at(off);
+        data = wait_for_event("BLOCK_WRITE_THRESHOLD");
+        assert_int_equal(json_integer_value(json_object_get(data, "write-threshold")), 1048576);
+        json_decref(data);
+        fe_close(fe);
+}
+
+/* The L1 table leads to a place that is no cluster. */
+static void test_corrupt(void **state)
+{
+        json_t *data;
+
+        assert_int_equal(run("qemu-img create -q -f qcow2 bad.qcow2 1M && qemu-io -c 'write -q 0 64k' bad.qcow2 &&"
+                             "printf '\\200\\000\\000\\000\\000\\004\\002\\001' | dd of=bad.qcow2 bs=1 seek=$((0x30000)) conv=notrunc "
+                             "status=none"), 0);
+        must("blockdev-add", "{'driver':'qcow2','node-name':'bad','file':{'driver':'file','filename':'bad.qcow2'}}");
+        must("block-export-add", "{'type':'vhost-user-blk','id':'bad','node-name':'bad','writable':true,"
+                                 "'addr':{'type':'unix','path':'bad.sock'}}");
+        connect_to("bad.sock");
+        write_at(0);
+        data = wait_for_event("BLOCK_IMAGE_CORRUPTED");
+        assert_string_equal(json_string_value(json_object_get(data, "node-name")), "bad");
+        assert_true(json_is_true(json_object_get(data, "fatal")));
+        assert_true(strlen(json_string_value(json_object_get(data, "msg"))) > 5);
+        json_decref(data);
+        data = wait_for_event("BLOCK_IO_ERROR");
+        assert_string_equal(json_string_value(json_object_get(data, "action")), "report");
+        assert_string_equal(json_string_value(json_object_get(data, "operation")), "write");
+        assert_false(json_is_true(json_object_get(data, "nospace")));
+        json_decref(data);
+        fe_close(fe);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -213,6 +305,9 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_a_disk, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_reads_and_flushes_go_on, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_a_stop_does_not_wait, start_default, stop),
+                cmocka_unit_test_setup_teardown(test_write_threshold, start_default, stop),
+                cmocka_unit_test_setup_teardown(test_write_threshold_qcow2, start_default, stop),
+                cmocka_unit_test_setup_teardown(test_corrupt, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_an_upgrade_keeps_them, start_default, stop),
         };
 
