@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "vdiskd/disk_stats.h"
 
+#include <stdio.h>
+
 #include "common/clock.h"
 #include "vdiskd/block_export.h"
 #include "vdiskd/node.h"
@@ -25,7 +27,7 @@ static void count_exports(const struct node *n, struct disk_stats *s)
                 if (x->node != n)
                         continue;
                 if (!s->exports++)
-                        s->disk = x->id;
+                        snprintf(s->disk, sizeof(s->disk), "%s", x->id);
                 s->connected += x->export && block_export_in_use(x);
         }
 }
@@ -37,7 +39,7 @@ bool disk_stats_get(struct node *n, struct disk_stats *ret)
         if (n->closing || !n->vol)
                 return false;
         *ret = (struct disk_stats){
-                .disk = n->name, .name = n->name, .format = vol_format(n->vol), .size = vol_size(n->vol), .read_only = vol_read_only(n->vol),
+                .name = n->name, .format = vol_format(n->vol), .size = vol_size(n->vol), .read_only = vol_read_only(n->vol),
                 .failed = vol_failed(n->vol) < 0, .resizing = n->resizing, .busy = n->busy,
         };
         img = vol_image_get(n->vol);
@@ -45,6 +47,8 @@ bool disk_stats_get(struct node *n, struct disk_stats *ret)
                 look_at_image(img, ret);
         vol_image_put(n->vol);
         count_exports(n, ret);
+        if (!ret->exports)
+                snprintf(ret->disk, sizeof(ret->disk), "%s%s", disks_find_export(n->disks, n->name) ? "#" : "", n->name);
         vol_totals(n->vol, &ret->totals);
         vol_gauges(n->vol, &ret->now);
         ret->time_ns = clock_ns();

@@ -10,8 +10,9 @@
 struct node;
 
 struct disk_stats {
-        const char *disk;          /* what people call it: its first export's id, which stays when a snapshot or a mirror
-                                      gives it another node; a node without exports goes by its own name */
+        char disk[256];            /* what people call it: its first export's id, which stays when a snapshot or a mirror
+                                      gives it another node; a node without exports goes by its own name, with a # before it
+                                      when an export of another one has that. No two have the same */
         const char *name, *format; /* the node's */
         uint64_t size, allocated;  /* bytes; allocated: on the host, of its own files, not of backing files */
         bool has_allocated;

@@ -329,12 +329,16 @@ static void test_names_and_text(void **state)
         AUTO(freep) char *text = NULL;
 
         must("blockdev-add", "{'driver':'null-co','node-name':'nothing','size':1048576}");
+        must("blockdev-add", "{'driver':'null-co','node-name':'other','size':2097152}");
+        must("block-export-add", "{'type':'vhost-user-blk','id':'nothing','node-name':'other','addr':{'type':'unix','path':'o.sock'}}");
         text = scrape();
-        assert_true(value_in(text, "vdiskd_disks") == 2);
+        assert_true(value_in(text, "vdiskd_disks") == 3);
+        assert_true(value_in(text, "vdiskd_disk_size_bytes{disk=\"nothing\"}") == 2097152); /* the export has the name */
+        assert_true(value_in(text, "vdiskd_disk_size_bytes{disk=\"#nothing\"}") == 1048576);
         assert_null(strstr(text, "vdiskd_disk_allocated_bytes{disk=\"nothing\"}"));
         check_with_parser(text, false);
         must("blockdev-del", "{'node-name':'nothing'}");
-        assert_true(metric("vdiskd_disks") == 1);
+        assert_true(metric("vdiskd_disks") == 2);
 }
 
 static void expect_status(const char *request, const char *status, const char *part)
