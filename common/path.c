@@ -234,9 +234,9 @@ int path_connect(const char *path)
         return use->connect(path);
 }
 
-int path_save(const char *dir, const char *name, const char *text)
+int path_save(const char *dir, const char *name, const char *text, bool replace)
 {
-        return use->save(dir, name, text);
+        return use->save(dir, name, text, replace);
 }
 
 int path_remove(const char *path)

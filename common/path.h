@@ -19,7 +19,7 @@ struct path_ops {
         int (*real)(const char *path, char **ret);
         int (*unlink)(const char *path);
         int (*connect)(const char *path);
-        int (*save)(const char *dir, const char *name, const char *text);
+        int (*save)(const char *dir, const char *name, const char *text, bool replace);
         int (*remove)(const char *path);
 };
 
@@ -51,5 +51,5 @@ int path_unlink(const char *path);
 int path_connect(const char *path); /* a stream to who listens on this Unix socket, O_NONBLOCK: the fd */
 
 /* text_file_save(), text_file_remove(): with a sentence. */
-int path_save(const char *dir, const char *name, const char *text);
+int path_save(const char *dir, const char *name, const char *text, bool replace);
 int path_remove(const char *path);

@@ -28,7 +28,7 @@ static int write_all(int fd, const char *text, size_t len)
 }
 
 /* Under another name first, which readers of the directory take for hidden; what a crash left of it is written over. */
-static int save_in(int dir, const char *name, const char *text)
+static int save_in(int dir, const char *name, const char *text, bool replace)
 {
         AUTO(freep) char *hidden = NULL;
         AUTO(closep) int fd = -1;
@@ -42,13 +42,13 @@ static int save_in(int dir, const char *name, const char *text)
         if (fd < 0)
                 return -errno;
         r = write_all(fd, text, strlen(text));
-        if (r == 0 && linkat(dir, hidden, dir, name, 0) < 0)
+        if (r == 0 && (replace ? renameat(dir, hidden, dir, name) : linkat(dir, hidden, dir, name, 0)) < 0)
                 r = -errno;
         unlinkat(dir, hidden, 0);
         return r == 0 && fsync(dir) < 0 ? -errno : r;
 }
 
-int text_file_save(const char *dir, const char *name, const char *text)
+int text_file_save(const char *dir, const char *name, const char *text, bool replace)
 {
         AUTO(closep) int fd = -1;
         int r;
@@ -56,7 +56,7 @@ int text_file_save(const char *dir, const char *name, const char *text)
         if (mkdir(dir, 0755) < 0 && errno != EEXIST)
                 return err_note(-errno, "%s: cannot be made: %s", dir, strerror(errno));
         fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        r = fd < 0 ? -errno : save_in(fd, name, text);
+        r = fd < 0 ? -errno : save_in(fd, name, text, replace);
         return r < 0 ? err_note(r, "%s/%s: cannot be written: %s", dir, name, strerror(-r)) : 0;
 }
 

@@ -46,7 +46,7 @@ static int write_keys(FILE *f, const struct disk_opts *o)
         return r;
 }
 
-int disk_file_save(const char *config, struct disk_opts *o)
+static int save(const char *config, struct disk_opts *o, bool replace)
 {
         AUTO(freep) char *dir = config_disks_dir(config), *text = NULL, *name = NULL, *path = NULL;
         size_t len;
@@ -59,7 +59,7 @@ int disk_file_save(const char *config, struct disk_opts *o)
                 return r;
         if (!dir || asprintf(&name, "%s.conf", o->id) < 0 || asprintf(&path, "%s/%s.conf", dir, o->id) < 0)
                 return -ENOMEM;
-        r = path_save(dir, name, text);
+        r = path_save(dir, name, text, replace);
         if (r < 0)
                 return r;
         free(o->file);
@@ -68,7 +68,13 @@ int disk_file_save(const char *config, struct disk_opts *o)
         return 0;
 }
 
-int disk_file_remove(const struct disk_opts *o)
+int disk_file_save(const char *config, struct disk_opts *o)
+{
+        return save(config, o, false);
+}
+
+/* Did disk_file_save() write it, and nobody take its first line away? -EPERM with a sentence. */
+static int check_ours(const struct disk_opts *o)
 {
         char line[sizeof(FIRST_LINE)] = "";
         int fd = o->file ? path_open(o->file, O_RDONLY | O_CLOEXEC, 0) : -ENOENT;
@@ -80,6 +86,20 @@ int disk_file_remove(const struct disk_opts *o)
                 line[0] = '\0';
         fclose(f);
         if (strcmp(line, FIRST_LINE))
-                return err_note(-EPERM, "%s was not written by vdiskd: take the disk out of it yourself, then reload", o->file);
-        return path_remove(o->file);
+                return err_note(-EPERM, "%s was not written by vdiskd: change it yourself, then reload", o->file);
+        return 0;
+}
+
+int disk_file_update(const char *config, struct disk_opts *o)
+{
+        int r = check_ours(o);
+
+        return r < 0 ? r : save(config, o, true);
+}
+
+int disk_file_remove(const struct disk_opts *o)
+{
+        int r = check_ours(o);
+
+        return r < 0 ? r : path_remove(o->file);
 }

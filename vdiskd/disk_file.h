@@ -10,5 +10,8 @@
  */
 int disk_file_save(const char *config, struct disk_opts *o);
 
+/* The keys of @o have changed: write its file anew. 0; -EPERM when people wrote it; or -errno; with a sentence. */
+int disk_file_update(const char *config, struct disk_opts *o);
+
 /* Remove the file of @o, which disk_file_save() wrote. 0; -EPERM when people wrote it; or -errno; with a sentence. */
 int disk_file_remove(const struct disk_opts *o);

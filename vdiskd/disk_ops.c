@@ -171,16 +171,25 @@ static bool in_use(struct disks *d, const struct node *n)
         return false;
 }
 
+struct node *disk_node(struct disks *d, const char *id)
+{
+        const struct block_export *x = disks_find_export(d, id);
+
+        if (x && !x->node->closing)
+                return x->node;
+        return disks_find_node(d, id);
+}
+
 bool disk_in_use(struct disks *d, const char *id)
 {
-        struct node *n = disks_find_node(d, id);
+        struct node *n = disk_node(d, id);
 
         return n && in_use(d, n);
 }
 
 int disk_end(struct disks *d, const char *id, bool force, disk_done *done, void *opaque)
 {
-        struct node *n = disks_find_node(d, id);
+        struct node *n = disk_node(d, id);
         struct ending *e;
 
         if (d->stopping)

@@ -30,6 +30,9 @@ int disk_start(struct disks *d, const struct disk_opts *o, disk_done *done, void
  */
 int disk_end(struct disks *d, const char *id, bool force, disk_done *done, void *opaque);
 
+/* The image behind disk @id: of the export of that name (a snapshot gives it another node), or a node. NULL: there is none. */
+struct node *disk_node(struct disks *d, const char *id);
+
 /* Is a front end connected to an export of node @id? */
 bool disk_in_use(struct disks *d, const char *id);
 

@@ -22,6 +22,7 @@
 #include "vdiskd/job_copy.h"
 #include "vdiskd/job_target.h"
 #include "vdiskd/node.h"
+#include "vdiskd/reload.h"
 
 #define GRANULARITY_MAX (64 << 20)
 
@@ -55,6 +56,7 @@ static void exchange_nodes(struct mirror_job *m)
                 a->nexports--;
                 b->nexports++;
         }
+        reload_follow(a->disks->configuration);
 }
 
 static void on_ended(struct loop_task *task)

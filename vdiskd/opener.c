@@ -164,7 +164,7 @@ static int there_connect(const char *path)
         return ask_for_fd(OPENER_CONNECT, 0, 0, path, NULL);
 }
 
-static int there_save(const char *dir, const char *name, const char *text)
+static int there_save(const char *dir, const char *name, const char *text, bool replace)
 {
         AUTO(freep) struct opener_question *q = calloc(1, sizeof(*q));
         AUTO(freep) struct opener_answer *answer = malloc(sizeof(*answer));
@@ -172,6 +172,7 @@ static int there_save(const char *dir, const char *name, const char *text)
         if (!q || !answer)
                 return -ENOMEM;
         q->op = OPENER_SAVE;
+        q->how = replace;
         if (put(q->text, sizeof(q->text), text) < 0)
                 return err_note(-EFBIG, "%s/%s: more than %u bytes cannot be saved", dir, name, OPENER_TEXT - 1);
         return ask(q, dir, name, answer, NULL);

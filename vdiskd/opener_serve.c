@@ -121,7 +121,7 @@ static int answer(const struct opener_question *q, const struct opener_rules *ru
         case OPENER_CHANGE:
                 return do_change(q);
         case OPENER_SAVE:
-                return path_save(q->a, q->b, q->text);
+                return path_save(q->a, q->b, q->text, q->how);
         case OPENER_REMOVE:
                 return path_remove(q->a);
         case OPENER_SPAWN:

@@ -130,7 +130,7 @@ static int plan(struct reload *r)
         for (size_t i = 0; res == 0 && i < r->wanted.ndisks; i++) {
                 const struct disk_opts *o = &r->wanted.disks[i];
 
-                if (o->file && (!reload_find(r->now, o->id) || !disks_name_taken(r->disks, o->id)))
+                if (o->file && (!reload_find(r->now, o->id) || !disk_node(r->disks, o->id)))
                         res = plan_add(r, o); /* the second: somebody removed it by hand */
         }
         return res;
@@ -221,7 +221,7 @@ static int change_socket(struct reload *r, const struct disk_opts *o)
 
 static int change_limits(struct reload *r, const struct disk_opts *o)
 {
-        struct node *n = disks_find_node(r->disks, o->id);
+        struct node *n = disk_node(r->disks, o->id);
         struct limit_group *lg = o->throttle_group ? limits_find(r->disks, o->throttle_group) : NULL;
         struct throttle_limits l = o->limits;
 
@@ -388,7 +388,7 @@ static int begin(struct reload *r, struct step *s)
 {
         if (r->phase == ADD || r->phase == LATE)
                 return disk_start(r->disks, s->o, on_step, s);
-        if (!disks_find_node(r->disks, s->o->id)) { /* somebody removed it by hand */
+        if (!disk_node(r->disks, s->o->id)) { /* somebody removed it by hand */
                 s->done = true;
                 return 1;
         }

@@ -38,6 +38,12 @@ int reload_add(struct reload *r, struct disk_opts *o, bool save, void (*done)(vo
 int reload_remove(struct reload *r, const char *id, bool force, bool save, void (*done)(void *opaque, int res, const char *why),
                   void *opaque);
 
+/*
+ * A snapshot or a mirror has given disks other images. Soon the configuration says so where we wrote it; where people did, the
+ * log tells them. NULL is fine.
+ */
+void reload_follow(struct reload *r);
+
 /* For another process: the disks of the configuration as they hold here. unpack: in the new one, 0 or -errno with a sentence. */
 json_t *reload_pack(const struct reload *r);
 int reload_unpack(struct reload *r, const json_t *o);

@@ -165,6 +165,48 @@ int reload_remove(struct reload *r, const char *id, bool force, bool save, disk_
         return 0;
 }
 
+/* --- other images ------------------------------------------------------------------------------------------------- */
+
+/* The keys of @o say what is served now, and so does its file. */
+static int follow_one(struct reload *r, struct disk_opts *o, const struct node *n)
+{
+        if (o->key_secret || o->data_path)
+                return err_note(-EOPNOTSUPP, "%s:%u has keys that may not fit it: change it yourself, then reload", o->file, o->line);
+        if (disk_opts_set(o, "path", n->path) < 0 || disk_opts_set(o, "format", n->format) < 0)
+                return -EINVAL;
+        return disk_file_update(r->now->config, o);
+}
+
+static void on_follow(struct loop_task *task)
+{
+        struct reload *r = container_of(task, struct reload, follow);
+
+        r->following = false;
+        for (size_t i = 0; i < r->now->ndisks && r->phase == IDLE; i++) {
+                struct disk_opts *o = &r->now->disks[i];
+                const struct node *n = o->file ? disk_node(r->disks, o->id) : NULL;
+
+                if (!n || !n->path || !o->path || !strcmp(n->path, o->path))
+                        continue;
+                err_clear();
+                if (follow_one(r, o, n) == 0)
+                        log_info("%s: saved in %s", n->path, o->file);
+                else
+                        log_warn("disk %s has image %s now, but the configuration does not say so: %s", o->id, n->path,
+                                 err_text(-EINVAL));
+                err_clear();
+        }
+}
+
+void reload_follow(struct reload *r)
+{
+        if (!r || r->following)
+                return;
+        r->following = true;
+        r->follow.run = on_follow;
+        loop_post(r->disks->loop, &r->follow);
+}
+
 /* --- for another process ------------------------------------------------------------------------------------------ */
 
 static json_t *disk_pack(const struct disk_opts *o)

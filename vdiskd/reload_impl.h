@@ -27,7 +27,8 @@ struct reload {
         json_t *what;
         reload_done *done;
         void *opaque;
-        struct loop_task begin;
+        struct loop_task begin, follow;
+        bool following; /* follow is posted */
         unsigned changes; /* of reload_disk.c, under way: they will change now->disks */
 };
 

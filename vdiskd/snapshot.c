@@ -21,6 +21,7 @@
 #include "vdiskd/id.h"
 #include "vdiskd/inner_node.h"
 #include "vdiskd/node.h"
+#include "vdiskd/reload.h"
 
 struct overlay_action {
         struct action a;
@@ -131,6 +132,7 @@ static void overlay_commit(struct action *a, uint64_t pause_ns)
         fmt_layer_free(was);
         if (o->other)
                 node_drop(TAKE(o->other, NULL));
+        reload_follow(n->disks->configuration);
 }
 
 static void overlay_free(struct action *a)

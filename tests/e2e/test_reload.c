@@ -293,6 +293,27 @@ static void test_add_save_remove(void **state)
         expect(try(client, "disk-remove", "{'id':'second'}", NULL), "there is no disk 'second'");
 }
 
+/* A snapshot gives a disk another image: a start after that must not find the old one. */
+static void test_saved_disks_follow_their_images(void **state)
+{
+        (void)state;
+        must("disk-add", "{'id':'second'," KEYS ",'save':true}");
+        must("blockdev-snapshot-sync", "{'node-name':'second','snapshot-file':'top.qcow2','snapshot-node-name':'top','format':'qcow2'}");
+        must("blockdev-snapshot-sync", "{'node-name':'first','snapshot-file':'top1.qcow2','snapshot-node-name':'top1','format':'qcow2'}");
+        for (uint64_t end = clock_ns() + HANG_S * NS_PER_SEC; run("grep -qx 'path = top.qcow2' disks.d/second.conf"); usleep(2000))
+                assert_true(clock_ns() < end);
+        assert_int_equal(run("grep -qx 'path = first.qcow2' disks.d/first.conf"), 0); /* that is people's */
+        expect(reload(), "disk first: path=first.qcow2 in place of top1.qcow2 cannot change while it is served");
+        assert_string_equal(served(), "first,second");
+        put("disks.d/first.conf", "[disk first]\npath = top1.qcow2\nformat = qcow2\nsocket = first.sock\n");
+        expect(reload(), "{\"added\":[],\"removed\":[],\"changed\":[],\"left\":[]}");
+        must("disk-remove", "{'id':'second','save':true}");
+        assert_false(exists("disks.d/second.conf"));
+        assert_string_equal(served(), "first");
+        unlink(at("disks.d/first.conf"));
+        expect(reload(), "\"removed\":[\"first\"]");
+}
+
 static void test_what_cannot_be_saved(void **state)
 {
         (void)state;
@@ -377,6 +398,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_what_cannot_be_opened_is_undone, start_configured, stop),
                 cmocka_unit_test_setup_teardown(test_what_others_made_is_not_ours, start_configured, stop),
                 cmocka_unit_test_setup_teardown(test_add_save_remove, start_configured, stop),
+                cmocka_unit_test_setup_teardown(test_saved_disks_follow_their_images, start_configured, stop),
                 cmocka_unit_test_setup_teardown(test_what_cannot_be_saved, start_configured, stop),
                 cmocka_unit_test_teardown(test_one_typo_in_a_hundred_files_starts_nothing, stop),
                 cmocka_unit_test_teardown(test_hangup_without_configuration, stop),
