@@ -82,7 +82,6 @@ static void swap(struct vol *a, struct vol *b)
         bitmap_set_exchange(&a->bitmaps, &b->bitmaps);
         SWAP(a->on_fail, b->on_fail);
         SWAP(a->on_fail_opaque, b->on_fail_opaque);
-        bitmap_set_exchange(&a->bitmaps, &b->bitmaps);
         a->failed = b->failed;
         b->failed = failed;
         unlock_both(a, b);
