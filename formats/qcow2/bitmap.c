@@ -211,7 +211,7 @@ static int overwrite(struct store *s, const struct fmt_bitmap *b, const struct q
 
 static bool same_place(const struct store *s, const struct fmt_bitmap *b, const struct qcow2_bitmap *old)
 {
-        if (!old || old->granularity_bits != bits_of(b))
+        if (strcmp(old->name, b->name) || old->granularity_bits != bits_of(b))
                 return false;
         return !b->get || (old->flags & QCOW2_BITMAP_IN_USE && old->table_entries == qcow2_bitmap_entries(&s->t.h, bits_of(b)));
 }
@@ -224,18 +224,15 @@ static int store_in_place(struct store *s)
         if (s->n != s->old.n || !s->n)
                 return 1;
         for (size_t i = 0; i < s->n; i++)
-                if (!same_place(s, &s->all[i], qcow2_bitmap_find(&s->old, s->all[i].name)))
+                if (!same_place(s, &s->all[i], &s->old.v[i]))
                         return 1;
         for (size_t i = 0; r == 0 && i < s->n; i++)
                 if (s->all[i].get)
-                        r = overwrite(s, &s->all[i], qcow2_bitmap_find(&s->old, s->all[i].name));
+                        r = overwrite(s, &s->all[i], &s->old.v[i]);
         if (r == 0)
                 r = file_sync(s->file);
-        for (size_t i = 0; r == 0 && i < s->n; i++) {
-                struct qcow2_bitmap *old = qcow2_bitmap_find(&s->old, s->all[i].name);
-
-                old->flags = flags_of(&s->all[i], old);
-        }
+        for (size_t i = 0; r == 0 && i < s->n; i++)
+                s->old.v[i].flags = flags_of(&s->all[i], &s->old.v[i]);
         return r ? r : write_directory(s->file, &s->t.h, &s->old);
 }
 

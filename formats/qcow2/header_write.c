@@ -205,11 +205,24 @@ static int lay_out(const struct qcow2_header *h, uint8_t *buf, bool names, uint6
         return name_len ? fill_bytes(&f, h->backing_name, name_len, 1) : 0;
 }
 
+/* With the names of features, if they find room, own or old: nobody needs them. */
+static int lay_out_best(const struct qcow2_header *h, uint8_t *buf, bool *names, uint64_t *exts_end)
+{
+        int r = lay_out(h, buf, true, 0, exts_end);
+
+        *names = r != -ENOSPC;
+        if (*names)
+                return r;
+        err_clear();
+        return lay_out(h, buf, false, 0, exts_end);
+}
+
 int qcow2_header_build(const struct qcow2_header *h, uint8_t *buf)
 {
         uint64_t exts_end;
+        bool names;
 
-        return lay_out(h, buf, true, 0, &exts_end);
+        return lay_out_best(h, buf, &names, &exts_end);
 }
 
 /* --- another cluster 0 for an image that is there ---------------------------------------------------------------- */
@@ -242,9 +255,10 @@ int qcow2_header_replace(struct file *file, const struct qcow2_header *h)
         AUTO(freep) uint8_t *buf = malloc(h->cluster_size);
         uint64_t len = h->backing_name ? strlen(h->backing_name) : 0, at = 0, exts_end = 0, small_end = 0;
         int r = buf ? qcow2_header_read(file, 0, &old) : -ENOMEM;
+        bool names = true;
 
         if (r == 0)
-                r = lay_out(h, buf, true, 0, &exts_end);
+                r = lay_out_best(h, buf, &names, &exts_end);
         if (r < 0)
                 return r;
         at = free_place(&old, exts_end, len);
@@ -254,7 +268,7 @@ int qcow2_header_replace(struct file *file, const struct qcow2_header *h)
         if (r == 0)
                 r = write_synced(file, buf, 0, SECTOR);
         if (r == 0)
-                r = lay_out(h, buf, true, at, &exts_end);
+                r = lay_out(h, buf, names, at, &exts_end);
         if (r == 0)
                 r = write_synced(file, buf, SECTOR, h->cluster_size);
         return r < 0 ? r : write_synced(file, buf, 0, SECTOR);
