@@ -133,8 +133,69 @@ static void serve(const uint8_t *script, const void *bytes, size_t len, bool cle
 
 /* --- at rest --------------------------------------------------------------------------------------------------------- */
 
+struct bitmaps {
+        struct fmt_bitmap all[17];
+        char name[16][8];
+        unsigned n;
+        uint64_t bytes;
+};
+
+static int on_bitmap(void *opaque, const struct fmt_bitmap *b)
+{
+        struct bitmaps *s = opaque;
+
+        if (s->n == ARRAY_SIZE(s->name) || strlen(b->name) >= sizeof(s->name[0]))
+                return 0;
+        strcpy(s->name[s->n], b->name);
+        s->all[s->n] = *b;
+        s->all[s->n].name = s->name[s->n];
+        s->n++;
+        return 0;
+}
+
+static void on_bits(void *opaque, uint64_t at, const void *bytes, uint64_t len)
+{
+        struct bitmaps *s = opaque;
+        const uint8_t *b = bytes;
+
+        (void)at;
+        for (uint64_t i = 0; b && i < len; i++)
+                s->bytes += b[i];
+}
+
+static void get_bits(void *opaque, uint64_t at, void *bytes, size_t len)
+{
+        (void)opaque;
+        memset(bytes, at ? 0xff : 0x5a, len);
+}
+
+static int read_bitmaps(struct fmt_image *img, struct bitmaps *s)
+{
+        const struct fmt_bitmap_reader reader = { .bitmap = on_bitmap, .put = on_bits, .opaque = s };
+
+        *s = (struct bitmaps){ 0 };
+        return img->drv->bitmaps_read(img, &reader);
+}
+
+/* Other bits for all, in their place if that can be; and one more, in another. */
+static int change_bitmaps(struct fmt_image *img, bool more)
+{
+        struct bitmaps s;
+        int r = read_bitmaps(img, &s);
+
+        if (r == 0)
+                r = img->drv->bitmaps_take(img);
+        for (unsigned i = 0; i < s.n; i++)
+                if (!s.all[i].in_use && i % 3 != 2)
+                        s.all[i].get = get_bits;
+        if (more)
+                s.all[s.n++] = (struct fmt_bitmap){ .name = "one more", .granularity = 512u << s.n, .get = get_bits };
+        return r < 0 ? r : img->drv->bitmaps_store(img, s.all, s.n);
+}
+
 static void ask(struct fmt_image *img)
 {
+        struct bitmaps bitmaps;
         json_t *info = json_object();
         struct fmt_snapshot *list = NULL;
         size_t n = 0;
@@ -143,6 +204,7 @@ static void ask(struct fmt_image *img)
         json_decref(info);
         if (img->drv->snapshot_list(img, &list, &n) == 0)
                 fmt_snapshots_free(list, n);
+        (void)read_bitmaps(img, &bitmaps);
         err_clear();
 }
 
@@ -166,9 +228,10 @@ static void repair(const void *bytes, size_t len)
         err_clear();
 }
 
+#define CHANGES 7u
 static int change(struct fmt_image *img, uint8_t what)
 {
-        switch (what % 6) {
+        switch (what % CHANGES) {
         case 0:
                 return img->drv->snapshot_create(img, "new");
         case 1:
@@ -180,13 +243,13 @@ static int change(struct fmt_image *img, uint8_t what)
         case 4:
                 return img->drv->resize(img, round_down(img->size / 2, 512), true);
         default:
-                return 0;
+                return change_bitmaps(img, what & 1);
         }
 }
 
 static void administer(uint8_t what, const void *bytes, size_t len, bool clean)
 {
-        struct fmt_image *img = open_image(bytes, len, 0);
+        struct fmt_image *img = open_image(bytes, len, FMT_KEEP_BITMAPS);
         size_t after_len;
         const void *after;
 
@@ -196,7 +259,7 @@ static void administer(uint8_t what, const void *bytes, size_t len, bool clean)
         err_clear();
         after = file_mem_bytes(img->file, &after_len);
         if (clean && !is_clean(after, after_len))
-                fuzz_fail("change %u spoils a clean image", what % 6);
+                fuzz_fail("change %u spoils a clean image", what % CHANGES);
         chain_close(img);
 }
 
