@@ -28,7 +28,7 @@ int run_shell(const char *log, const char *fmt, ...)
         return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-void qemu_do(const char *image, const char *log, const struct op *ops, unsigned n)
+void qemu_do(const struct subject *image, const char *log, const struct op *ops, unsigned n)
 {
         static const char *const verb[] = {
                 [OP_WRITE] = "write -P",     [OP_ZERO] = "write -z",   [OP_ZERO_UNMAP] = "write -z -u",
@@ -51,26 +51,26 @@ void qemu_do(const char *image, const char *log, const struct op *ops, unsigned 
                 if (at >= sizeof(args))
                         test_failed("too many operations for one command line");
         }
-        if (run_shell(log, "qemu-io -f qcow2 -d unmap %s %s && ! grep -q -i failed %s", args, image, log) != 0)
+        if (run_shell(log, "qemu-io -d unmap %s %s && ! grep -q -i failed %s", args, image->words, log) != 0)
                 test_failed("qemu-io failed, see %s", log);
 }
 
-void qemu_check(const char *image, const char *log)
+void qemu_check(const struct subject *image, const char *log)
 {
-        int status = run_shell(log, "qemu-img check -f qcow2 %s", image);
+        int status = run_shell(log, "qemu-img check %s", image->words);
 
         if (status != 0)
                 test_failed("qemu-img check says %d, see %s", status, log);
 }
 
-void qemu_compare(const char *image, const char *scratch, const char *log, const struct model *m)
+void qemu_compare(const struct subject *image, const char *scratch, const char *log, const struct model *m)
 {
         struct stat st;
         uint8_t *bytes;
         uint64_t bad = 0;
         bool agrees;
 
-        if (run_shell(log, "qemu-img convert -f qcow2 -O raw %s %s", image, scratch) != 0)
+        if (run_shell(log, "qemu-img convert -O raw %s %s", image->words, scratch) != 0)
                 test_failed("qemu-img cannot read the image, see %s", log);
         AUTO(closep) int fd = open(scratch, O_RDONLY | O_CLOEXEC);
         if (fd < 0 || fstat(fd, &st) < 0 || (uint64_t)st.st_size != m->size)

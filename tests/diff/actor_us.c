@@ -28,17 +28,17 @@ struct flight {
         int *res;
 };
 
-static void disk_open(struct disk *d, const char *image, uint64_t seed, bool read_only)
+static void disk_open(struct disk *d, const struct subject *image, uint64_t seed, bool read_only)
 {
         static const enum engine_kind kinds[] = { ENGINE_AUTO, ENGINE_SYNC, ENGINE_THREADS };
         struct qthread_opts topts = {
                 .name = "diff", .inline_loop = true, .engine = { .kind = kinds[seed % 3], .seed = seed },
         };
         struct vol_opts vopts = { .format = "qcow2", .read_only = read_only, .writeback = seed & 4,
-                                  .cache_bytes = seed & 8 ? 64u << 10 : 0 };
+                                  .cache_bytes = seed & 8 ? 64u << 10 : 0, .layer = image->layer };
 
         *d = (struct disk){ 0 };
-        if (qthread_new(&topts, &d->t) < 0 || vol_open(image, &vopts, d->t, &d->v) < 0 ||
+        if (qthread_new(&topts, &d->t) < 0 || vol_open(image->path, &vopts, d->t, &d->v) < 0 ||
             port_attach(d->v, d->t, &d->port) < 0)
                 test_failed("we cannot open the image: %s", err_text(-1));
 }
@@ -99,7 +99,7 @@ static unsigned batch_len(const struct op *ops, unsigned n)
         return n < AT_ONCE ? n : AT_ONCE;
 }
 
-void we_do(const char *image, uint64_t seed, const struct op *ops, unsigned n)
+void we_do(const struct subject *image, uint64_t seed, const struct op *ops, unsigned n)
 {
         struct disk d;
 
@@ -127,7 +127,7 @@ void we_do(const char *image, uint64_t seed, const struct op *ops, unsigned n)
         disk_close(&d);
 }
 
-void we_compare(const char *image, const struct model *m)
+void we_compare(const struct subject *image, const struct model *m)
 {
         AUTO(freep) uint8_t *buf = aligned_alloc(4096, READ_PIECE);
         struct disk d;
@@ -161,16 +161,41 @@ static void on_finding(struct fmt_check *chk, const struct fmt_finding *f)
         test_failed("our check: %s", f->text);
 }
 
-void we_check(const char *image)
+void we_check(const struct subject *image)
 {
-        struct fmt_open_opts opts = { .format = "qcow2", .flags = FMT_RDONLY | FMT_NO_BACKING };
+        struct fmt_open_opts opts = { .format = "qcow2", .flags = FMT_RDONLY | FMT_NO_BACKING | FMT_NO_KEY };
         struct fmt_check chk = { .finding = on_finding };
         struct fmt_image *img;
-        int r = chain_open(image, &opts, &img);
+        int r = chain_open(image->path, &opts, &img);
 
         if (r == 0)
                 r = img->drv->check(img, &chk);
         if (r < 0)
                 test_failed("our check cannot read the image: %s", err_text(r));
         chain_close(img);
+}
+
+uint8_t *we_read_bitmap(const struct subject *image, const char *name, uint64_t *granules)
+{
+        struct fmt_open_opts opts = { .format = "qcow2", .flags = FMT_RDONLY | FMT_NO_BACKING | FMT_NO_KEY };
+        AUTO(bitmap_set_finish) struct bitmap_set s = { 0 };
+        const struct named_bitmap *b = NULL;
+        struct fmt_image *img;
+        uint8_t *ret = NULL;
+        uint64_t off = 0, len = 0;
+        int r = chain_open(image->path, &opts, &img);
+
+        if (r == 0) {
+                r = bitmap_set_load(&s, img);
+                chain_close(img);
+        }
+        if (r == 0)
+                b = bitmap_set_find(&s, name);
+        if (r < 0 || !b || !b->bits)
+                test_failed("the bitmap is %s: %s", b ? "inconsistent" : "not there", err_text(r));
+        *granules = dirty_bitmap_granules(b->bits);
+        ret = calloc(*granules + 1, 1);
+        while (dirty_bitmap_next(b->bits, off + len, UINT64_MAX, &off, &len))
+                memset(ret + off / b->granularity, 1, (len + b->granularity - 1) / b->granularity);
+        return ret;
 }

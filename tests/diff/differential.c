@@ -19,8 +19,10 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/range.h"
+#include "common/secret.h"
 #include "fail.h"
 #include "formats/format.h"
+#include "formats/luks/crypto.h"
 
 #define OPS_MAX 24
 #define SNAPSHOTS_MAX 2
@@ -38,11 +40,18 @@ static const unsigned refcount_bits[] = { 1, 16, 64 };
 struct mix {
         unsigned bits; /* of a refcount */
         const char *compat, *extended_l2, *lazy, *compression;
+        bool encrypted;
 };
+
+#define SECRET "--object secret,id=key,file=%s/key "
 
 static struct {
         char dir[64], image[96], base[96], raw[96], log[96], data[96];
         enum { DATA_INSIDE, DATA_FILE, DATA_RAW } where; /* the guest's data of this sequence */
+        struct subject subject;
+        uint32_t granularity; /* of the bitmap; 0: there is none */
+        const char *vdisk_img;
+        bool encrypts; /* encrypted images are to be had */
         unsigned long seed, seq;
         uint64_t rng;
 } t;
@@ -114,13 +123,20 @@ static void we_create(const char *path, const struct layout *l, const struct mix
                       const char *backing_format)
 {
         char cluster[16], width[16];
-        struct fmt_option opts[] = { { "cluster_size", cluster }, { "refcount_bits", width }, { "compat", mix->compat },
+        struct fmt_option opts[9] = { { "cluster_size", cluster }, { "refcount_bits", width }, { "compat", mix->compat },
                                      { "extended_l2", mix->extended_l2 }, { "lazy_refcounts", mix->lazy },
                                      { "compression_type", mix->compression }, { "data_file", t.data },
                                      { "data_file_raw", t.where == DATA_RAW ? "on" : "off" } };
         struct fmt_create req = { .size = size, .backing_name = backing, .backing_format = backing_format,
-                                  .opts = opts, .nopts = ARRAY_SIZE(opts) - (t.where == DATA_INSIDE ? 2 : 0) };
+                                  .opts = opts, .nopts = t.where == DATA_INSIDE ? 6 : 8 };
         int r;
+
+        if (mix->encrypted) { /* never with a data file */
+                opts[6] = (struct fmt_option){ "encrypt.format", "luks" };
+                opts[7] = (struct fmt_option){ "encrypt.key-secret", "key" };
+                opts[8] = (struct fmt_option){ "encrypt.iter-time", "10" };
+                req.nopts = 9;
+        }
 
         snprintf(cluster, sizeof(cluster), "%u", l->cluster);
         snprintf(width, sizeof(width), "%u", mix->bits);
@@ -133,14 +149,18 @@ static void we_create(const char *path, const struct layout *l, const struct mix
 static void qemu_create(const char *path, const struct layout *l, const struct mix *mix, uint64_t size, const char *backing,
                         const char *backing_format)
 {
-        char chain[160] = "", data[160] = "";
+        char chain[160] = "", data[160] = "", secret[160] = "";
 
         if (backing)
                 snprintf(chain, sizeof(chain), "-b %s -F %s", backing, backing_format);
         if (t.where != DATA_INSIDE)
                 snprintf(data, sizeof(data), ",data_file=%s,data_file_raw=%s", t.data, t.where == DATA_RAW ? "on" : "off");
-        if (run_shell(t.log, "qemu-img create -q -f qcow2 -o cluster_size=%u,refcount_bits=%u,compat=%s,extended_l2=%s,"
-                      "lazy_refcounts=%s,compression_type=%s%s %s %s %llu", l->cluster, mix->bits, mix->compat,
+        if (mix->encrypted) {
+                snprintf(secret, sizeof(secret), SECRET, t.dir);
+                snprintf(data, sizeof(data), ",encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10");
+        }
+        if (run_shell(t.log, "qemu-img create -q -f qcow2 %s -o cluster_size=%u,refcount_bits=%u,compat=%s,extended_l2=%s,"
+                      "lazy_refcounts=%s,compression_type=%s%s %s %s %llu", secret, l->cluster, mix->bits, mix->compat,
                       mix->extended_l2, mix->lazy, mix->compression, data, chain, path, (unsigned long long)size) != 0)
                 test_failed("qemu-img create failed, see %s", t.log);
 }
@@ -182,16 +202,39 @@ static const char *make_base(struct model *m)
         return bases[how].format;
 }
 
+static void both_agree(const struct model *m)
+{
+        qemu_check(&t.subject, t.log);
+        we_check(&t.subject);
+        qemu_compare(&t.subject, t.raw, t.log, m);
+        we_compare(&t.subject, m);
+        if (t.where == DATA_RAW && run_shell(t.log, "cmp -n %llu %s %s", (unsigned long long)m->size, t.raw, t.data) != 0)
+                test_failed("the raw data file is not the disk, see %s", t.log);
+}
+
+/* A command of vdisk-img or of qemu-img. */
+__attribute__((format(printf, 2, 3))) static void run(bool us, const char *fmt, ...)
+{
+        char words[700];
+        va_list ap;
+
+        va_start(ap, fmt);
+        vsnprintf(words, sizeof(words), fmt, ap);
+        va_end(ap);
+        if (run_shell(t.log, "%s %s", us ? t.vdisk_img : "qemu-img", words) != 0)
+                test_failed("%s %s failed, see %s", us ? "vdisk-img" : "qemu-img", words, t.log);
+}
+
 static void take_snapshot(bool us, unsigned number)
 {
-        struct fmt_open_opts opts = { .format = "qcow2" };
+        struct fmt_open_opts opts = { .format = "qcow2", .flags = FMT_NO_KEY | FMT_KEEP_BITMAPS };
         struct fmt_image *img;
         char name[16];
         int r;
 
         snprintf(name, sizeof(name), "s%u", number);
         if (!us) {
-                if (run_shell(t.log, "qemu-img snapshot -c %s %s", name, t.image) != 0)
+                if (run_shell(t.log, "qemu-img snapshot -c %s %s", name, t.subject.bare) != 0)
                         test_failed("qemu-img snapshot failed, see %s", t.log);
                 return;
         }
@@ -211,37 +254,57 @@ static void take_snapshot(bool us, unsigned number)
 static void resize(struct model *m, bool us, bool may_shrink, bool *stale_tail)
 {
         uint64_t size = m->size + (1 + below(m->size / SECTOR / 2)) * SECTOR;
-        struct fmt_open_opts opts = { .format = "qcow2" };
-        struct fmt_image *img;
-        int r;
-
         if (may_shrink && one_in(3))
                 size = m->size - below(m->size / SECTOR / 2) * SECTOR;
         us |= *stale_tail && size > m->size;
         *stale_tail = (*stale_tail || size < m->size) && !us;
         model_resize(m, size);
-        if (!us) {
-                if (run_shell(t.log, "qemu-img resize -q -f qcow2 --shrink %s %llu", t.image, (unsigned long long)size) != 0)
-                        test_failed("qemu-img resize failed, see %s", t.log);
-                return;
-        }
-        r = chain_open(t.image, &opts, &img);
-        if (r == 0) {
-                r = img->drv->resize(img, size, true);
-                chain_close(img);
-        }
-        if (r < 0)
-                test_failed("our resize failed: %s", err_text(r));
+        run(us, "resize -q --shrink %s %llu", t.subject.words, (unsigned long long)size);
 }
 
-static void both_agree(const struct model *m)
+/* --- the bitmap --------------------------------------------------------------------------------------------------- */
+
+static void make_bitmap(struct model *m, bool us)
 {
-        qemu_check(t.image, t.log);
-        we_check(t.image);
-        qemu_compare(t.image, t.raw, t.log, m);
-        we_compare(t.image, m);
-        if (t.where == DATA_RAW && run_shell(t.log, "cmp -n %llu %s %s", (unsigned long long)m->size, t.raw, t.data) != 0)
-                test_failed("the raw data file is not the disk, see %s", t.log);
+        t.granularity = 512u << below(10);
+        run(us, "bitmap --add -g %u %s map", t.granularity, t.subject.words);
+        model_unchanged(m);
+}
+
+/* No change is lost, and (@exactly) nothing else is said to have changed. The model knows afterwards what else was. */
+static void bitmap_agrees(struct model *m, bool exactly)
+{
+        uint64_t n, per = t.granularity / SECTOR, sectors = m->size / SECTOR;
+        AUTO(freep) uint8_t *bits = t.granularity ? we_read_bitmap(&t.subject, "map", &n) : NULL;
+
+        for (uint64_t i = 0; bits && i < n; i++) {
+                uint64_t end = min_u64((i + 1) * per, sectors);
+                bool changed = false;
+
+                for (uint64_t s = i * per; s < end; s++)
+                        changed |= m->changed[s];
+                if (changed > bits[i] || (exactly && changed != bits[i]))
+                        test_failed("the bitmap says that granule %llu of %u bytes is %s", (unsigned long long)i, t.granularity,
+                                    bits[i] ? "dirty" : "clean");
+                memset(m->changed + i * per, bits[i], (end - i * per) * sizeof(bool));
+        }
+}
+
+/* --- backing files ------------------------------------------------------------------------------------------------ */
+
+/* What the overlay has goes into its backing file, or all of that into the overlay. The disk stays the same. */
+static void commit_or_rebase(struct model *m, bool us, const char **base_format)
+{
+        bool into = (!strcmp(*base_format, "raw") || !strcmp(*base_format, "qcow2")) && one_in(2);
+
+        if (into)
+                run(us, "commit -q %s", t.subject.words);
+        else
+                run(us, "rebase -q %s -b ''", t.subject.words);
+        both_agree(m);
+        bitmap_agrees(m, false);
+        if (!into)
+                *base_format = NULL;
 }
 
 static void one_turn(struct model *m, const struct layout *l, bool us)
@@ -252,48 +315,86 @@ static void one_turn(struct model *m, const struct layout *l, bool us)
         for (unsigned i = 0; i < n; i++)
                 random_op(&ops[i], m, l->cluster);
         if (us)
-                we_do(t.image, next_random(), ops, n);
+                we_do(&t.subject, next_random(), ops, n);
         else
-                qemu_do(t.image, t.log, ops, n);
+                qemu_do(&t.subject, t.log, ops, n);
         model_apply(m, ops, n);
         both_agree(m);
+        bitmap_agrees(m, true);
 }
 
 /* Go back to each snapshot, by QEMU: what it held when it was taken must still be there. */
 static void snapshots_hold(struct model *snaps, unsigned n)
 {
+        if (n && t.granularity) /* they do not go back */
+                run(one_in(2), "bitmap --remove %s map", t.subject.words);
         for (unsigned i = 0; i < n; i++) {
-                if (run_shell(t.log, "qemu-img snapshot -a s%u %s", i, t.image) != 0)
+                if (run_shell(t.log, "qemu-img snapshot -a s%u %s", i, t.subject.bare) != 0)
                         test_failed("qemu-img snapshot -a failed, see %s", t.log);
                 both_agree(&snaps[i]);
                 model_finish(&snaps[i]);
         }
 }
 
+static const struct fmt_layer key_layer = { .key_secret = "key" };
+
+static void name_subject(bool encrypted)
+{
+        struct subject *s = &t.subject;
+
+        *s = (struct subject){ .path = t.image, .layer = encrypted ? &key_layer : NULL };
+        snprintf(s->bare, sizeof(s->bare), "%s", t.image);
+        snprintf(s->words, sizeof(s->words), "-f qcow2 %s", t.image);
+        if (!encrypted)
+                return;
+        snprintf(s->bare, sizeof(s->bare), SECRET "--image-opts driver=qcow2,encrypt.key-secret=key,file.filename=%s", t.dir,
+                 t.image);
+        snprintf(s->words, sizeof(s->words), "%s", s->bare);
+}
+
+static void draw(struct mix *mix, const struct layout *l)
+{
+        bool v3;
+
+        mix->bits = refcount_bits[t.seq / ARRAY_SIZE(layouts) % ARRAY_SIZE(refcount_bits)];
+        mix->compat = mix->bits == 16 && one_in(3) ? "0.10" : "1.1";
+        v3 = !strcmp(mix->compat, "1.1");
+        mix->extended_l2 = v3 && l->cluster >= 16384 && one_in(2) ? "on" : "off";
+        mix->lazy = v3 && one_in(4) ? "on" : "off";
+        mix->compression = v3 && one_in(4) ? "zstd" : "zlib";
+        mix->encrypted = t.encrypts && one_in(5);
+}
+
 static void sequence(void)
 {
         const struct layout *l = &layouts[t.seq % ARRAY_SIZE(layouts)];
-        struct mix mix = { .bits = refcount_bits[t.seq / ARRAY_SIZE(layouts) % ARRAY_SIZE(refcount_bits)] };
         const char *base_format = NULL;
+        struct mix mix;
         struct model m, snaps[SNAPSHOTS_MAX];
         unsigned nsnaps = 0, turns = 2 + (unsigned)below(3);
-        bool stale_tail = false;
+        bool stale_tail = false, v3;
 
-        mix.compat = mix.bits == 16 && one_in(3) ? "0.10" : "1.1";
-        mix.extended_l2 = strcmp(mix.compat, "1.1") == 0 && l->cluster >= 16384 && one_in(2) ? "on" : "off";
-        mix.lazy = strcmp(mix.compat, "1.1") == 0 && one_in(4) ? "on" : "off";
-        mix.compression = strcmp(mix.compat, "1.1") == 0 && one_in(4) ? "zstd" : "zlib";
+        draw(&mix, l);
+        v3 = strcmp(mix.compat, "1.1") == 0;
+        name_subject(mix.encrypted);
         model_init(&m, l->size - below(64) * SECTOR);
         if (one_in(3))
                 base_format = make_base(&m);
-        t.where = mix.compat[0] == '0' || !one_in(4) ? DATA_INSIDE : base_format || one_in(2) ? DATA_FILE : DATA_RAW;
+        t.where = !v3 || mix.encrypted || !one_in(4) ? DATA_INSIDE : base_format || one_in(2) ? DATA_FILE : DATA_RAW;
+        t.granularity = 0;
         (one_in(2) ? we_create : qemu_create)(t.image, l, &mix, m.size, base_format ? t.base : NULL, base_format);
         for (unsigned i = 0; i < turns; i++) {
+                if (v3 && !t.granularity && one_in(3))
+                        make_bitmap(&m, one_in(2));
                 one_turn(&m, l, one_in(3) ? false : true);
                 if (t.where == DATA_INSIDE && !nsnaps && one_in(4)) {
-                        resize(&m, one_in(2), !base_format, &stale_tail);
+                        /* vdisk-img takes any backing file for a longer one, which version 2 cannot hide */
+                        resize(&m, one_in(2) && (v3 || !base_format), !base_format, &stale_tail);
                         both_agree(&m);
+                        bitmap_agrees(&m, false);
                 }
+                if (base_format && !nsnaps && one_in(3))
+                        commit_or_rebase(&m, one_in(2), &base_format);
                 if (t.where == DATA_INSIDE && mix.bits > 1 && nsnaps < SNAPSHOTS_MAX && one_in(3)) {
                         take_snapshot(one_in(2), nsnaps);
                         model_copy(&snaps[nsnaps++], &m);
@@ -302,6 +403,22 @@ static void sequence(void)
         }
         snapshots_hold(snaps, nsnaps);
         model_finish(&m);
+}
+
+/* Without a crypto library there are no encrypted images. */
+static void make_key(void)
+{
+        char path[96];
+        struct secret_source key = { .id = "key", .file = path, .fd = -1 };
+        uint8_t digest[CRYPTO_MAX_HASH];
+
+        snprintf(path, sizeof(path), "%s/key", t.dir);
+        if (run_shell("/dev/null", "echo -n sesame >%s", path) != 0)
+                test_failed("cannot write %s", path);
+        t.encrypts = crypto_hash("sha256", "", 0, digest) == 0;
+        err_clear();
+        if (t.encrypts && secret_add(&key) < 0)
+                test_failed("no key: %s", err_text(-1));
 }
 
 static void name_files(void)
@@ -342,6 +459,12 @@ int main(int argc, char **argv)
                         return 1;
         }
         name_files();
+        make_key();
+        t.vdisk_img = getenv("VDISK_IMG");
+        if (!t.vdisk_img) {
+                fprintf(stderr, "differential: the environment does not say where VDISK_IMG is\n");
+                return 1;
+        }
         printf("differential: seed %lu, %lu sequences\n", t.seed, just_one ? 1 : count);
         fflush(stdout);
         for (t.seq = just_one ? only : 0; t.seq < (just_one ? only + 1 : count); t.seq++) {

@@ -10,13 +10,15 @@ void model_init(struct model *m, uint64_t size)
         m->size = size;
         m->value = calloc(size / SECTOR, sizeof(*m->value));
         m->maybe_zero = calloc(size / SECTOR, sizeof(*m->maybe_zero));
-        assert(m->value && m->maybe_zero);
+        m->changed = calloc(size / SECTOR, sizeof(*m->changed));
+        assert(m->value && m->maybe_zero && m->changed);
 }
 
 void model_finish(struct model *m)
 {
         free(m->value);
         free(m->maybe_zero);
+        free(m->changed);
         *m = (struct model){ 0 };
 }
 
@@ -35,6 +37,7 @@ void model_resize(struct model *m, uint64_t size)
         model_init(&grown, size);
         memcpy(grown.value, m->value, keep);
         memcpy(grown.maybe_zero, m->maybe_zero, keep * sizeof(bool));
+        memcpy(grown.changed, m->changed, keep * sizeof(bool));
         model_finish(m);
         *m = grown;
 }
@@ -43,11 +46,18 @@ void model_write(struct model *m, uint64_t off, uint64_t len, uint8_t value)
 {
         memset(m->value + off / SECTOR, value, len / SECTOR);
         memset(m->maybe_zero + off / SECTOR, 0, len / SECTOR * sizeof(bool));
+        memset(m->changed + off / SECTOR, true, len / SECTOR * sizeof(bool));
 }
 
 void model_discard(struct model *m, uint64_t off, uint64_t len)
 {
         memset(m->maybe_zero + off / SECTOR, true, len / SECTOR * sizeof(bool));
+        memset(m->changed + off / SECTOR, true, len / SECTOR * sizeof(bool));
+}
+
+void model_unchanged(struct model *m)
+{
+        memset(m->changed, false, m->size / SECTOR * sizeof(bool));
 }
 
 static bool sector_is(const uint8_t *bytes, uint8_t value)

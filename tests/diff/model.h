@@ -16,6 +16,7 @@ struct model {
         uint64_t size; /* bytes */
         uint8_t *value;
         bool *maybe_zero;
+        bool *changed; /* written, zeroed or discarded since model_unchanged() */
 };
 
 void model_init(struct model *m, uint64_t size);
@@ -25,6 +26,8 @@ void model_resize(struct model *m, uint64_t size); /* new sectors are zero */
 
 void model_write(struct model *m, uint64_t off, uint64_t len, uint8_t value);
 void model_discard(struct model *m, uint64_t off, uint64_t len);
+
+void model_unchanged(struct model *m);
 
 /* Does @bytes hold what [off, off + len) may hold? Else *bad gets the offset of the first wrong sector. */
 bool model_agrees(const struct model *m, uint64_t off, const uint8_t *bytes, uint64_t len, uint64_t *bad);

@@ -74,7 +74,8 @@ static int preallocate(const struct job *j, struct fmt_image **img, uint64_t old
 
 /*
  * Behind the old end nothing of a longer backing file may show. A cluster that is partly the disk's and partly behind its
- * end cannot say so while it comes from the backing file: it becomes the image's own.
+ * end cannot say so while it comes from the backing file: it becomes the image's own. (The resize itself does not know the backing
+ * file, and takes it for a longer one.)
  */
 static int own_last_cluster(const struct job *j, struct fmt_image **img, uint64_t old)
 {
@@ -87,9 +88,9 @@ static int own_last_cluster(const struct job *j, struct fmt_image **img, uint64_
                 return r;
         chain_close(TAKE(*img, NULL)); /* it holds the lock */
         r = tool_open(&j->image, 0, &chain);
-        if (r == 0 && chain->backing && chain->backing->size > old)
+        if (r == 0 && chain->backing)
                 r = chain_read_sync(chain, buf, old - from, from);
-        if (r == 0 && chain->backing && chain->backing->size > old)
+        if (r == 0 && chain->backing)
                 r = fmt_write_sync(chain, buf, old - from, from);
         if (r == 0)
                 r = fmt_settle_sync(chain);
