@@ -225,7 +225,7 @@ static int check_new(const struct bitmap_set *s, const struct fmt_image *img, ui
 }
 
 int bitmap_set_add(struct bitmap_set *s, const struct fmt_image *img, uint64_t size, const char *name, uint64_t granularity,
-                   bool persistent, struct named_bitmap **ret)
+                   bool persistent, struct dirty_bitmap *bits, struct named_bitmap **ret)
 {
         AUTO(named_freep) struct named_bitmap *b = NULL;
         int r = check_new(s, img, size, name, granularity, persistent);
@@ -233,9 +233,11 @@ int bitmap_set_add(struct bitmap_set *s, const struct fmt_image *img, uint64_t s
         if (r < 0)
                 return r;
         b = named_new(name, (uint32_t)granularity);
-        r = b ? dirty_bitmap_new(size, (uint32_t)granularity, &b->bits) : -ENOMEM;
+        r = !b ? -ENOMEM : bits ? 0 : dirty_bitmap_new(size, (uint32_t)granularity, &b->bits);
         if (r < 0)
                 return r;
+        if (bits)
+                b->bits = dirty_bitmap_ref(bits);
         b->persistent = persistent;
         list_add_tail(&s->all, &b->link);
         *ret = TAKE(b, NULL);

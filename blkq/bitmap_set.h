@@ -52,8 +52,8 @@ int bitmap_set_check(const struct bitmap_set *s, const struct named_bitmap *b, e
 
 /**
  * bitmap_set_add - a new one, clean and recording, for a disk of @size bytes.
- * @granularity: bytes, valid or not. -EEXIST, -EINVAL, -ENOTSUP (@persistent, and @img cannot store it), -EROFS.
+ * @bits: those it shall have, for the disk's size; NULL: new ones. @granularity: bytes, valid or not. -EEXIST, -EINVAL, -ENOTSUP (@persistent, and @img cannot store it), -EROFS.
  */
 int bitmap_set_add(struct bitmap_set *s, const struct fmt_image *img, uint64_t size, const char *name, uint64_t granularity,
-                   bool persistent, struct named_bitmap **ret);
+                   bool persistent, struct dirty_bitmap *bits, struct named_bitmap **ret);
 void bitmap_set_remove(struct bitmap_set *s, struct named_bitmap *b);

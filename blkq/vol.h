@@ -187,6 +187,8 @@ void vol_detach_bitmap(struct vol *v, struct dirty_bitmap *b);
 struct bitmap_set *vol_bitmaps_get(struct vol *v);
 void vol_bitmaps_put(struct vol *v);
 int vol_bitmap_add(struct vol *v, const char *name, uint64_t granularity, bool persistent, bool recording);
+/* @bits, which are attached already, get a name. */
+int vol_bitmap_adopt(struct vol *v, const char *name, struct dirty_bitmap *bits, bool persistent);
 int vol_bitmap_remove(struct vol *v, const char *name);
 int vol_bitmap_use(struct vol *v, const char *name, enum bitmap_use use, const char *busy, struct dirty_bitmap **ret);
 void vol_bitmap_release(struct vol *v, struct dirty_bitmap *bits); /* drops the reference, too */

@@ -38,7 +38,7 @@ static int add(struct vol *v, const char *name, uint64_t granularity, bool persi
                 return err_note(-EBUSY, "the image is not in use here");
         if (!granularity)
                 granularity = dirty_granularity_default(v->cluster_size);
-        r = bitmap_set_add(&v->bitmaps, v->top, v->size, name, granularity, persistent, &b);
+        r = bitmap_set_add(&v->bitmaps, v->top, v->size, name, granularity, persistent, NULL, &b);
         if (r < 0)
                 return r;
         dirty_bitmap_record(b->bits, recording);
@@ -56,6 +56,18 @@ int vol_bitmap_add(struct vol *v, const char *name, uint64_t granularity, bool p
 
         pthread_mutex_lock(&v->lock);
         r = add(v, name, granularity, persistent, recording);
+        pthread_mutex_unlock(&v->lock);
+        return r;
+}
+
+int vol_bitmap_adopt(struct vol *v, const char *name, struct dirty_bitmap *bits, bool persistent)
+{
+        struct named_bitmap *b;
+        int r;
+
+        pthread_mutex_lock(&v->lock);
+        r = v->top ? bitmap_set_add(&v->bitmaps, v->top, v->size, name, dirty_bitmap_granularity(bits), persistent, bits, &b) :
+                     -EBUSY;
         pthread_mutex_unlock(&v->lock);
         return r;
 }
@@ -89,7 +101,7 @@ int vol_bitmap_use(struct vol *v, const char *name, enum bitmap_use use, const c
         if (r == 0 && busy)
                 b->busy = busy;
         if (r == 0)
-                *ret = dirty_bitmap_ref(b->bits);
+                *ret = b->bits ? dirty_bitmap_ref(b->bits) : NULL;
         pthread_mutex_unlock(&v->lock);
         return r;
 }

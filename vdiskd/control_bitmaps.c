@@ -8,24 +8,9 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "formats/luks/crypto.h"
+#include "vdiskd/bitmap_actions.h"
 #include "vdiskd/node.h"
 #include "vdiskd/node_bitmaps.h"
-
-static const struct qmp_arg add_args[] = {
-        { "node", QMP_STR },
-        { "name", QMP_STR },
-        { "granularity", QMP_INT, .optional = true, .min = 0, .max = UINT32_MAX },
-        { "persistent", QMP_BOOL, .optional = true },
-        { "disabled", QMP_BOOL, .optional = true },
-        { NULL },
-};
-static const struct qmp_arg bitmap_args[] = { { "node", QMP_STR }, { "name", QMP_STR }, { NULL } };
-static const struct qmp_arg merge_args[] = {
-        { "node", QMP_STR },
-        { "target", QMP_STR },
-        { "bitmaps", QMP_ARRAY }, /* of names, or of objects with node and name */
-        { NULL },
-};
 
 static void answer(struct qmp_call *call, int r)
 {
@@ -46,15 +31,12 @@ static const char *text_of(const json_t *args, const char *key)
 static void cmd_add(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
-        const json_t *granularity = json_object_get(args, "granularity");
         struct node *n = node_of_bitmaps(c->disks, text_of(args, "node"));
-        int r = n ? 0 : -ENODEV;
+        uint64_t granularity;
+        int r = n ? bitmap_granularity(args, &granularity) : -ENODEV;
 
-        if (r == 0 && granularity && !json_integer_value(granularity))
-                r = err_note(-EINVAL, "Granularity must be power of 2 and at least %u", DIRTY_GRANULARITY_MIN);
         if (r == 0)
-                r = vol_bitmap_add(n->vol, text_of(args, "name"), (uint64_t)json_integer_value(granularity),
-                                   json_is_true(json_object_get(args, "persistent")),
+                r = vol_bitmap_add(n->vol, text_of(args, "name"), granularity, json_is_true(json_object_get(args, "persistent")),
                                    !json_is_true(json_object_get(args, "disabled")));
         answer(call, r);
 }
@@ -159,11 +141,11 @@ static void cmd_sha256(struct qmp_call *call, json_t *args, void *opaque)
 /* --- the table ---------------------------------------------------------------------------------------------------- */
 
 const struct qmp_command bitmap_commands[] = {
-        { "block-dirty-bitmap-add", add_args, cmd_add },
+        { "block-dirty-bitmap-add", bitmap_add_args, cmd_add },
         { "block-dirty-bitmap-clear", bitmap_args, cmd_clear },
         { "block-dirty-bitmap-disable", bitmap_args, cmd_disable },
         { "block-dirty-bitmap-enable", bitmap_args, cmd_enable },
-        { "block-dirty-bitmap-merge", merge_args, cmd_merge },
+        { "block-dirty-bitmap-merge", bitmap_merge_args, cmd_merge },
         { "block-dirty-bitmap-remove", bitmap_args, cmd_remove },
         { "x-debug-block-dirty-bitmap-sha256", bitmap_args, cmd_sha256 },
         { NULL },

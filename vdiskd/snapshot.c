@@ -348,7 +348,7 @@ static struct fmt_open_opts how(const struct node *n)
 {
         return (struct fmt_open_opts){
                 .format = n->format, .cache_bytes = n->disks->cache_bytes, .layer = n->layer, .state_dir = n->disks->state_dir,
-                .flags = (n->writeback ? 0 : FMT_DIRECT) | (n->entry_with_data ? FMT_ENTRY_WITH_DATA : 0),
+                .flags = (n->writeback ? 0 : FMT_DIRECT) | (n->entry_with_data ? FMT_ENTRY_WITH_DATA : 0) | FMT_KEEP_BITMAPS,
         };
 }
 

@@ -122,6 +122,61 @@ static void test_persistent(void **state)
         start_default(state);
 }
 
+#define ACTION(type, data) "{'type':'block-dirty-bitmap-" type "','data':" data "}"
+
+/* All or nothing; what is added records from the instant on at which the others happen. */
+static void test_transaction(void **state)
+{
+        must("block-dirty-bitmap-add", ON_FIRST("old"));
+        write_to("first.sock", MIB, 4096);
+        must("transaction", "{'actions':[" ACTION("add", ON_FIRST("new")) "," ACTION("clear", ON_FIRST("old")) ","
+             ACTION("disable", ON_FIRST("old")) "]}");
+        write_to("first.sock", 2 * MIB, 4096);
+        expect("\"count\":0,\"granularity\":65536,\"name\":\"old\",\"persistent\":false,\"recording\":false");
+        expect("\"count\":65536,\"granularity\":65536,\"name\":\"new\",\"persistent\":false,\"recording\":true");
+        refused("transaction", "{'actions':[" ACTION("clear", ON_FIRST("new")) "," ACTION("add", ON_FIRST("third")) ","
+                ACTION("remove", ON_FIRST("old")) ",{'type':'abort','data':{}}]}", "Transaction aborted");
+        refused("transaction", "{'actions':[" ACTION("add", ON_FIRST("third")) "," ACTION("add", ON_FIRST("new")) "]}",
+                "Bitmap already exists: new");
+        expect("\"count\":65536,\"granularity\":65536,\"name\":\"new\"");
+        expect("\"name\":\"old\"");
+        assert_null(strstr(entry("query-named-block-nodes", "node-name", "first"), "third"));
+        must("transaction", "{'actions':[" ACTION("add", ON_FIRST("third")) ","
+             ACTION("merge", "{'node':'first','target':'third','bitmaps':['new']}") "," ACTION("remove", ON_FIRST("new")) ","
+             ACTION("enable", ON_FIRST("old")) "]}");
+        expect("\"count\":65536,\"granularity\":65536,\"name\":\"third\"");
+        assert_null(strstr(entry("query-named-block-nodes", "node-name", "first"), "\"new\""));
+        must("transaction", "{'actions':[" ACTION("remove", ON_FIRST("third")) "," ACTION("remove", ON_FIRST("old")) "]}");
+}
+
+/* A live snapshot: bitmaps stay with the image that becomes the backing file, stored; the overlay gets one that misses nothing. */
+static void test_snapshot(void **state)
+{
+        must("blockdev-add", "{'driver':'qcow2','node-name':'disk','file':{'driver':'file','filename':'second.qcow2'}}");
+        must("block-export-add", "{'type':'vhost-user-blk','id':'disk','node-name':'disk','writable':true,"
+             "'addr':{'type':'unix','path':'disk.sock'}}");
+        must("block-dirty-bitmap-add", "{'node':'disk','name':'b','persistent':true}");
+        write_to("disk.sock", MIB, 65536);
+        must("transaction", "{'actions':[{'type':'blockdev-snapshot-sync','data':{'node-name':'disk','snapshot-file':'over.qcow2',"
+             "'snapshot-node-name':'over'}},"
+             ACTION("add", "{'node':'over','name':'b','granularity':65536,'persistent':true}") "]}");
+        write_to("disk.sock", 3 * MIB, 65536);
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "over"), "\"count\":65536,\"granularity\":65536,"
+                               "\"name\":\"b\",\"persistent\":true,\"recording\":true"));
+        must("block-export-del", "{'id':'disk','mode':'hard'}");
+        expect_event(client, "BLOCK_EXPORT_DELETED", "disk");
+        must("blockdev-del", "{'node-name':'over'}");
+        for (int i = 0; i < 2; i++) {
+                char command[256];
+
+                snprintf(command, sizeof(command), "qemu-img check -q %s && qemu-img info %s | grep -q 'name: b' && "
+                         "! qemu-img info %s | grep -q in-use", i ? "over.qcow2" : "second.qcow2",
+                         i ? "over.qcow2" : "second.qcow2", i ? "over.qcow2" : "second.qcow2");
+                assert_int_equal(run(command), 0);
+        }
+        assert_int_equal(run("rm over.qcow2"), 0);
+}
+
 /* The same writes to a disk of ours and of QEMU's, by its own digest of the bits. */
 static void test_digest(void **state)
 {
@@ -158,6 +213,8 @@ int main(void)
                 TEST(test_recording),
                 TEST(test_refused),
                 TEST(test_persistent),
+                TEST(test_transaction),
+                TEST(test_snapshot),
                 TEST(test_digest),
         };
 

@@ -68,11 +68,11 @@ static void test_for_qemu(void **state)
         img.drv = &qcow2_driver;
         img.size = 64 * MIB;
         ok(bitmap_set_load(&s, &img));
-        ok(bitmap_set_add(&s, &img, img.size, "fine", 512, true, &b));
+        ok(bitmap_set_add(&s, &img, img.size, "fine", 512, true, NULL, &b));
         for (uint64_t off = 0; off < 64 * MIB; off += 3 * MIB)
                 dirty_bitmap_set(b->bits, off, 1024);
         dirty_bitmap_set(b->bits, 32 * MIB, 32 * MIB); /* whole clusters of ones */
-        ok(bitmap_set_add(&s, &img, img.size, "none", 1u << 31, true, &b));
+        ok(bitmap_set_add(&s, &img, img.size, "none", 1u << 31, true, NULL, &b));
         dirty_bitmap_record(b->bits, false);
         ok(bitmap_set_store(&s, &img));
         bitmap_set_finish(&s);

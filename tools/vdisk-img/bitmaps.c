@@ -111,7 +111,7 @@ int tool_may_copy_bitmaps(struct fmt_image *source, const struct fmt_driver *tar
 static int copy_one(const struct named_bitmap *from, struct bitmap_set *to, struct fmt_image *target)
 {
         struct named_bitmap *b;
-        int r = bitmap_set_add(to, target, tool_disk_size(target), from->name, from->granularity, true, &b);
+        int r = bitmap_set_add(to, target, tool_disk_size(target), from->name, from->granularity, true, NULL, &b);
 
         if (r < 0)
                 return r;

@@ -50,7 +50,7 @@ static int add(struct job *j)
         struct named_bitmap *b;
         uint64_t granularity = j->has_granularity ? j->granularity : dirty_granularity_default(j->img->cluster_size);
 
-        return bitmap_set_add(&j->set, j->img, tool_disk_size(j->img), j->name, granularity, true, &b);
+        return bitmap_set_add(&j->set, j->img, tool_disk_size(j->img), j->name, granularity, true, NULL, &b);
 }
 
 static int merge(struct job *j, const struct named_bitmap *to, const char *source)
