@@ -99,7 +99,10 @@ static int open_base(struct chain_job *j, struct fmt_image *old, struct fmt_imag
         unlock_files(old);
         r = vol_open_image(old->file->path, &how, v->block_size, &img);
         if (r == 0) {
-                r = make_fit(j, &img, &how);
+                if (img->drv->bitmaps_take) /* nobody records what is written to it now: its own bitmaps mean nothing from here on */
+                        r = img->drv->bitmaps_take(img);
+                if (r == 0)
+                        r = make_fit(j, &img, &how);
                 if (r < 0)
                         chain_close(img);
         }

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/err.h"
 #include "tests/e2e/control_fixture.h"
@@ -177,6 +178,30 @@ static void test_snapshot(void **state)
         assert_int_equal(run("rm over.qcow2"), 0);
 }
 
+/* Back into the base, which goes on as the disk: bitmaps follow the disk, and those that the base had do not lie. */
+static void test_commit(void **state)
+{
+        assert_int_equal(run("qemu-img create -q -f qcow2 third.qcow2 32M"), 0);
+        must("blockdev-add", "{'driver':'qcow2','node-name':'disk','file':{'driver':'file','filename':'third.qcow2'}}");
+        must("block-export-add", "{'type':'vhost-user-blk','id':'disk','node-name':'disk','writable':true,"
+             "'addr':{'type':'unix','path':'disk.sock'}}");
+        must("block-dirty-bitmap-add", "{'node':'disk','name':'base','persistent':true}");
+        must("blockdev-snapshot-sync", "{'node-name':'disk','snapshot-file':'over.qcow2','snapshot-node-name':'over'}");
+        must("block-dirty-bitmap-add", "{'node':'over','name':'top'}");
+        write_to("disk.sock", 3 * MIB, 65536);
+        must("block-commit", "{'job-id':'c','device':'over'}");
+        while (!strstr(entry("query-jobs", "id", "c"), "\"ready\""))
+                usleep(10000);
+        must("job-complete", "{'id':'c'}");
+        while (*entry("query-jobs", "id", "c"))
+                usleep(10000);
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "disk"), "\"count\":65536"));
+        must("block-export-del", "{'id':'disk','mode':'hard'}");
+        while (try(client, "blockdev-del", "{'node-name':'disk'}", NULL)) /* the export is still going */
+                usleep(10000);
+        assert_int_equal(run("qemu-img check -q third.qcow2 && qemu-img info third.qcow2 | grep -q in-use"), 0);
+}
+
 /* The same writes to a disk of ours and of QEMU's, by its own digest of the bits. */
 static void test_digest(void **state)
 {
@@ -215,6 +240,7 @@ int main(void)
                 TEST(test_persistent),
                 TEST(test_transaction),
                 TEST(test_snapshot),
+                TEST(test_commit),
                 TEST(test_digest),
         };
 
