@@ -615,12 +615,12 @@ static void daemon_finish(struct daemon *d)
         metrics_free(d->metrics);
         listener_close(&d->metrics_at);
         listener_close(&d->control_at);
+        if (d->workers)
+                workers_release(); /* first: one may be on its way out of qthread_post() */
         for (unsigned i = 0; i < d->nthreads; i++)
                 qthread_free(d->threads[i]);
         free(d->threads);
         watchdog_free(d->watchdog);
-        if (d->workers)
-                workers_release();
         if (d->disks.pid_fd >= 0)
                 path_unlink(d->opts->pid_file); /* while it is locked */
         closep(&d->disks.pid_fd);
