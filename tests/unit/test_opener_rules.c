@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What a strict opener lets through, for a command line that names a disk, a secret, sockets, a directory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "vdiskd/opener_impl.h"
+
+static char root[] = "/tmp/test_opener.XXXXXX";
+
+static int make_tree(void **state)
+{
+        static const char *const dirs[] = { "images", "images/deep", "bases", "sockets", "conf", "conf/disks.d", "other", "state",
+                                            "images2", "keys" };
+        static const char *const files[] = { "images/a.img", "images/b.img", "bases/base.img", "conf/vdiskd.conf", "conf/disks.d/x.conf",
+                                             "other/file", "keys/key", "keys/other", "images2/c.img" };
+
+        (void)state;
+        if (!mkdtemp(root) || chdir(root) < 0)
+                return -1;
+        for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
+                if (mkdir(dirs[i], 0700) < 0)
+                        return -1;
+        for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+                close(open(files[i], O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+        return symlink("../other/file", "images/to-other") < 0 || symlink("../images/a.img", "other/to-image") < 0 ||
+               symlink("../other", "images/to-dir") < 0 ? -1 : 0;
+}
+
+static int remove_tree(void **state)
+{
+        char command[64];
+
+        (void)state;
+        snprintf(command, sizeof(command), "rm -rf %s", root);
+        return chdir("/") < 0 || system(command) != 0 ? -1 : 0;
+}
+
+static const struct row {
+        enum opener_op op;
+        int how;
+        const char *path;
+        bool passes;
+} rows[] = {
+        { OPENER_OPEN, O_RDWR, "images/a.img", true },
+        { OPENER_OPEN, O_RDWR, "images/b.img", true },
+        { OPENER_OPEN, O_RDWR, "images/deep/../b.img", true },
+        { OPENER_OPEN, O_RDWR | O_CREAT, "images/new.img", true },
+        { OPENER_OPEN, O_RDWR | O_CREAT, "images/deep/new.img", true },
+        { OPENER_OPEN, O_RDWR, "bases/base.img", true },
+        { OPENER_OPEN, O_RDWR | O_CREAT, "state/1-2-3.maplog", true },
+        { OPENER_OPEN, O_RDWR, "other/to-image", true }, /* it is the image */
+        { OPENER_OPEN, O_RDONLY, "images2/c.img", false }, /* begins like "images" */
+        { OPENER_OPEN, O_RDONLY, "other/file", false },
+        { OPENER_OPEN, O_RDONLY, "images/to-other", false },
+        { OPENER_OPEN, O_RDONLY, "images/to-dir/file", false },
+        { OPENER_OPEN, O_RDWR | O_CREAT, "images/to-dir/new", false },
+        { OPENER_OPEN, O_RDONLY, "images/../other/file", false },
+        { OPENER_OPEN, O_RDONLY, "/etc/hostname", false },
+        { OPENER_OPEN, O_RDONLY, "/", false },
+        { OPENER_OPEN, O_RDWR | O_CREAT, "nowhere/new.img", false },
+        { OPENER_OPEN, O_RDONLY, "images/none", true }, /* "No such file" is the better answer */
+        { OPENER_OPEN, O_RDONLY, "/proc/sys/kernel/random/boot_id", true },
+        { OPENER_OPEN, O_RDONLY, "/proc/self/mem", false },
+        { OPENER_OPEN, O_RDONLY, "keys/key", true },
+        { OPENER_OPEN, O_RDWR, "keys/key", false },
+        { OPENER_OPEN, O_RDONLY, "keys/other", false },
+        { OPENER_OPEN, O_RDONLY, "conf/vdiskd.conf", true },
+        { OPENER_OPEN, O_RDONLY | O_DIRECTORY, "conf/disks.d", true },
+        { OPENER_OPEN, O_RDONLY, "conf/disks.d/x.conf", true },
+        { OPENER_OPEN, O_WRONLY, "conf/vdiskd.conf", false },
+        { OPENER_OPEN, O_RDONLY | O_CREAT, "conf/disks.d/y.conf", false },
+        { OPENER_OPEN, O_RDONLY | O_TRUNC, "conf/vdiskd.conf", false },
+        { OPENER_OPEN_BENEATH, O_RDWR, "images", true },
+        { OPENER_OPEN_BENEATH, O_RDWR, "other", false },
+        { OPENER_OPEN_BENEATH, O_RDWR | O_CREAT, "images", false },
+        { OPENER_OPEN_ALLOWED, O_RDONLY, "images/a.img", true },
+        { OPENER_OPEN_ALLOWED, O_RDONLY, "other/file", false },
+        { OPENER_UNLINK, 0, "images/new.img", true },
+        { OPENER_UNLINK, 0, "sockets/a.sock", true },
+        { OPENER_UNLINK, 0, "other/file", false },
+        { OPENER_UNLINK, 0, "conf/vdiskd.conf", false },
+        { OPENER_LISTEN, -1, "sockets/b.sock", true },
+        { OPENER_LISTEN, -1, "bases/b.sock", true },
+        { OPENER_LISTEN, -1, "other/b.sock", false },
+        { OPENER_LISTEN, -1, "images/b.sock", false },
+        { OPENER_CONNECT, 0, "sockets/vm.sock", true },
+        { OPENER_CONNECT, 0, "/run/systemd/private", false },
+        { OPENER_CHANGE, 0660, "sockets/a.sock", true },
+        { OPENER_CHANGE, 0777, "other/file", false },
+        { OPENER_SAVE, 0, "conf/disks.d", false },
+        { OPENER_REMOVE, 0, "conf/disks.d/x.conf", false },
+};
+
+static void check(bool strict)
+{
+        struct disk_opts disk = { .path = (char *)"images/a.img", .socket = (char *)"sockets/a.sock", .fd = -1 };
+        char *objects[] = { (char *)"secret,id=k,file=keys/key" }, *dirs[] = { (char *)"bases" };
+        struct options o = {
+                .disks = &disk, .ndisks = 1, .objects = objects, .nobjects = 1, .allow_dirs = dirs, .nallow_dirs = 1,
+                .config = (char *)"conf/vdiskd.conf",
+        };
+        struct opener_rules rules = { .strict = strict, .options = &o, .state_dir = "state" };
+        struct opener_question *q = calloc(1, sizeof(*q));
+
+        assert_non_null(q);
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                int r;
+
+                q->op = rows[i].op;
+                q->how = rows[i].how;
+                strcpy(q->a, rows[i].path);
+                err_clear();
+                r = opener_check(&rules, q);
+                if ((r == 0) != (rows[i].passes || !strict) || (r < 0 && r != -EPERM))
+                        fail_msg("row %zu, %s: %d", i, rows[i].path, r);
+                if (r < 0)
+                        assert_non_null(strstr(err_text(r), rows[i].path));
+        }
+        free(q);
+}
+
+static void test_strict(void **state)
+{
+        (void)state;
+        check(true);
+}
+
+static void test_not_strict(void **state)
+{
+        (void)state;
+        check(false);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_strict), cmocka_unit_test(test_not_strict) };
+
+        return cmocka_run_group_tests(tests, make_tree, remove_tree);
+}
