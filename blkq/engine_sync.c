@@ -4,8 +4,8 @@
  * for the same seed.
  *
  * A step is carried out at the moment it is chosen to complete. With a seed, each wait takes some of the pending
- * steps in random order, so a test sees late writes, overtaking and half-done batches; with seed 0 it takes all, in
- * order.
+ * steps in random order, so a test sees late writes, overtaking and half-done batches; with seed 0 it takes all, in order. With
+ * slow_steps some wait until nothing else does, while whatever does not depend on them goes on for long.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,12 +15,15 @@
 #include "engine_impl.h"
 #include "epoll_watch.h"
 
+#define SLOW_ONE_IN 16u
+
 struct sync_engine {
         struct engine e;
         struct epoll_watches watches;
-        struct list pending;
-        unsigned npending;
+        struct list pending, slow;
+        unsigned npending, nslow;
         uint64_t rnd; /* 0: in order */
+        bool slow_steps;
 };
 
 static struct sync_engine *sync_of(struct engine *e)
@@ -42,7 +45,22 @@ static void sync_start(struct engine *e, struct io *io)
 {
         struct sync_engine *s = sync_of(e);
 
+        if (s->slow_steps && next_random(s) % SLOW_ONE_IN == 0) {
+                list_add_tail(&s->slow, &io->link);
+                s->nslow++;
+                return;
+        }
         list_add_tail(&s->pending, &io->link);
+        s->npending++;
+}
+
+/* Nothing else is left to do: one slow step gets its turn. */
+static void wake_slow(struct sync_engine *s)
+{
+        if (s->npending || !s->nslow)
+                return;
+        list_add_tail(&s->pending, list_pop(&s->slow));
+        s->nslow--;
         s->npending++;
 }
 
@@ -61,8 +79,10 @@ static struct io *choose(struct sync_engine *s)
 static unsigned sync_wait(struct engine *e, uint64_t timeout_ns)
 {
         struct sync_engine *s = sync_of(e);
-        unsigned n = s->npending;
+        unsigned n;
 
+        wake_slow(s);
+        n = s->npending;
         if (n == 0)
                 return epoll_watches_wait(&s->watches, timeout_ns);
         if (s->rnd)
@@ -114,7 +134,9 @@ int engine_sync_new(const struct engine_opts *o, struct engine **ret)
         }
         s->e.ops = &sync_ops;
         s->rnd = o->seed;
+        s->slow_steps = o->seed && o->slow_steps;
         list_init(&s->pending);
+        list_init(&s->slow);
         snprintf(s->e.about, sizeof(s->e.about), "synchronous (seed %llu)", (unsigned long long)o->seed);
         *ret = &s->e;
         return 0;

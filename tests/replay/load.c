@@ -308,13 +308,27 @@ static void between(struct img_io *o)
                 fmt_dying_release(w->img, fmt_dying(w->img));
 }
 
+/* As when the host's disk is full: what it could not write is dirty again, and nothing was promised. */
+static void failing_flush(void)
+{
+        io.fail_at = io.steps + 1 + rnd_below(&w->rnd, 8);
+        (void)img_flush(&io);
+        io.fail_at = 0;
+}
+
 static void random_flush(void)
 {
+        if (rnd_below(&w->rnd, 4) == 0) {
+                failing_flush();
+                return;
+        }
         io.no_housekeep = rnd_below(&w->rnd, 2);
         io.between = between;
         do_flush();
         if (io.no_housekeep && rnd_below(&w->rnd, 2))
                 must(w, img_housekeep(&io), "housekeep");
+        if (stuck.n)
+                find_out();
         io.between = NULL;
 }
 

@@ -69,6 +69,19 @@ static void on_looked(struct slot *s)
         }
 }
 
+/* Its sectors were nobody else's meanwhile; their clusters may have come, gone and changed hands. */
+static void on_read(const struct slot *s)
+{
+        struct world *w = s->v->w;
+
+        for (uint32_t i = 0; i < s->n; i++) {
+                uint32_t got = stamp_version(s->buf + (size_t)i * SECTOR, s->first + i);
+
+                if (got != promise_now(&w->promise, s->first + i))
+                        fail(w, "sector %u reads as version %u, not %u", s->first + i, got, promise_now(&w->promise, s->first + i));
+        }
+}
+
 static void on_done(struct blk_req *req, int res)
 {
         struct slot *s = container_of(req, struct slot, req);
@@ -81,6 +94,8 @@ static void on_done(struct blk_req *req, int res)
         }
         if (s->looks)
                 on_looked(s);
+        else if (req->op == BLK_READ)
+                on_read(s);
         else if (req->op == BLK_FLUSH)
                 promise_answer_flush(&w->promise, s->flush, world_tick(w));
         else
@@ -141,6 +156,14 @@ static void ask(struct slot *s, enum blk_op op, unsigned flags)
                                    .iov = &s->iov, .niov = op == BLK_WRITE, .done = on_done };
 }
 
+static void ask_read(struct slot *s)
+{
+        s->buf = malloc((size_t)s->n * SECTOR);
+        s->iov = (struct iovec){ s->buf, (size_t)s->n * SECTOR };
+        s->req = (struct blk_req){ .op = BLK_READ, .off = (uint64_t)s->first * SECTOR, .len = (uint64_t)s->n * SECTOR,
+                                   .iov = &s->iov, .niov = 1, .done = on_done };
+}
+
 static void ask_flush(struct slot *s)
 {
         s->n = 0;
@@ -151,7 +174,7 @@ static void ask_flush(struct slot *s)
 static void submit_one(struct slot *s)
 {
         struct world *w = s->v->w;
-        uint64_t what = rnd_below(&w->rnd, 20);
+        uint64_t what = rnd_below(&w->rnd, 24);
         bool packed = w->kind->packs && rnd_below(&w->rnd, 4) == 0;
 
         if (what < 3) {
@@ -161,6 +184,8 @@ static void submit_one(struct slot *s)
                         return;
                 if (packed || what < 13)
                         ask(s, BLK_WRITE, packed ? BLK_PACK : what == 3 ? BLK_FUA : 0);
+                else if (what >= 20)
+                        ask_read(s);
                 else if (what < 16)
                         ask(s, BLK_WRITE_ZEROES, rnd_below(&w->rnd, 2) ? BLK_UNMAP : 0);
                 else
@@ -202,7 +227,7 @@ static void on_closed(void *opaque, int res)
 void load_volume(struct world *w, unsigned ops)
 {
         struct qthread_opts qo = { .name = "replay", .inline_loop = true,
-                                   .engine = { .kind = ENGINE_SYNC, .seed = rnd(&w->rnd) } };
+                                   .engine = { .kind = ENGINE_SYNC, .seed = rnd(&w->rnd), .slow_steps = true } };
         struct vol_opts vo = { .format = w->kind->format, .writeback = true, .entry_with_data = w->kind->entry_with_data };
         struct volume v = { .w = w };
         struct closing closing = { 0 };
