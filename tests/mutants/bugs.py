@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Bugs to plant, one at a time: name, file, what is there once, what stands there instead, the stages that should find it.
 
-Stages, in the order they are tried: 'replay' is the crash replay, 'meson:NAME' a test by its name in meson, any other name
+Stages, in the order they are tried: 'replay' is the crash replay, 'loads' its long loads, 'meson:NAME' a test by its name in meson, any other name
 is tests/unit/test_NAME.
 """
 
@@ -33,10 +33,10 @@ b("a linked copied table is not waited with after a failure", FLUSH, "if (q->car
   "qcow2_crash")
 b("the last sync is missing", FLUSH, "add_top(q, f, &q->l2);\n        add_sync(f);", "add_top(q, f, &q->l2);", "replay")
 b("a failed flush forgets what its entries relied on", FLUSH, "q->newest_used = max_u64(q->newest_used, f->newest_used);", "",
-  "qcow2_crash")
-b("a failed flush forgets that data comes first", FLUSH, "q->data_first |= f->data_first;", "", "qcow2_crash")
+  "loads", "qcow2_crash")
+b("a failed flush forgets that data comes first", FLUSH, "q->data_first |= f->data_first;", "", "loads", "qcow2_crash")
 b("a failed flush counts as durable", FLUSH, "if (err < 0)\n                mark_again(q, f);\n        else\n                q->durable_gen",
-  "if (err < 0)\n                mark_again(q, f);\n        q->durable_gen", "qcow2_crash", "qcow2_faults")
+  "if (err < 0)\n                mark_again(q, f);\n        q->durable_gen", "loads", "qcow2_crash", "qcow2_faults")
 b("a failed flush loses its pages", FLUSH, "                        page_dirty(q, f->item[i].page);", "                        ;",
   "qcow2_faults", "qcow2_crash", "vol_random")
 b("one generation too much is durable", FLUSH, "q->durable_gen = f->gen;", "q->durable_gen = f->gen + 1;", "replay", "qcow2_crash")
@@ -67,12 +67,12 @@ b("the same for a table", SPACE, "run->stamp = q->gen;\n        space_run_move",
 b("quarantine does not look at the durable generation", KEEP, "if (run->stamp > q->durable_gen)\n                        continue;", "",
   "replay", "qcow2_crash")
 b("a grace period ends for those who came later, too", SPACE, "if (run->ticket > ticket)\n                        break;", "",
-  "vol_random", "qcow2_threads", "vol_corners", "qcow2_random")
+  "qcow2_letting_go", "vol_random", "qcow2_threads")
 b("only the first cluster of a run is punched", KEEP, ".len = run->n << q->cluster_bits };", ".len = 1ull << q->cluster_bits };",
   "replay", "qcow2_random")
 b("a punch that failed counts", KEEP, "                if (err == 0)\n                        free_or_forget(q, run);\n                else\n"
   "                        space_run_forget", "                if (err <= 0)\n                        free_or_forget(q, run);\n"
-  "                else\n                        space_run_forget", "qcow2_faults", "qcow2_random", "vol_corners")
+  "                else\n                        space_run_forget", "qcow2_letting_go", "qcow2_faults")
 b("a replaced cluster is never let go", "formats/qcow2/write.c", "if (c->taken && old.host)", "if (false)", "qcow2_random", "replay")
 b("an aborted cluster keeps its bytes and its zeros", "formats/qcow2/write.c",
   "page_set_pristine(q, c->page, c->slot + k, false); /* half", "(void)k; /* half", "qcow2_subclusters", "qcow2_faults", "qcow2_random")
@@ -88,9 +88,9 @@ b("a flush joins one that runs already", "blkq/flush.c", "list_add_tail(&f->next
 b("a flush that fails answers success", "blkq/flush.c", "wake_all(&f->now, err);", "wake_all(&f->now, 0);", "vol", "vol_corners")
 b("ports are not waited for in a grace period", "blkq/grace.c",
   "mover_drain(&container_of(task, struct vol_port, ask)->mover, on_port_drained);",
-  "on_port_drained(&container_of(task, struct vol_port, ask)->mover);", "vol_random", "vol_corners")
+  "on_port_drained(&container_of(task, struct vol_port, ask)->mover);", "vol_corners", "vol_random")
 b("home is not waited for in a grace period", "blkq/grace.c", "mover_drain(&v->mover, on_home_drained);",
-  "on_home_drained(&v->mover);", "vol_random", "vol_corners", "replay")
+  "on_home_drained(&v->mover);", "vol_corners", "vol_random")
 b("two requests have the same cluster at once", "blkq/overlap.c", "l->blockers += range_overlaps(off, len, e->off, e->len);",
   "l->blockers += off == e->off && len == e->len;", "vol_random", "vol_corners", "vol")
 b("a sync in a batch does not wait", "blkq/batch.c", "while (run->next < b->nsteps && b->step[run->next].op != FMT_SYNC)",
@@ -105,7 +105,7 @@ CHAIN = "vhost_user/chain.c"
 b("a head may be one too far", CHAIN, "if (i >= num)", "if (i > num)", "chain")
 b("a next index may be one too far", CHAIN, "if (d.next >= num)", "if (d.next > num)", "chain")
 b("the same in an indirect table", CHAIN, "if (d.next >= entries)", "if (d.next > entries)", "chain")
-b("a loop may go on", CHAIN, "for (unsigned steps = 0; steps < num; steps++)", "for (unsigned steps = 0; steps < 8 * num; steps++)", "chain")
+b("more pieces than there is room for", CHAIN, "c->iov + used, CHAIN_MAX_IOV - used);", "c->iov + used, CHAIN_MAX_IOV);", "chain", "virtqueue")
 b("a descriptor may be empty", CHAIN, "if (!len)\n                return bad(why, \"a descriptor of no bytes\");", "", "chain")
 b("readable may come behind writable", CHAIN, "if (!write && c->nwrite)", "if (false)", "chain")
 b("indirect tables may be nested", CHAIN, "                if (d.flags & VRING_DESC_F_INDIRECT)\n                        return bad(why, \"an indirect table inside",
@@ -141,7 +141,7 @@ b("a packed ring takes more than it has", "vhost_user/virtqueue_packed.c", "for 
 # --- what a front end may say ---------------------------------------------------------------------------------------------
 b = room("in-flight record")
 INF = "vhost_user/inflight_split.c"
-b("a batch may be longer than the ring", INF, "if (left > num)", "if (false)", "inflight")
+b("the last batch is counted the wrong way", INF, "(uint16_t)(used_idx - c->head.used_idx)", "(uint16_t)(c->head.used_idx - used_idx)", "inflight")
 b("a head of the batch may be one too far", INF, "if (head >= num)\n                        return inflight_damaged(\"a head beyond",
   "if (head > num)\n                        return inflight_damaged(\"a head beyond", "inflight")
 b("a head may be twice in the batch", INF, "if (bitmap_test_and_set(seen, head))", "if (bitmap_test_and_set(seen, head) && false)", "inflight")
@@ -151,13 +151,13 @@ b("what is answered stays in flight when killed before it is taken off", INF, " 
 b("the batch's head is shown before its link", INF,
   "        __atomic_store_n(&f->shared->desc[head].next, f->last_head, __ATOMIC_RELEASE);\n        __atomic_store_n(&f->shared->last_batch_head, head, __ATOMIC_RELEASE);",
   "        __atomic_store_n(&f->shared->last_batch_head, head, __ATOMIC_RELEASE);\n        __atomic_store_n(&f->shared->desc[head].next, f->last_head, __ATOMIC_RELEASE);",
-  "inflight")
+  "inflight", "inflight_steps")
 b("the used index is recorded before the flags are cleared", INF,
   "        for (unsigned i = 0; i < f->nbatch; i++)\n                __atomic_store_n(&f->shared->desc[f->batch[i]].inflight, 0, __ATOMIC_RELEASE);\n"
   "        __atomic_store_n(&f->shared->used_idx, used_idx, __ATOMIC_RELEASE);\n        f->nbatch = 0;",
   "        __atomic_store_n(&f->shared->used_idx, used_idx, __ATOMIC_RELEASE);\n"
   "        for (unsigned i = 0; i < f->nbatch; i++)\n                __atomic_store_n(&f->shared->desc[f->batch[i]].inflight, 0, __ATOMIC_RELEASE);\n        f->nbatch = 0;",
-  "inflight")
+  "inflight", "inflight_steps")
 
 b = room("memory table")
 MT = "vhost_user/mem_table.c"

@@ -319,7 +319,7 @@ static void test_model(void **state)
 {
         (void)state;
         for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
-                struct engine_opts sync = { .kind = ENGINE_SYNC, .seed = seed + i }, uring = { .kind = ENGINE_AUTO };
+                struct engine_opts sync = { .kind = ENGINE_SYNC, .seed = seed + i, .slow_steps = i % 2 }, uring = { .kind = ENGINE_AUTO };
 
                 print_message("%s\n", kinds[i].what);
                 run_model(&kinds[i], &sync, 2, 400);
