@@ -64,6 +64,7 @@ static const struct {
         { "one byte too many", 0x10000, 0x4001, 16, 0 },
         { "last bytes", 0x13ff0, 16, 16, 0x13ff0 },
         { "over the end", 0x13ff8, 16, 2, 0 },
+        { "start of a region behind another", 0x2000, 16, 16, 0x2000 },
         { "over two regions that meet", 0x1ff8, 16, 2, 0 },
         { "not aligned", 0x1002, 16, 4, 0 },
         { "aligned enough", 0x1002, 16, 2, 0x1002 },
