@@ -16,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/range.h"
+#include "vdiskd/file_node.h"
 #include "vdiskd/job.h"
 #include "vdiskd/node.h"
 
@@ -97,20 +98,19 @@ static const struct job_driver create_driver = {
 /* --- its options ------------------------------------------------------------------------------------------------------ */
 
 static const char *const file_drivers[] = { "file", NULL };
-static const char *const image_drivers[] = { "qcow2", NULL };
+static const char *const create_drivers[] = { "file", "qcow2", NULL };
 static const char *const preallocs[] = { "off", "metadata", "falloc", "full", NULL };
 static const char *const file_preallocs[] = { "off", "falloc", "full", NULL };
 static const char *const versions[] = { "v2", "v3", NULL };
 static const char *const compressions[] = { "zlib", "zstd", NULL };
 static const char *const backing_formats[] = { "raw", "qcow2", "vdi", "vpc", "vhdx", "vmdk", NULL };
 
-static const struct qmp_arg node_args[] = { /* a file that needs no node of its own */
+static const struct qmp_arg node_args[] = { /* or the name of a file node */
         { "driver", QMP_STR, .values = file_drivers },
         { "filename", QMP_STR },
         { NULL },
 };
 static const struct qmp_arg create_file_args[] = {
-        { "driver", QMP_STR, .values = file_drivers },
         { "filename", QMP_STR },
         { "size", QMP_INT },
         { "preallocation", QMP_STR, .optional = true, .values = file_preallocs },
@@ -119,10 +119,9 @@ static const struct qmp_arg create_file_args[] = {
         { NULL },
 };
 static const struct qmp_arg create_qcow2_args[] = {
-        { "driver", QMP_STR, .values = image_drivers },
-        { "file", QMP_OBJECT, .members = node_args },
+        { "file", QMP_REF, .members = node_args },
         { "size", QMP_INT },
-        { "data-file", QMP_OBJECT, .optional = true, .members = node_args },
+        { "data-file", QMP_REF, .optional = true, .members = node_args },
         { "data-file-raw", QMP_BOOL, .optional = true },
         { "extended-l2", QMP_BOOL, .optional = true },
         { "version", QMP_STR, .optional = true, .values = versions },
@@ -133,6 +132,13 @@ static const struct qmp_arg create_qcow2_args[] = {
         { "lazy-refcounts", QMP_BOOL, .optional = true },
         { "refcount-bits", QMP_INT, .optional = true },
         { "compression-type", QMP_STR, .optional = true, .values = compressions },
+        { NULL },
+};
+static const struct qmp_variant create_variants[] = {
+        { "file", create_file_args }, { "qcow2", create_qcow2_args }, { NULL },
+};
+static const struct qmp_arg option_args[] = {
+        { "driver", QMP_STR, .values = create_drivers, .variants = create_variants },
         { NULL },
 };
 
@@ -159,15 +165,21 @@ static void pass(struct create_job *c, const char *from, const char *to)
         c->req.nopts++;
 }
 
-static void pass_data_file(struct create_job *c)
+/* Its path, also when it is the name of a file node. NULL: there is none, with a sentence; or it was not given. */
+static const char *file_of(struct create_job *c, const struct disks *d, const char *key)
 {
-        const char *name = text_of(json_object_get(c->options, "data-file"), "filename");
+        json_t *v = json_object_get(c->options, key);
+        const char *name = json_string_value(v);
+        const struct file_node *f = name ? file_node_find(d, name) : NULL;
 
+        if (f)
+                return text_of(f->file, "filename");
         if (name)
-                c->opts[c->req.nopts++] = (struct fmt_option){ "data_file", name };
+                err_note(-ENODEV, "Cannot find device='' nor node-name='%s'", name);
+        return text_of(v, "filename");
 }
 
-static int read_qcow2(struct create_job *c)
+static int read_qcow2(struct create_job *c, const struct disks *d)
 {
         static const char *const names[][2] = {
                 { "data-file-raw", "data_file_raw" }, { "extended-l2", "extended_l2" }, { "version", "compat" },
@@ -175,42 +187,41 @@ static int read_qcow2(struct create_job *c)
                 { "lazy-refcounts", "lazy_refcounts" }, { "refcount-bits", "refcount_bits" },
                 { "compression-type", "compression_type" },
         };
-        int r = qmp_args_check(create_qcow2_args, c->options);
+        const char *path = file_of(c, d, "file"), *data = file_of(c, d, "data-file");
 
-        if (r < 0)
-                return r;
+        if (!path || (!data && json_object_get(c->options, "data-file")))
+                return -ENODEV;
         c->req.backing_name = text_of(c->options, "backing-file");
         c->req.backing_format = text_of(c->options, "backing-fmt");
         if (!c->req.backing_name != !c->req.backing_format)
                 return err_note(-EINVAL, "'backing-file' and 'backing-fmt' must be given together");
-        c->path = strdup(text_of(json_object_get(c->options, "file"), "filename"));
+        c->path = strdup(path);
         c->driver = fmt_driver_find("qcow2");
-        pass_data_file(c);
+        if (data)
+                c->opts[c->req.nopts++] = (struct fmt_option){ "data_file", data };
         for (size_t i = 0; i < ARRAY_SIZE(names); i++)
                 pass(c, names[i][0], names[i][1]);
         return 0;
 }
 
-static int read_file(struct create_job *c)
+static void read_file(struct create_job *c)
 {
-        int r = qmp_args_check(create_file_args, c->options);
-
-        if (r < 0)
-                return r;
         c->path = strdup(text_of(c->options, "filename"));
         c->driver = fmt_driver_find("raw");
         pass(c, "preallocation", "preallocation");
         pass(c, "nocow", "nocow");
         pass(c, "extent-size-hint", "extent_size_hint");
-        return 0;
 }
 
-static int read_options(struct create_job *c)
+static int read_options(struct create_job *c, const struct disks *d)
 {
-        const char *driver = text_of(c->options, "driver");
         json_int_t size;
-        int r = driver && !strcmp(driver, "qcow2") ? read_qcow2(c) : read_file(c);
+        int r = 0;
 
+        if (!strcmp(text_of(c->options, "driver"), "qcow2"))
+                r = read_qcow2(c, d);
+        else
+                read_file(c);
         if (r < 0)
                 return r;
         size = json_integer_value(json_object_get(c->options, "size"));
@@ -242,7 +253,7 @@ static int begin(struct disks *d, json_t *args)
         if (r < 0)
                 return r;
         c->options = json_incref(json_object_get(args, "options"));
-        r = read_options(c);
+        r = read_options(c, d);
         if (r == 0)
                 r = refuse_open_image(d, c->path);
         if (r == 0)
@@ -254,7 +265,7 @@ static int begin(struct disks *d, json_t *args)
         return r;
 }
 
-static const struct qmp_arg create_args[] = { { "job-id", QMP_STR }, { "options", QMP_OBJECT }, { NULL } };
+static const struct qmp_arg create_args[] = { { "job-id", QMP_STR }, { "options", QMP_OBJECT, .members = option_args }, { NULL } };
 
 static void cmd_blockdev_create(struct qmp_call *call, json_t *args, void *opaque)
 {

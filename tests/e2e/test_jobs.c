@@ -280,6 +280,40 @@ static void test_mirror_that_is_left(void **state)
         check_image("there.img");
 }
 
+/* --- new images ---------------------------------------------------------------------------------------------------------- */
+
+static void create(const char *options)
+{
+        char args[512];
+
+        snprintf(args, sizeof(args), "{'job-id':'c','options':{%s}}", options);
+        must("blockdev-create", args);
+        await("JOB_STATUS_CHANGE", "\"concluded\"");
+        if (strstr(entry("query-jobs", "id", "c"), "error"))
+                fail_msg("%s: %s", options, entry("query-jobs", "id", "c"));
+        must("job-dismiss", "{'id':'c'}");
+}
+
+/* As libvirt does it. */
+static void test_create(void **state)
+{
+        assert_int_equal(run("rm -f new.img"), 0);
+        create("'driver':'file','filename':'new.img','size':0");
+        must("blockdev-add", "{'driver':'file','node-name':'f','filename':'new.img'}");
+        create("'driver':'qcow2','file':'f','size':67108864,'cluster-size':2097152,'extended-l2':true,"
+               "'backing-file':'second.qcow2','backing-fmt':'qcow2'");
+        must("blockdev-add", "{'driver':'qcow2','node-name':'new','file':'f'}");
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "new"), "\"cluster-size\":2097152"));
+        must("blockdev-backup", "{'device':'first','target':'new','sync':'full','job-id':'b'}");
+        await("BLOCK_JOB_COMPLETED", "\"b\"");
+        del_target("new");
+        check_image("new.img");
+        expect_in_image("new.img", "qcow2", 0x11, 0, AREA);
+        must("blockdev-create", "{'job-id':'c','options':{'driver':'qcow2','size':512,'file':{'driver':'file','filename':'no/x'}}}");
+        await("JOB_STATUS_CHANGE", "\"concluded\"");
+        assert_non_null(strstr(entry("query-jobs", "id", "c"), "No such file"));
+}
+
 /* --- states -------------------------------------------------------------------------------------------------------------- */
 
 static void test_what_is_refused(void **state)
@@ -394,6 +428,7 @@ int main(void)
                 TEST(test_incremental),
                 TEST(test_mirror),
                 TEST(test_mirror_that_is_left),
+                TEST(test_create),
                 TEST(test_what_is_refused),
                 TEST(test_by_hand),
                 TEST(test_a_full_target),
