@@ -211,8 +211,10 @@ void backup_arm(struct copy_job *c)
         struct backup *b = backup_of(c);
 
         b->arm_res = port_attach(b->target, b->job.v->home, &b->cbw.to);
-        if (b->arm_res == 0)
+        if (b->arm_res == 0) {
+                b->cbw.to->impatient = true;
                 take_bitmap(b);
+        }
         b->spared = b->cbw.ncopied;
         atomic_store_explicit(&b->job.total, b->cbw.size - b->spared, memory_order_relaxed);
         if (b->arm_res < 0)

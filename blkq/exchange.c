@@ -82,6 +82,8 @@ static void swap(struct vol *a, struct vol *b)
         bitmap_set_exchange(&a->bitmaps, &b->bitmaps);
         SWAP(a->on_fail, b->on_fail);
         SWAP(a->on_fail_opaque, b->on_fail_opaque);
+        SWAP(a->on_event, b->on_event);
+        SWAP(a->on_event_opaque, b->on_event_opaque);
         a->failed = b->failed;
         b->failed = failed;
         unlock_both(a, b);

@@ -160,7 +160,7 @@ bool full_waits(struct vol *v, struct full_wait *w, int res)
 
         if (waited)
                 tried(f, w, res);
-        if (!full_is(res) || !f->hold || vol_failed(v) || atomic_load_explicit(&w->port->hurry, memory_order_relaxed)) {
+        if (!full_is(res) || !f->hold || vol_failed(v) || w->port->impatient || atomic_load_explicit(&w->port->hurry, memory_order_relaxed)) {
                 if (waited && full_is(res))
                         count(f, -1);
                 look_for_end(f, res == 0);

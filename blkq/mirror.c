@@ -183,7 +183,11 @@ static const struct copy_kind mirror_kind = {
 
 int mirror_attach(struct mirror *m)
 {
-        return port_attach(m->target, m->job.v->home, &m->to);
+        int r = port_attach(m->target, m->job.v->home, &m->to);
+
+        if (r == 0)
+                m->to->impatient = true;
+        return r;
 }
 
 static uint32_t choose_granularity(const struct mirror_opts *o)

@@ -71,7 +71,7 @@ static void on_moved(struct move *mv, int res)
 {
         struct blk_req *req = container_of(mv, struct blk_req, p.move);
 
-        if (full_is(res) && req->p.port->v->full.hold)
+        if (full_is(res) && req->p.port->v->full.hold && !req->p.port->impatient)
                 to_home(req);
         else
                 request_finish(req, res);

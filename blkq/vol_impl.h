@@ -179,6 +179,7 @@ struct vol_port {
 
         struct port_throttle *throttle; /* port_throttle.c; NULL: no limits */
         atomic_uint hurry;       /* port_hurry(); home looks */
+        bool impatient;          /* a job's: a full disk is told at once. Set before its first request */
         struct qtask full_ask;   /* tells home so, */
         atomic_bool full_asked;  /* and is on its way */
 };

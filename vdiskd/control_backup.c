@@ -1,89 +1,74 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* blockdev-backup: answered when the instant is over and the job runs. */
+/*
+ * blockdev-backup, as a command and as an action of transaction: answered when the instant is over and the job runs. Several
+ * disks in one transaction are backed up at the same instant, together with its snapshots; grouped, their jobs end together.
+ */
 #include "vdiskd/control_commands.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "blkq/change.h"
 #include "common/cleanup.h"
-#include "common/err.h"
 #include "vdiskd/job_backup.h"
-#include "vdiskd/node.h"
+#include "vdiskd/transaction.h"
 
-struct backup_call {
-        struct qmp_call *call;
-        struct disks *d;
+struct backup_action {
+        struct action a;
         struct backup_job *b;
-        struct vol_change change, *list[1];
-        struct vol_changes all;
-        struct loop_task task;
-        int res;
-        char why[256];
 };
 
-static void on_instant(struct vol_change *change)
+static struct backup_action *backup_of(struct action *a)
 {
-        backup_at_instant(container_of(change, struct backup_call, change)->b);
+        return container_of(a, struct backup_action, a);
 }
 
-static void on_over(struct loop_task *task)
+static int backup_check(struct action *a)
 {
-        struct backup_call *k = container_of(task, struct backup_call, task);
+        struct backup_action *k = backup_of(a);
+        int r = backup_prepare(a->d, a->data, transaction_group(a->t), &k->b);
 
-        if (k->res < 0) {
-                backup_drop(k->b);
-                qmp_fail(k->call, NULL, "%s", k->why);
-        } else {
-                backup_begin(k->b);
-                qmp_return(k->call, NULL);
-        }
-        free(k);
-}
-
-/* Any thread. */
-static void on_done(void *opaque, int res, const char *why, uint64_t pause_ns)
-{
-        struct backup_call *k = opaque;
-
-        (void)pause_ns;
-        k->res = res;
-        snprintf(k->why, sizeof(k->why), "%s", why);
-        k->task.run = on_over;
-        loop_post(k->d->loop, &k->task);
+        if (r == 0)
+                action_use_node(a, backup_source(k->b)); /* the job has it */
+        return r;
 }
 
 static void on_ready(void *opaque, int res, const char *why)
 {
-        struct backup_call *k = opaque;
-
-        if (res < 0) {
-                backup_drop(k->b);
-                qmp_fail(k->call, NULL, "%s", why);
-                free(k);
-                return;
-        }
-        k->change.v = backup_source(k->b)->vol;
-        k->change.apply = on_instant;
-        k->list[0] = &k->change;
-        k->all = (struct vol_changes){ .change = k->list, .n = 1, .done = on_done, .opaque = k };
-        vol_change_all(&k->all);
+        action_begun(opaque, res, why);
 }
+
+static void backup_do_begin(struct action *a)
+{
+        backup_get_ready(backup_of(a)->b, on_ready, a);
+}
+
+static void backup_apply(struct action *a)
+{
+        backup_at_instant(backup_of(a)->b);
+}
+
+static void backup_abort(struct action *a)
+{
+        backup_drop(backup_of(a)->b);
+}
+
+static void backup_commit(struct action *a, uint64_t pause_ns)
+{
+        (void)pause_ns;
+        backup_begin(backup_of(a)->b);
+}
+
+const struct action_type backup_action = {
+        .name = "blockdev-backup",
+        .args = backup_args,
+        .size = sizeof(struct backup_action),
+        .check = backup_check,
+        .begin = backup_do_begin,
+        .apply = backup_apply,
+        .abort = backup_abort,
+        .commit = backup_commit,
+};
 
 static void cmd_blockdev_backup(struct qmp_call *call, json_t *args, void *opaque)
 {
-        struct control *c = opaque;
-        struct backup_call *k = calloc(1, sizeof(*k));
-        int r = k ? backup_prepare(c->disks, args, NULL, &k->b) : -ENOMEM;
-
-        if (r < 0) {
-                free(k);
-                return qmp_fail(call, NULL, "%s", err_text(r));
-        }
-        k->call = call;
-        k->d = c->disks;
-        backup_get_ready(k->b, on_ready, k);
+        transaction_run_one(((struct control *)opaque)->disks, &backup_action, args, call);
 }
 
 const struct qmp_command backup_commands[] = {

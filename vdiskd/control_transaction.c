@@ -8,6 +8,7 @@
 #include "common/err.h"
 #include "common/range.h"
 #include "vdiskd/bitmap_actions.h"
+#include "vdiskd/job_backup.h"
 #include "vdiskd/snapshot.h"
 
 /* As QEMU has it: {"type": ..., "data": {...}}. */
@@ -17,21 +18,24 @@ static const struct qmp_arg internal_data[] = { { "data", QMP_OBJECT, .members =
 static const struct qmp_arg add_data[] = { { "data", QMP_OBJECT, .members = bitmap_add_args }, { NULL } };
 static const struct qmp_arg bitmap_data[] = { { "data", QMP_OBJECT, .members = bitmap_args }, { NULL } };
 static const struct qmp_arg merge_data[] = { { "data", QMP_OBJECT, .members = bitmap_merge_args }, { NULL } };
+static const struct qmp_arg backup_data[] = { { "data", QMP_OBJECT, .members = backup_args }, { NULL } };
 static const struct qmp_arg abort_data[] = { { "data", QMP_OBJECT }, { NULL } };
 
 static const struct action_type *const types[] = {
         &snapshot_action, &snapshot_sync_action, &internal_snapshot_action, &abort_action, &bitmap_add_action,
         &bitmap_remove_action, &bitmap_clear_action, &bitmap_enable_action, &bitmap_disable_action, &bitmap_merge_action,
+        &backup_action,
 };
 static const char *const type_words[] = {
         "blockdev-snapshot", "blockdev-snapshot-sync", "blockdev-snapshot-internal-sync", "abort", "block-dirty-bitmap-add",
         "block-dirty-bitmap-remove", "block-dirty-bitmap-clear", "block-dirty-bitmap-enable", "block-dirty-bitmap-disable",
-        "block-dirty-bitmap-merge", NULL,
+        "block-dirty-bitmap-merge", "blockdev-backup", NULL,
 };
 static const struct qmp_variant type_args[] = {
         { "blockdev-snapshot", snapshot_data },
         { "blockdev-snapshot-sync", snapshot_sync_data },
         { "blockdev-snapshot-internal-sync", internal_data },
+        { "blockdev-backup", backup_data },
         { "abort", abort_data },
         { "block-dirty-bitmap-add", add_data },
         { "block-dirty-bitmap-remove", bitmap_data },

@@ -144,9 +144,17 @@ struct job_group *job_group_new(void)
 {
         struct job_group *g = calloc(1, sizeof(*g));
 
-        if (g)
+        if (g) {
                 list_init(&g->jobs);
+                g->held = 1;
+        }
         return g;
+}
+
+void job_group_let_go(struct job_group *g)
+{
+        if (g && --g->held == 0 && list_empty(&g->jobs))
+                free(g);
 }
 
 int job_create(struct job *j, const struct job_driver *drv, struct disks *d, const struct job_opts *o)
@@ -360,12 +368,6 @@ static void group_hold(struct job_group *g)
         g->held++;
 }
 
-static void group_release(struct job_group *g)
-{
-        if (--g->held == 0 && list_empty(&g->jobs))
-                free(g);
-}
-
 static bool still_works(const struct job *j)
 {
         return !j->work_done && !j->cancelled;
@@ -393,7 +395,7 @@ static void group_abort(struct job_group *g)
                 }
                 finalize(j);
         }
-        group_release(g);
+        job_group_let_go(g);
 }
 
 static bool group_all(const struct job_group *g, bool (*is)(const struct job *j))
@@ -433,7 +435,7 @@ static void group_finalize(struct job_group *g)
         group_hold(g);
         while ((j = group_find(g, is_pending)) != NULL)
                 finalize(j);
-        group_release(g);
+        job_group_let_go(g);
 }
 
 /* @j's work has ended. */

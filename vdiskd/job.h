@@ -66,7 +66,7 @@ enum job_on_error job_error_action(enum job_on_error policy, int err);
 struct job_group {
         struct list jobs;
         bool aborting;
-        unsigned held; /* somebody goes through the list */
+        unsigned held; /* somebody goes through the list, or adds to it */
 };
 
 struct job {
@@ -125,8 +125,9 @@ void job_ended(struct job *j, int res, const char *why);
 /* The answer to finalize(). @res < 0: the change could not be made, and all is taken back. @j may be gone. */
 void job_finalized(struct job *j, int res, const char *why);
 
-/* A group for several job_create(). Without jobs it is to be freed; NULL: no memory. */
+/* A group for several job_create(); let it go when they are all made, or none will be. NULL: no memory. */
 struct job_group *job_group_new(void);
+void job_group_let_go(struct job_group *g); /* NULL is fine */
 
 /* --- for commands --------------------------------------------------------------------------------------------------- */
 

@@ -15,6 +15,7 @@
 #include "vdiskd/qmp.h"
 
 extern const struct qmp_arg backup_args[];
+extern const struct action_type backup_action; /* control_backup.c */
 
 struct backup_job;
 struct node;

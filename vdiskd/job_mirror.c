@@ -23,6 +23,7 @@
 #include "vdiskd/job_target.h"
 #include "vdiskd/node.h"
 #include "vdiskd/reload.h"
+#include "vdiskd/transaction.h"
 
 #define GRANULARITY_MAX (64 << 20)
 
@@ -30,6 +31,7 @@ struct mirror_job {
         struct vol_job vj;
         struct node *source, *target;
         bool exchange;          /* job-complete, not a soft cancel */
+        struct graph_turn turn; /* for the end: nobody else changes the graph meanwhile */
         struct loop_task ended; /* mirror_end() */
         int res;
         char why[256];
@@ -65,6 +67,7 @@ static void on_ended(struct loop_task *task)
 
         if (m->res == 0 && m->exchange && !m->vj.job.res)
                 exchange_nodes(m);
+        graph_turn_end(m->vj.job.disks);
         job_finalized(&m->vj.job, m->res, m->why);
 }
 
@@ -79,11 +82,20 @@ static void on_mirror_ended(void *opaque, int res, const char *why)
         loop_post(m->vj.job.disks->loop, &m->ended);
 }
 
+static void on_turn(struct graph_turn *turn)
+{
+        struct mirror_job *m = container_of(turn, struct mirror_job, turn);
+
+        mirror_end(m->vj.copy, m->vj.job.res < 0 ? MIRROR_DROP : m->exchange ? MIRROR_EXCHANGE : MIRROR_SAME, on_mirror_ended, m);
+}
+
 static void mirror_finalize(struct job *j, int res)
 {
         struct mirror_job *m = mirror_of(j);
 
-        mirror_end(m->vj.copy, res < 0 ? MIRROR_DROP : m->exchange ? MIRROR_EXCHANGE : MIRROR_SAME, on_mirror_ended, m);
+        (void)res;
+        m->turn.go = on_turn;
+        graph_turn_take(j->disks, &m->turn);
 }
 
 /* --- the job --------------------------------------------------------------------------------------------------------- */

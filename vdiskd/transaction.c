@@ -122,10 +122,7 @@ static void over(struct transaction *t)
 /* From now on the jobs own it. */
 static void let_group_go(struct transaction *t)
 {
-        struct job_group *g = TAKE(t->group, NULL);
-
-        if (g && list_empty(&g->jobs))
-                free(g);
+        job_group_let_go(TAKE(t->group, NULL));
 }
 
 static void fail(struct transaction *t, int res, const char *why)

@@ -336,6 +336,7 @@ static void begin_pair(bool by_hand)
 
         for (int i = 0; i < 2; i++)
                 pair[i] = begin_as(&(struct job_opts){ .id = i ? "b" : "a", .group = g, .manual_finalize = by_hand && i });
+        job_group_let_go(g);
         for (int i = 0; i < 2; i++)
                 job_start(pair[i]);
         told[0] = 0;
