@@ -30,7 +30,7 @@ static const struct command {
           cmd_limit },
         { "snapshot", "NAME... [file=FILE|dir=DIR|name=NAME]", "keep disks as they are now, all at the same instant: their guests go on in\n"
           "        new qcow2 files (FILE, or in DIR; else beside the image); name: inside their qcow2 images instead", 1,
-          MAX_WORDS, cmd_snapshot },
+          MANY_WORDS, cmd_snapshot },
         { "revert", "NAME SNAPSHOT", "back to what a snapshot inside the image has; what came later is lost", 2, 2, cmd_revert },
         { "delete-snapshot", "NAME SNAPSHOT", "delete a snapshot inside the image", 2, 2, cmd_delete_snapshot },
         { "stats", "[NAME]", "what disks have done since they were added; of one disk also where its requests spent their time",

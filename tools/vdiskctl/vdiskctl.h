@@ -10,6 +10,7 @@
 #include "tools/vdiskctl/client.h"
 
 #define MAX_WORDS 16
+#define MANY_WORDS 2048 /* where they are names of disks */
 
 struct ctl {
         struct qmp_client *client; /* connected */
