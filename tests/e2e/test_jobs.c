@@ -232,6 +232,39 @@ static void test_incremental(void **state)
         check_image("inc.img");
 }
 
+/* Two disks at one instant; when one copy fails, both are none. */
+static void test_together(void **state)
+{
+        must("blockdev-add", "{'driver':'qcow2','node-name':'second','file':{'driver':'file','filename':'second.qcow2'}}");
+        for (int cancel = 0; cancel < 2; cancel++) {
+                add_target("copy", "qcow2");
+                assert_int_equal(run("rm -f s.img && qemu-img create -q -f qcow2 s.img 32M"), 0);
+                must("blockdev-add", "{'driver':'qcow2','node-name':'s','file':{'driver':'file','filename':'s.img'}}");
+                must("transaction", "{'properties':{'completion-mode':'grouped'},'actions':["
+                     "{'type':'blockdev-backup','data':{'device':'first','target':'copy','sync':'full','job-id':'a','speed':1}},"
+                     "{'type':'blockdev-backup','data':{'device':'second','target':'s','sync':'full','job-id':'b'}}]}");
+                await("JOB_STATUS_CHANGE", "\"waiting\""); /* the second */
+                expect_job("b", "\"status\":\"waiting\"");
+                if (cancel)
+                        must("block-job-cancel", "{'device':'a'}");
+                else
+                        must("block-job-set-speed", "{'device':'a','speed':0}");
+                await(cancel ? "BLOCK_JOB_CANCELLED" : "BLOCK_JOB_COMPLETED", cancel ? "\"b\"" : "\"a\"");
+                while (*entry("query-jobs", "id", "a") || *entry("query-jobs", "id", "b"))
+                        usleep(1000);
+                del_target("copy");
+                del_target("s");
+                if (!cancel)
+                        expect_in_image("copy.img", "qcow2", 0x11, 0, AREA);
+        }
+        add_target("copy", "qcow2");
+        expect_refused("transaction", "{'properties':{'completion-mode':'grouped'},'actions':["
+                       "{'type':'blockdev-backup','data':{'device':'first','target':'copy','sync':'full','job-id':'a'}},"
+                       "{'type':'blockdev-backup','data':{'device':'second','target':'copy','sync':'full','job-id':'b'}}]}", "copy");
+        assert_string_equal(entry("query-jobs", "id", "a"), "");
+        del_target("copy");
+}
+
 /* --- mirror -------------------------------------------------------------------------------------------------------------- */
 
 static void test_mirror(void **state)
@@ -431,6 +464,7 @@ int main(void)
                 TEST(test_backup),
                 TEST(test_backup_of_what_is_overwritten),
                 TEST(test_incremental),
+                TEST(test_together),
                 TEST(test_mirror),
                 TEST(test_mirror_that_is_left),
                 TEST(test_create),
