@@ -89,7 +89,7 @@ static void guest_down(void)
 static bool find_successor(void)
 {
         uint64_t deadline = clock_ns() + START_NS;
-        int st;
+        int st = 0;
 
         while (clock_ns() < deadline && waitpid(pid, &st, WNOHANG) == 0)
                 usleep(10000);
@@ -357,7 +357,7 @@ static void on_resize(void)
 static void on_upgrade(void)
 {
         json_t *ret = NULL;
-        int st;
+        int st = 0;
 
         begin();
         if (!daemon_up())

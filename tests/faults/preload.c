@@ -7,7 +7,7 @@
  *   FAULT_REPORT=FILE           at the end of the process a line "KIND COUNT" for each kind is added, and "fds N": the
  *                               descriptors open beyond those that were at the beginning
  *
- * Only calls from the program and its libraries count, not those that the C library and sanitizers make for themselves. It
+ * Only calls from the program and its libraries count, not those that the C library, sanitizers and libseccomp make for themselves. It
  * begins to count when the program's constructors are through.
  */
 #undef _FILE_OFFSET_BITS /* both names of each call are wanted, pread and pread64 */
@@ -53,7 +53,8 @@ static atomic_ulong hits[KINDS];
 static enum kind fail_kind = KINDS;
 static unsigned long fail_at;
 static bool fail_forever;
-static int fds_before;
+static int fds_before, report_fd = -1;
+static pid_t reporter;
 static struct {
         uintptr_t from, to;
 } quiet[16]; /* code whose calls do not count */
@@ -333,7 +334,8 @@ int io_uring_register_files_update(struct io_uring *ring, unsigned off, const in
 
 static int add_quiet(struct dl_phdr_info *info, size_t size, void *opaque)
 {
-        static const char *const names[] = { "/libc.so", "/ld-linux", "/libasan", "/libubsan", "/libtsan", "/libgcc_s", "preload" };
+        static const char *const names[] = { "/libc.so", "/ld-linux", "/libasan", "/libubsan", "/libtsan", "/libgcc_s", "preload",
+                                             "/libseccomp" /* crashes by itself without memory; only at the start */ };
 
         (void)size;
         (void)opaque;
@@ -373,25 +375,23 @@ __attribute__((constructor)) static void begin(void)
         found();
         dl_iterate_phdr(add_quiet, NULL);
         parse(getenv("FAULT_AT"));
+        if (getenv("FAULT_REPORT")) /* now: a sandbox may be closed around the program later */
+                report_fd = open(getenv("FAULT_REPORT"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
         fds_before = count_fds();
+        reporter = getpid();
         atomic_store(&counting, true);
 }
 
 __attribute__((destructor)) static void end(void)
 {
-        const char *path = getenv("FAULT_REPORT");
         char text[512];
-        int n = 0, fd;
+        int n = 0;
 
         atomic_store(&counting, false);
-        if (!path)
+        if (report_fd < 0 || getpid() != reporter) /* not of helpers that were forked */
                 return;
         for (unsigned i = 0; i < KINDS; i++)
                 n += snprintf(text + n, sizeof(text) - (size_t)n, "%s %lu\n", kinds[i].name, atomic_load(&hits[i]));
         n += snprintf(text + n, sizeof(text) - (size_t)n, "fds %d\n", count_fds() - fds_before);
-        fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-        if (fd >= 0) {
-                (void)!write(fd, text, (size_t)n);
-                close(fd);
-        }
+        (void)!write(report_fd, text, (size_t)n);
 }
