@@ -16,7 +16,6 @@
 #define SIZE (1u << 20)
 
 static struct engine_opts sync_engine = { .kind = ENGINE_THREADS };
-static char buf[4096] __attribute__((aligned(4096)));
 
 static struct throttle_limits limit(enum throttle_kind k, uint64_t avg)
 {
@@ -36,7 +35,10 @@ static struct throttle_group *slow_group(enum throttle_kind k)
         return g;
 }
 
+#define LEN 4096u
+
 struct flight {
+        char buf[LEN]; /* its own: threads read and write them at the same time */
         struct blk_req req;
         struct iovec iov;
         bool done;
@@ -56,8 +58,8 @@ static void submit(struct rig *g, struct flight *f, enum blk_op op, uint64_t off
 {
         bool flush = op == BLK_FLUSH;
 
-        *f = (struct flight){ .iov = { buf, sizeof(buf) } };
-        f->req = (struct blk_req){ .op = op, .off = off, .len = flush ? 0 : sizeof(buf), .iov = &f->iov, .niov = 1,
+        *f = (struct flight){ .iov = { f->buf, LEN } };
+        f->req = (struct blk_req){ .op = op, .off = off, .len = flush ? 0 : LEN, .iov = &f->iov, .niov = 1,
                                    .done = on_done };
         port_submit(g->port, &f->req);
 }
