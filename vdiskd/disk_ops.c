@@ -196,6 +196,8 @@ int disk_end(struct disks *d, const char *id, bool force, disk_done *done, void 
                 return err_note(-EBUSY, "the daemon is stopping");
         if (!n)
                 return err_note(-ENOENT, "there is no disk '%s'", id);
+        if (n->nexports > 1) /* others are served by it, under other names */
+                return err_note(-EBUSY, "disk '%s': its image has %u exports: delete the others first", id, n->nexports);
         if (!force && in_use(d, n))
                 return err_note(-EBUSY, "disk '%s' is in use: a front end is connected", id);
         if (node_is_free(n) < 0)

@@ -25,7 +25,7 @@ int disk_start(struct disks *d, const struct disk_opts *o, disk_done *done, void
 
 /**
  * disk_end - stop the exports of node @id, then close it. @force: also when a front end is connected.
- * @done: once, from the loop; @res < 0: it is gone, but not all of its data could be made durable.
+ * A node with more than one export stays (-EBUSY). @done: once, from the loop; @res < 0: it is gone, but not all of its data could be made durable.
  * Returns 0; -ENOENT or -EBUSY with a sentence (no @done then, and nothing has changed).
  */
 int disk_end(struct disks *d, const char *id, bool force, disk_done *done, void *opaque);

@@ -289,6 +289,12 @@ static void test_add_save_remove(void **state)
         must("disk-add", "{'id':'second'," KEYS "}"); /* not saved: not of the configuration */
         assert_false(exists("disks.d/second.conf"));
         expect(reload(), "{\"added\":[],\"removed\":[]");
+        must("block-export-add", "{'type':'vhost-user-blk','id':'more','node-name':'second','addr':{'type':'unix','path':'more.sock'}}");
+        expect(try(client, "disk-remove", "{'id':'more'}", NULL), "its image has 2 exports");
+        expect(try(client, "disk-remove", "{'id':'second','force':true}", NULL), "its image has 2 exports");
+        must("block-export-del", "{'id':'more'}");
+        for (uint64_t end = clock_ns() + HANG_S * NS_PER_SEC; *entry("query-block-exports", "id", "more"); usleep(2000))
+                assert_true(clock_ns() < end);
         must("disk-remove", "{'id':'second'}");
         expect(try(client, "disk-remove", "{'id':'second'}", NULL), "there is no disk 'second'");
 }
