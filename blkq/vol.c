@@ -165,9 +165,11 @@ int vol_load(const char *path, const struct vol_opts *opts, struct vol_image *re
         return r;
 }
 
-/* Nobody knows it yet. Its image goes with it. */
-static void undo_open(struct vol *v)
+/* Nobody knows it yet, and nobody shall. Its image goes with it. */
+static void undo_open(struct vol **opened)
 {
+        struct vol *v = TAKE(*opened, NULL);
+
         workers_release();
         chain_close(v->top);
         vol_free(v);
@@ -183,7 +185,7 @@ int vol_open_loaded(const char *path, const struct vol_opts *opts, struct vol_im
                 if (r == 0)
                         r = bitmaps_join(*ret, &img->bitmaps);
                 if (r < 0)
-                        undo_open(*ret);
+                        undo_open(ret);
         }
         bitmap_set_finish(&img->bitmaps);
         return r;
@@ -200,7 +202,7 @@ int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qt
         if (r == 0)
                 r = bitmaps_join(*ret, &bitmaps);
         if (r < 0)
-                undo_open(*ret);
+                undo_open(ret);
         bitmap_set_finish(&bitmaps);
         return r;
 }
