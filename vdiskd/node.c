@@ -282,13 +282,17 @@ static void on_base_closed(struct loop_task *task)
 {
         struct opening *p = container_of(task, struct opening, task);
 
+        int r = p->res;
+
         p->task.run = on_loaded;
-        if (p->res == 0)
-                p->res = load(p);
-        else
+        if (r < 0)
                 snprintf(p->why, sizeof(p->why), "not all of '%s' could be made durable", p->base->name);
-        if (p->res < 0)
-                on_loaded(task);
+        else
+                r = load(p);
+        if (r == 0)
+                return; /* the worker has it, and may be done */
+        p->res = r;
+        on_loaded(task);
 }
 
 /* Home thread of the base. */
