@@ -7,7 +7,7 @@
  *   FAULT_REPORT=FILE           at the end of the process a line "KIND COUNT" for each kind is added, and "fds N": the
  *                               descriptors open beyond those that were at the beginning
  *
- * Only calls from the program and its libraries count, not those that the C library, sanitizers and libseccomp make for themselves. It
+ * Only calls from the program and its libraries count, not those that the C library, sanitizers, libseccomp and liburcu make for themselves. It
  * begins to count when the program's constructors are through.
  */
 #undef _FILE_OFFSET_BITS /* both names of each call are wanted, pread and pread64 */
@@ -335,7 +335,7 @@ int io_uring_register_files_update(struct io_uring *ring, unsigned off, const in
 static int add_quiet(struct dl_phdr_info *info, size_t size, void *opaque)
 {
         static const char *const names[] = { "/libc.so", "/ld-linux", "/libasan", "/libubsan", "/libtsan", "/libgcc_s", "preload",
-                                             "/libseccomp" /* crashes by itself without memory; only at the start */ };
+                                             "/libseccomp", "/liburcu" /* end by themselves without memory; only at the start */ };
 
         (void)size;
         (void)opaque;
