@@ -13,7 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "blkq/cbw.h"
+#include "blkq/jobs/cbw.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/range.h"

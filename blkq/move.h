@@ -13,7 +13,7 @@
 #include <sys/uio.h>
 
 #include "blkq/bounce.h"
-#include "blkq/engine.h"
+#include "blkq/engine/engine.h"
 #include "blkq/qthread.h"
 #include "common/list.h"
 #include "formats/format.h"

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "blkq/engine.h"
+#include "blkq/engine/engine.h"
 #include "common/list.h"
 
 struct qthread;

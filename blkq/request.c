@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <urcu.h>
 
-#include "blkq/cbw.h"
+#include "blkq/jobs/cbw.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/probes.h"

@@ -18,11 +18,11 @@
 
 #include "blkq/bitmap_set.h"
 #include "blkq/dirty_bitmap.h"
-#include "blkq/engine.h"
+#include "blkq/engine/engine.h"
 #include "blkq/move.h"
 #include "blkq/qthread.h"
 #include "blkq/stats.h"
-#include "blkq/throttle_group.h"
+#include "blkq/throttle/throttle_group.h"
 #include "formats/format.h"
 
 enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_WRITE_ZEROES };

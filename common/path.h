@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * path.h - what is done by name: open, look, remove, connect. This process does it itself, or another one that may on its
- * behalf: a daemon in its sandbox can open nothing (vdiskd/opener.h).
+ * behalf: a daemon in its sandbox can open nothing (vdiskd/sandbox/opener.h).
  *
  * All return -errno when it fails, and open_allowed() notes a sentence then. Any thread. @how: the flags of open(2), always
  * with O_CLOEXEC; what they create has permission 0644 less the umask (path_open: @mode).

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * thread.h - the kinds of threads a process has, and what each of them does first: a daemon takes system calls away from it
- * (vdiskd/sandbox.h).
+ * (vdiskd/sandbox/sandbox.h).
  */
 #pragma once
 

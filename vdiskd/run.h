@@ -2,7 +2,7 @@
 /* run.h - the daemon's life: threads, disks, signals, and an end in good order. */
 #pragma once
 
-#include "vdiskd/options.h"
+#include "vdiskd/config/options.h"
 
 /**
  * daemon_run - serve @o's disks until SIGTERM or SIGINT (@o follows what a reload changes), then finish what is in flight and close the images. Or until another

@@ -17,7 +17,7 @@
 #include "common/err.h"
 #include "common/path.h"
 #include "config.h"
-#include "vdiskd/opener.h"
+#include "vdiskd/sandbox/opener.h"
 
 #if HAVE_SYSTEMD
 #include <systemd/sd-daemon.h>

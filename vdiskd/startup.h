@@ -5,8 +5,8 @@
 #include <stdbool.h>
 
 #include "common/loop.h"
-#include "vdiskd/control.h"
-#include "vdiskd/options.h"
+#include "vdiskd/control/control.h"
+#include "vdiskd/config/options.h"
 
 /* Carry out @o->startup, one after the other; the loop runs meanwhile, and has stopped when it returns. 0 or -errno with a sentence. */
 int startup_run(struct loop *l, struct control *c, const struct options *o);

@@ -31,7 +31,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "blkq/engine_impl.h"
+#include "blkq/engine/engine_impl.h"
 #include "blkq/qthread.h"
 #include "blkq/workers.h"
 #include "common/cleanup.h"
@@ -41,9 +41,9 @@
 #include "common/path.h"
 #include "common/thread.h"
 #include "tests/e2e/daemon_fixture.h"
-#include "vdiskd/opener.h"
-#include "vdiskd/sandbox.h"
-#include "vdiskd/sandbox_calls.h"
+#include "vdiskd/sandbox/opener.h"
+#include "vdiskd/sandbox/sandbox.h"
+#include "vdiskd/sandbox/sandbox_calls.h"
 
 static int tcp = -1, victim = -1; /* made before the sandbox: a socket; the process that started us */
 

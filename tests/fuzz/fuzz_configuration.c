@@ -12,7 +12,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "fuzz.h"
-#include "vdiskd/configuration.h"
+#include "vdiskd/config/configuration.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {

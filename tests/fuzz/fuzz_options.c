@@ -10,7 +10,7 @@
 #include "common/log.h"
 #include "common/size.h"
 #include "fuzz.h"
-#include "vdiskd/options.h"
+#include "vdiskd/config/options.h"
 
 #define ARGS_MAX 64
 

@@ -12,8 +12,8 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "fuzz.h"
-#include "vdiskd/json_frame.h"
-#include "vdiskd/qmp.h"
+#include "vdiskd/control/json_frame.h"
+#include "vdiskd/control/qmp.h"
 
 #define CLIENTS 2u
 

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "blkq/copy_job.h"
+#include "blkq/jobs/copy_job.h"
 #include "tests/unit/vol_fixture.h"
 
 #define LOAD_DEPTH 6u

@@ -9,9 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "blkq/backup.h"
+#include "blkq/jobs/backup.h"
 #include "blkq/dirty_bitmap.h"
-#include "blkq/copy_range.h"
+#include "blkq/jobs/copy_range.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/fault.h"

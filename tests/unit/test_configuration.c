@@ -15,7 +15,7 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
-#include "vdiskd/options.h"
+#include "vdiskd/config/options.h"
 
 static char dir[] = "/tmp/vdiskd-conf-XXXXXX";
 

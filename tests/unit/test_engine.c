@@ -14,7 +14,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "blkq/engine.h"
+#include "blkq/engine/engine.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/fault.h"

@@ -13,8 +13,8 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
-#include "vdiskd/job.h"
-#include "vdiskd/node.h"
+#include "vdiskd/jobs/job.h"
+#include "vdiskd/disks/node.h"
 
 /* --- the daemon around it ---------------------------------------------------------------------------------------------- */
 

@@ -11,8 +11,8 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
-#include "vdiskd/keyval.h"
-#include "vdiskd/qmp_args.h"
+#include "vdiskd/config/keyval.h"
+#include "vdiskd/control/qmp_args.h"
 
 static const struct {
         const char *text, *implied, *is, *error; /* is: sorted, compact, with ' for " */

@@ -16,7 +16,7 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
-#include "vdiskd/opener_impl.h"
+#include "vdiskd/sandbox/opener_impl.h"
 
 static char root[] = "/tmp/test_opener.XXXXXX";
 

@@ -12,7 +12,7 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
-#include "vdiskd/options.h"
+#include "vdiskd/config/options.h"
 
 #define ARGS_MAX 8
 #define LONG_PATH "/run/a-directory-with-a-name-that-is-far-too-long-for-any-socket/and-another-one-below-it/and-then-the-name.sock"

@@ -14,9 +14,9 @@
 
 #include "common/clock.h"
 #include "common/cleanup.h"
-#include "vdiskd/json_frame.h"
-#include "vdiskd/qmp.h"
-#include "vdiskd/qmp_args.h"
+#include "vdiskd/control/json_frame.h"
+#include "vdiskd/control/qmp.h"
+#include "vdiskd/control/qmp_args.h"
 #include "common/err.h"
 
 /* --- frames --------------------------------------------------------------------------------------------------- */

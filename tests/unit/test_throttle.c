@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "blkq/throttle.h"
+#include "blkq/throttle/throttle.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/err.h"

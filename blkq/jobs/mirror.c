@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * mirror.c - round after round over what is dirty.
+ *
+ * Bits are cleared before the bytes are read, and set by whoever writes after the bytes are written (dirty_bitmap.h): so what
+ * is clean is the same in both disks, or is being copied. Two pieces in flight never overlap: the older bytes could come last.
+ * It is a copy at one instant only with guests' requests waiting: mirror_end.c.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "blkq/jobs/mirror_impl.h"
+#include "common/cleanup.h"
+#include "common/range.h"
+
+#define BUF_DEFAULT (8u << 20)
+#define BUF_MAX (64u << 20)
+#define DEPTH_MAX 16u
+#define UNIT_MIN 4096u
+#define PASSES_MIN 4u /* over the disk */
+#define ROUNDS_MAX 8u /* that a guest may keep us from coming near */
+
+struct mirror_chunk {
+        struct copy_chunk ch;
+        struct copy_range range;
+};
+
+/* --- what is dirty --------------------------------------------------------------------------------------------------- */
+
+uint64_t mirror_left(struct mirror *m)
+{
+        return min_u64(dirty_bitmap_count(m->dirty) * dirty_bitmap_granularity(m->dirty), m->size);
+}
+
+bool mirror_take(struct mirror *m, uint64_t from, uint64_t max, uint64_t *off, uint64_t *len)
+{
+        uint64_t end;
+
+        if (!dirty_bitmap_next(m->dirty, from, UINT64_MAX, off, len))
+                return false;
+        end = min_u64(round_up(*off + *len, m->unit), m->size);
+        *off = round_down(*off, m->unit);
+        *len = min_u64(end - *off, max_u64(max, m->unit));
+        return true;
+}
+
+/* What was never copied the target shows by itself, where the top image has nothing; of what was, it does not. */
+unsigned mirror_flags(struct mirror *m, uint64_t off, uint64_t len)
+{
+        unsigned flags = m->sync == MIRROR_TOP && off >= m->high ? COPY_TOP : 0;
+
+        m->high = max_u64(m->high, off + len);
+        return flags;
+}
+
+static void show_progress(struct mirror *m)
+{
+        uint64_t left = mirror_left(m);
+
+        for (unsigned i = 0; i < m->job.depth; i++)
+                left += m->job.chunks[i]->busy ? m->job.chunks[i]->len : 0;
+        atomic_store_explicit(&m->job.total, atomic_load_explicit(&m->job.done, memory_order_relaxed) + left, memory_order_relaxed);
+}
+
+/* --- pieces ---------------------------------------------------------------------------------------------------------- */
+
+/* One that is in flight and touches the range; NULL: none. */
+static const struct copy_chunk *in_the_way(const struct mirror *m, uint64_t off, uint64_t len)
+{
+        for (unsigned i = 0; i < m->job.depth; i++) {
+                const struct copy_chunk *ch = m->job.chunks[i];
+
+                if (ch->busy && range_overlaps(ch->off, ch->len, off, len))
+                        return ch;
+        }
+        return NULL;
+}
+
+static bool take_from(struct mirror *m, uint64_t max, uint64_t *off, uint64_t *len)
+{
+        const struct copy_chunk *other;
+
+        while (mirror_take(m, m->at, max, off, len)) {
+                other = in_the_way(m, *off, *len);
+                if (!other) {
+                        m->at = *off + *len;
+                        dirty_bitmap_clear(m->dirty, *off, *len);
+                        return true;
+                }
+                m->at = max_u64(other->off + other->len, m->at);
+        }
+        return false;
+}
+
+/* The same; or, with a guest who never rests, nearly so. */
+static void look_at_readiness(struct mirror *m)
+{
+        uint64_t left = mirror_left(m);
+
+        if (m->ready || left > MIRROR_REST || ((left || m->job.in_flight) && m->passes < PASSES_MIN))
+                return;
+        m->ready = true;
+        copy_job_ready(&m->job);
+}
+
+/* It is time to leave the rest to mirror_end(), or it never comes. */
+static bool has_come_near(struct mirror *m)
+{
+        return m->ready && atomic_load(&m->job.complete) && (mirror_left(m) <= MIRROR_REST || m->rounds > ROUNDS_MAX);
+}
+
+static bool mirror_next(struct copy_job *c, uint64_t max, uint64_t *off, uint64_t *len)
+{
+        struct mirror *m = mirror_of(c);
+        int r = m->to ? 0 : mirror_attach(m);
+
+        if (r < 0) {
+                copy_job_fail(c, r);
+                return false;
+        }
+        if (has_come_near(m))
+                return false;
+        if (take_from(m, max, off, len))
+                return true;
+        m->at = 0;
+        m->passes++;
+        m->rounds += atomic_load(&c->complete);
+        look_at_readiness(m);
+        return !has_come_near(m) && take_from(m, max, off, len);
+}
+
+static void on_copied(struct copy_range *r, int res, bool read)
+{
+        struct mirror_chunk *mc = container_of(r, struct mirror_chunk, range);
+        struct mirror *m = mirror_of(mc->ch.c);
+
+        if (res == 0)
+                atomic_fetch_add_explicit(&m->job.done, mc->ch.len, memory_order_relaxed);
+        copy_chunk_end(&mc->ch, res, read, r->moved);
+        show_progress(m);
+}
+
+static void mirror_copy(struct copy_chunk *ch)
+{
+        struct mirror_chunk *mc = container_of(ch, struct mirror_chunk, ch);
+        struct mirror *m = mirror_of(ch->c);
+
+        mc->range = (struct copy_range){
+                .v = m->job.v, .to = m->to, .buf = ch->buf, .off = ch->off, .end = ch->off + ch->len,
+                .flags = mirror_flags(m, ch->off, ch->len), .done = on_copied,
+        };
+        copy_range_start(&mc->range);
+}
+
+static void mirror_again(struct copy_job *c, uint64_t off, uint64_t len)
+{
+        dirty_bitmap_set(mirror_of(c)->dirty, off, len);
+}
+
+static void mirror_idle(struct copy_job *c)
+{
+        struct mirror *m = mirror_of(c);
+
+        show_progress(m);
+        look_at_readiness(m);
+        if (has_come_near(m))
+                copy_job_end(c, 0);
+}
+
+static void mirror_free(struct copy_job *c)
+{
+        struct mirror *m = mirror_of(c);
+
+        dirty_bitmap_unref(m->dirty);
+        free(m);
+}
+
+static const struct copy_kind mirror_kind = {
+        .next = mirror_next, .copy = mirror_copy, .again = mirror_again, .idle = mirror_idle, .free = mirror_free,
+};
+
+/* --- beginning ------------------------------------------------------------------------------------------------------- */
+
+int mirror_attach(struct mirror *m)
+{
+        int r = port_attach(m->target, m->job.v->home, &m->to);
+
+        if (r == 0)
+                m->to->impatient = true;
+        return r;
+}
+
+static uint32_t choose_granularity(const struct mirror_opts *o)
+{
+        return o->granularity ? o->granularity : (uint32_t)max_u64(COPY_UNIT, vol_cluster_size(o->target));
+}
+
+static void size_up(struct mirror *m, const struct mirror_opts *o)
+{
+        uint64_t buf = min_u64(o->buf_size ? o->buf_size : BUF_DEFAULT, BUF_MAX);
+
+        m->unit = max_u64(choose_granularity(o), UNIT_MIN);
+        m->job.step = (uint32_t)m->unit;
+        m->job.chunk = (uint32_t)max_u64(min_u64(round_down(buf, m->unit), COPY_CHUNK), m->unit);
+        m->job.depth = (unsigned)min_u64(max_u64(buf / m->job.chunk, 1), DEPTH_MAX);
+}
+
+int mirror_new(const struct mirror_opts *o, struct copy_job **ret)
+{
+        struct mirror *m = calloc(1, sizeof(*m));
+        int r;
+
+        if (!m)
+                return -ENOMEM;
+        m->target = o->target;
+        m->sync = o->sync;
+        m->size = vol_size(o->v);
+        m->job = (struct copy_job){
+                .v = o->v, .kind = &mirror_kind, .owner = o->owner, .chunk_size = sizeof(struct mirror_chunk), .total = m->size,
+        };
+        size_up(m, o);
+        r = dirty_bitmap_new(m->size, choose_granularity(o), &m->dirty);
+        if (r == 0)
+                r = copy_job_init(&m->job);
+        if (r < 0) {
+                mirror_free(&m->job);
+                return r;
+        }
+        if (o->sync != MIRROR_NONE)
+                dirty_bitmap_set(m->dirty, 0, m->size);
+        r = vol_attach_bitmap(o->v, m->dirty);
+        if (r < 0)
+                copy_job_free(&m->job);
+        else
+                *ret = &m->job;
+        return r;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* mirror_impl.h - between mirror.c, the loop, and mirror_end.c, what comes after it. */
+#pragma once
+
+#include "blkq/jobs/copy_range.h"
+#include "blkq/dirty_bitmap.h"
+#include "blkq/jobs/mirror.h"
+
+#define MIRROR_REST (4u << 20) /* bytes that are copied while guests wait, about; less than that counts as the same */
+
+struct mirror {
+        struct copy_job job;
+        struct vol *target;
+        struct vol_port *to;   /* NULL: not attached */
+        enum mirror_sync sync;
+        struct dirty_bitmap *dirty; /* what the target does not have; owned */
+        uint64_t unit;         /* bytes that are copied at least */
+        uint64_t size, at;     /* the loop has looked up to here, in this round */
+        uint64_t high;         /* what lies behind was never copied */
+        bool ready;
+        unsigned passes;       /* that the loop has begun */
+
+        /* mirror_end.c */
+        enum mirror_how how;
+        void (*done)(void *opaque, int res, const char *why);
+        void *opaque;
+        struct qtask step, released;
+        struct vol_hold hold, target_hold;
+        struct work work;
+        struct copy_range range;
+        struct blk_req flush;
+        unsigned rounds;
+        bool held;
+        atomic_uint left;      /* releases */
+        int res;
+        char why[256];
+};
+
+static inline struct mirror *mirror_of(struct copy_job *c)
+{
+        return container_of(c, struct mirror, job);
+}
+
+int mirror_attach(struct mirror *m); /* home */
+uint64_t mirror_left(struct mirror *m); /* bytes that are dirty */
+/* The next piece that is dirty at or after @from, at most @max bytes; it is clean then. */
+bool mirror_take(struct mirror *m, uint64_t from, uint64_t max, uint64_t *off, uint64_t *len);
+unsigned mirror_flags(struct mirror *m, uint64_t off, uint64_t len); /* of the copy_range; it will be done */

@@ -1,0 +1,567 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * blockdev-add and -del, block-export-add and -del. Opening an image waits for the host's disk, and for the key of an
+ * encrypted one takes seconds, so a worker does it; closing waits for the guests' data. Either is answered when it is done.
+ */
+#include "vdiskd/control/control_commands.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/err.h"
+#include "vdiskd/disks/block_export.h"
+#include "vdiskd/disks/file_node.h"
+#include "vdiskd/id.h"
+#include "vdiskd/disks/inner_node.h"
+#include "vdiskd/disks/limit_groups.h"
+#include "vdiskd/disks/node.h"
+#include "vdiskd/config/option_values.h"
+
+#define MAX_QUEUES 256 /* what export.h serves */
+
+static const char *text_of(json_t *args, const char *name)
+{
+        return json_string_value(json_object_get(args, name));
+}
+
+static bool flag_of(json_t *args, const char *name, bool otherwise)
+{
+        json_t *v = json_object_get(args, name);
+
+        return v ? json_is_true(v) : otherwise;
+}
+
+static json_int_t number_of(json_t *args, const char *name, json_int_t otherwise)
+{
+        json_t *v = json_object_get(args, name);
+
+        return v ? json_integer_value(v) : otherwise;
+}
+
+static void fail(struct qmp_call *call, int r)
+{
+        qmp_fail(call, NULL, "%s", err_text(r));
+}
+
+/* --- blockdev-add ------------------------------------------------------------------------------------------------ */
+
+static const char *const image_drivers[] = { "raw", "qcow2", NULL };
+static const char *const file_drivers[] = { "file", "host_device", NULL }; /* what is at the path decides */
+static const char *const discards[] = { "unmap", NULL };                   /* discards always give space back */
+
+static const struct qmp_arg cache_args[] = {
+        { "direct", QMP_BOOL, .optional = true },
+        { "no-flush", QMP_BOOL, .optional = true }, /* false: the error has its own words */
+        { NULL },
+};
+/* What QEMU's clients say of a file and is so in any case: --engine chooses how I/O is done, images are always locked. */
+static const char *const aios[] = { "threads", "native", "io_uring", NULL };
+static const char *const lockings[] = { "auto", "on", NULL };
+#define FILE_ARGS                                                      \
+        { "filename", QMP_STR },                                       \
+        { "auto-read-only", QMP_BOOL, .optional = true },              \
+        { "aio", QMP_STR, .optional = true, .values = aios },          \
+        { "locking", QMP_STR, .optional = true, .values = lockings }
+static const struct qmp_arg file_args[] = {
+        { "driver", QMP_STR, .values = file_drivers },
+        FILE_ARGS,
+        { "cache", QMP_OBJECT, .optional = true, .members = cache_args },
+        { "discard", QMP_STR, .optional = true, .values = discards },
+        { NULL },
+};
+static const char *const encrypt_formats[] = { "luks", NULL };
+static const struct qmp_arg encrypt_args[] = {
+        { "format", QMP_STR, .values = encrypt_formats },
+        { "key-secret", QMP_STR },
+        { NULL },
+};
+static const struct qmp_arg backing_args[] = { /* what is not said here, the image above says */
+        { "driver", QMP_STR, .optional = true, .values = image_drivers },
+        { "file", QMP_REF, .optional = true, .members = file_args },
+        { "data-file", QMP_REF, .optional = true, .members = file_args },
+        { "encrypt", QMP_OBJECT, .optional = true, .members = encrypt_args },
+        { "backing", QMP_REF, .optional = true, .nullable = true, .members = backing_args },
+        { "node-name", QMP_STR, .optional = true },
+        { "read-only", QMP_BOOL, .optional = true }, /* they are, whatever is said */
+        { NULL },
+};
+static const struct qmp_arg raw_args[] = {
+        { "file", QMP_REF, .members = file_args },
+        { "data-first", QMP_BOOL, .optional = true }, /* not in QEMU */
+        { "migratable", QMP_BOOL, .optional = true }, /* neither */
+        { "encrypt", QMP_OBJECT, .optional = true, .members = encrypt_args }, /* the errors have their own words */
+        { "backing", QMP_REF, .optional = true, .nullable = true, .members = backing_args },
+        { "data-file", QMP_REF, .optional = true, .members = file_args },
+        { NULL },
+};
+static const struct qmp_arg qcow2_args[] = {
+        { "file", QMP_REF, .members = file_args },
+        { "encrypt", QMP_OBJECT, .optional = true, .members = encrypt_args },
+        { "backing", QMP_REF, .optional = true, .nullable = true, .members = backing_args },
+        { "data-file", QMP_REF, .optional = true, .members = file_args },
+        { "data-first", QMP_BOOL, .optional = true },
+        { "migratable", QMP_BOOL, .optional = true },
+        { NULL },
+};
+static const struct qmp_arg null_args[] = {
+        { "size", QMP_INT, .optional = true, .min = 512, .max = INT64_MAX },
+        { NULL },
+};
+static const struct qmp_arg bare_file_args[] = { FILE_ARGS, { NULL } };
+static const char *const drivers[] = { "raw", "qcow2", "null-co", "file", "host_device", NULL };
+static const struct qmp_variant driver_args[] = {
+        { "raw", raw_args }, { "qcow2", qcow2_args }, { "null-co", null_args }, { "file", bare_file_args },
+        { "host_device", bare_file_args }, { NULL },
+};
+static const char *const on_fulls[] = { "hold", "report", NULL };
+static const struct qmp_arg blockdev_add_args[] = {
+        { "driver", QMP_STR, .values = drivers, .variants = driver_args },
+        { "node-name", QMP_STR, .optional = true }, /* the error has its own words */
+        { "read-only", QMP_BOOL, .optional = true },
+        { "cache", QMP_OBJECT, .optional = true, .members = cache_args },
+        { "discard", QMP_STR, .optional = true, .values = discards },
+        { "throttle-group", QMP_STR, .optional = true }, /* not in QEMU: there it takes a node of driver throttle */
+        { "on-full", QMP_STR, .optional = true, .values = on_fulls }, /* neither: there it is the device's werror */
+        { "full-timeout", QMP_INT, .optional = true, .max = UINT_MAX },
+        { NULL },
+};
+
+/* A disk whose flushes do nothing is none that we would serve. */
+static int check_cache(json_t *args)
+{
+        json_t *file = json_object_get(args, "file");
+
+        if (flag_of(json_object_get(args, "cache"), "no-flush", false) ||
+            flag_of(json_object_get(file, "cache"), "no-flush", false))
+                return err_note(-EINVAL, "Parameter 'cache.no-flush' does not accept true: a guest's flush makes its data durable");
+        return 0;
+}
+
+static int check_new_name(struct disks *d, const char *name)
+{
+        if (d->stopping)
+                return err_note(-EBUSY, "The daemon is stopping");
+        if (!name)
+                return err_note(-EINVAL, "'node-name' must be specified for the root node");
+        if (!id_is_valid(name))
+                return err_note(-EINVAL, "Invalid node-name: '%s'", name);
+        if (strlen(name) > ID_BYTES)
+                return err_note(-EINVAL, "Node name too long");
+        if (disks_name_taken(d, name) || file_node_find(d, name))
+                return err_note(-EEXIST, "Duplicate nodes with node-name='%s'", name);
+        return 0;
+}
+
+/* The file's word wins, as in QEMU, where it takes over what it does not say. */
+static bool wants_direct(json_t *args)
+{
+        json_t *file = json_object_get(args, "file");
+
+        return flag_of(json_object_get(file, "cache"), "direct", flag_of(json_object_get(args, "cache"), "direct", false));
+}
+
+/* What a command says about the images of a chain. Text is the command's, or a node's. */
+struct said {
+        struct fmt_layer layer[FMT_MAX_CHAIN];
+        const char *below[FMT_MAX_CHAIN]; /* names */
+        unsigned nbelow;
+        struct node *base;                /* a node that becomes the end of it */
+};
+
+static int check_backing_name(struct disks *d, const struct said *s, const char *top, const char *name)
+{
+        if (!id_is_valid(name))
+                return err_note(-EINVAL, "Invalid node-name: '%s'", name);
+        if (strlen(name) > ID_BYTES)
+                return err_note(-EINVAL, "Node name too long");
+        for (unsigned i = 0; i < s->nbelow; i++)
+                if (s->below[i] && !strcmp(s->below[i], name))
+                        top = name;
+        if (!strcmp(top, name) || disks_name_taken(d, name))
+                return err_note(-EEXIST, "Duplicate nodes with node-name='%s'", name);
+        return 0;
+}
+
+/* @name, a node that nobody uses, is what is behind layer[at - 1]; with what is behind it. */
+static int read_base(struct disks *d, struct said *s, unsigned at, const char *name)
+{
+        struct node *n = disks_find_node(d, name);
+
+        if (!n && disks_find_inner(d, name))
+                return err_note(-EBUSY, "Node '%s' is busy: node is used as backing hd of '%s'", name,
+                                inner_node_over(disks_find_inner(d, name)));
+        if (!n)
+                return err_note(-ENOENT, "Cannot find device='' nor node-name='%s'", name);
+        if (n->nexports || n->pins)
+                return err_note(-EBUSY, "Node '%s' is busy: it is exported, and a backing image is only read", name);
+        if (node_is_free(n) < 0)
+                return -EBUSY;
+        if (!n->path || n->migratable)
+                return err_note(-ENOTSUP, "Node '%s' cannot be a backing image: it has no file, or is migratable", name);
+        s->base = n;
+        s->layer[at] = n->layer ? *n->layer : (struct fmt_layer){ 0 };
+        s->layer[at].path = n->path;
+        s->layer[at].format = n->format;
+        s->layer[at - 1].backing = &s->layer[at];
+        s->below[at - 1] = n->name;
+        s->nbelow = at;
+        list_for_each(l, &n->below)
+                if (s->nbelow < FMT_MAX_CHAIN)
+                        s->below[s->nbelow++] = list_entry(l, struct inner_node, link)->name;
+        return 0;
+}
+
+/* Layer @at as @o says, and all behind it. */
+static int read_said(struct disks *d, json_t *o, struct said *s)
+{
+        const char *top = text_of(o, "node-name");
+        unsigned at = 0;
+
+        for (;; at++) {
+                struct fmt_layer *l = &s->layer[at];
+                json_t *next = json_object_get(o, "backing");
+
+                l->key_secret = text_of(json_object_get(o, "encrypt"), "key-secret");
+                l->data_path = text_of(json_object_get(o, "data-file"), "filename");
+                if (at) {
+                        l->path = text_of(json_object_get(o, "file"), "filename");
+                        l->format = text_of(o, "driver");
+                        s->below[at - 1] = text_of(o, "node-name");
+                        s->layer[at - 1].backing = l;
+                        s->nbelow = at;
+                }
+                if (at && s->below[at - 1]) {
+                        const char *name = s->below[at - 1];
+                        int r;
+
+                        s->below[at - 1] = NULL; /* not compared with itself */
+                        r = check_backing_name(d, s, top, name);
+                        s->below[at - 1] = name;
+                        if (r < 0)
+                                return r;
+                }
+                l->no_backing = json_is_null(next);
+                if (!next || json_is_null(next))
+                        return 0;
+                if (at + 1 == FMT_MAX_CHAIN)
+                        return err_note(-ELOOP, "the backing chain has more than %u images", FMT_MAX_CHAIN);
+                if (json_is_string(next))
+                        return read_base(d, s, at + 1, json_string_value(next));
+                o = next;
+        }
+}
+
+static bool says_something(const struct said *s)
+{
+        return s->layer[0].key_secret || s->layer[0].data_path || s->layer[0].backing || s->layer[0].no_backing;
+}
+
+static void on_added(void *opaque, int res, const char *why)
+{
+        struct qmp_call *call = opaque;
+
+        if (res < 0)
+                qmp_fail(call, NULL, "%s", why);
+        else
+                qmp_return(call, NULL);
+}
+
+static int add_node(struct disks *d, json_t *args, struct qmp_call *call)
+{
+        bool null = !strcmp(text_of(args, "driver"), "null-co");
+        struct said s = { 0 };
+        struct node_opts o = {
+                .name = text_of(args, "node-name"),
+                .path = text_of(json_object_get(args, "file"), "filename"),
+                .format = null ? "null" : text_of(args, "driver"),
+                .read_only = flag_of(args, "read-only", false),
+                .writeback = !wants_direct(args),
+                .migratable = flag_of(args, "migratable", false),
+                .entry_with_data = !flag_of(args, "data-first", true),
+                .null_size = null ? (uint64_t)number_of(args, "size", 1 << 30) : 0, /* QEMU's default */
+                .report_full = !strcmp(text_of(args, "on-full") ?: "hold", "report"),
+                .full_timeout_s = (unsigned)number_of(args, "full-timeout", FULL_TIMEOUT_S),
+        };
+        int r = check_new_name(d, o.name);
+
+        if (r == 0)
+                r = read_said(d, args, &s);
+        if (r < 0)
+                return r;
+        o.layer = says_something(&s) ? s.layer : NULL;
+        o.below = s.below;
+        o.nbelow = s.nbelow;
+        o.base = s.base;
+        if (json_object_get(args, "data-file") && strcmp(o.format, "qcow2"))
+                return err_note(-EINVAL, "Parameter 'data-file' is unexpected");
+        if (o.null_size % 512)
+                return err_note(-EINVAL, "Parameter 'size' expects a multiple of 512");
+        r = limits_choose(d, o.name, text_of(args, "throttle-group"), NULL, &o.throttle);
+        if (r == 0)
+                r = node_open_start(d, &o, on_added, call);
+        throttle_group_unref(o.throttle);
+        return r;
+}
+
+static void cmd_blockdev_add(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct control *c = opaque;
+        const char *driver = text_of(args, "driver");
+        int r = check_cache(args);
+
+        if (r == 0 && (!strcmp(driver, "file") || !strcmp(driver, "host_device"))) {
+                r = check_new_name(c->disks, text_of(args, "node-name"));
+                if (r == 0)
+                        r = file_node_add(c->disks, args);
+                if (r == 0)
+                        return qmp_return(call, NULL);
+        }
+        if (r == 0)
+                r = file_nodes_resolve(c->disks, args);
+        if (r == 0)
+                r = add_node(c->disks, args, call);
+        if (r < 0)
+                fail(call, r);
+}
+
+/* --- blockdev-del ------------------------------------------------------------------------------------------------ */
+
+static const struct qmp_arg blockdev_del_args[] = { { "node-name", QMP_STR }, { NULL } };
+
+static void on_deleted(void *opaque, int res)
+{
+        struct qmp_call *call = opaque;
+
+        if (res < 0)
+                qmp_fail(call, NULL, "The node is gone, but not all of its data could be made durable: %s", strerror(-res));
+        else
+                qmp_return(call, NULL);
+}
+
+static void cmd_blockdev_del(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct control *c = opaque;
+        const char *name = text_of(args, "node-name");
+        struct node *n = disks_find_node(c->disks, name);
+        struct file_node *f = n ? NULL : file_node_find(c->disks, name);
+
+        if (f && file_node_used(c->disks, f))
+                return qmp_fail(call, NULL, "Node %s is in use", name);
+        if (f) {
+                file_node_free(f);
+                return qmp_return(call, NULL);
+        }
+        if (!n && disks_find_inner(c->disks, name))
+                qmp_fail(call, NULL, "Node '%s' is busy: node is used as backing hd of '%s'", name,
+                         inner_node_over(disks_find_inner(c->disks, name)));
+        else if (!n)
+                qmp_fail(call, NULL, "Failed to find node with node-name='%s'", name);
+        else if (n->nexports)
+                qmp_fail(call, NULL, "Node %s is in use", name);
+        else if (node_is_free(n) < 0)
+                fail(call, -EBUSY);
+        else
+                node_close(n, on_deleted, call);
+}
+
+/* --- exports ----------------------------------------------------------------------------------------------------- */
+
+static const char *const export_types[] = { "vhost-user-blk", NULL };
+static const char *const addr_types[] = { "unix", "fd", NULL };
+static const struct qmp_arg unix_args[] = { { "path", QMP_STR }, { NULL } };
+static const struct qmp_arg fd_args[] = { { "str", QMP_STR }, { NULL } }; /* on the command line only */
+static const struct qmp_variant addr_variants[] = { { "unix", unix_args }, { "fd", fd_args }, { NULL } };
+static const struct qmp_arg addr_args[] = {
+        { "type", QMP_STR, .values = addr_types, .variants = addr_variants },
+        { NULL },
+};
+static const struct qmp_arg block_export_add_args[] = {
+        { "type", QMP_STR, .values = export_types },
+        { "id", QMP_STR },
+        { "node-name", QMP_STR },
+        { "addr", QMP_OBJECT, .members = addr_args },
+        { "writable", QMP_BOOL, .optional = true },
+        { "num-queues", QMP_INT, .optional = true, .min = 1, .max = MAX_QUEUES },
+        { "logical-block-size", QMP_INT, .optional = true, .min = 512, .max = 4096 },
+        /* Not in QEMU: */
+        { "serial", QMP_STR, .optional = true },
+        { "connect", QMP_BOOL, .optional = true }, /* a front end listens at the path */
+        { "socket-mode", QMP_STR, .optional = true },
+        { "socket-owner", QMP_STR, .optional = true },
+        { "socket-group", QMP_STR, .optional = true },
+        { NULL },
+};
+
+/* The socket is open already. */
+static int read_fd(const char *text, bool local, struct block_export_opts *o)
+{
+        if (!local)
+                return err_note(-EINVAL, "Parameter 'addr.type' does not accept value 'fd': descriptors are named on the command line "
+                                "only");
+        if (o->connect || o->at.mode >= 0 || o->at.owner || o->at.group)
+                return err_note(-EINVAL, "connect, socket-mode, socket-owner and socket-group do not go with a descriptor");
+        o->at.path = NULL;
+        return set_fd("addr.str", text, &o->at.fd);
+}
+
+/* Listen there, or connect to who does. */
+static int read_socket(json_t *args, bool local, struct block_export_opts *o)
+{
+        const char *path = text_of(json_object_get(args, "addr"), "path"), *mode = text_of(args, "socket-mode");
+        bool connect = flag_of(args, "connect", false);
+
+        o->at = (struct listen_at){
+                .path = path, .fd = -1, .mode = -1, .owner = text_of(args, "socket-owner"),
+                .group = text_of(args, "socket-group"),
+        };
+        if (!path && connect)
+                return err_note(-EINVAL, "connect does not go with a descriptor");
+        o->connect = connect ? path : NULL;
+        if (connect && (mode || o->at.owner || o->at.group))
+                return err_note(-EINVAL, "socket-mode, socket-owner and socket-group do not go with connect: the socket is the "
+                                "front end's");
+        if (connect && strlen(path) > SOCKET_PATH_BYTES)
+                return err_note(-EINVAL, "UNIX socket path '%s' is too long", path);
+        if (mode && set_mode("socket-mode", mode, &o->at.mode) < 0)
+                return -EINVAL;
+        return path ? 0 : read_fd(text_of(json_object_get(args, "addr"), "str"), local, o);
+}
+
+static int add_export(struct disks *d, json_t *args, bool local)
+{
+        bool writable = flag_of(args, "writable", false);
+        const char *name = text_of(args, "node-name");
+        struct block_export_opts o = {
+                .id = text_of(args, "id"),
+                .read_only = !writable,
+                .serial = text_of(args, "serial"),
+                .num_queues = (unsigned)number_of(args, "num-queues", 1),
+                .block_size = (uint32_t)number_of(args, "logical-block-size", 512),
+        };
+        struct node *n = disks_find_node(d, name);
+        struct block_export *x;
+        int r = read_socket(args, local, &o);
+
+        if (r < 0)
+                return r;
+        if (d->stopping)
+                return err_note(-EBUSY, "The daemon is stopping");
+        if (!id_is_valid(o.id) || strlen(o.id) > ID_BYTES)
+                return err_note(-EINVAL, "Invalid block export id");
+        if (disks_find_export(d, o.id))
+                return err_note(-EEXIST, "Block export id '%s' is already in use", o.id);
+        if (!n && disks_find_inner(d, name))
+                return err_note(-EBUSY, "Node '%s' is busy: node is used as backing hd of '%s', and cannot be exported by itself",
+                                name, inner_node_over(disks_find_inner(d, name)));
+        if (!n)
+                return err_note(-ENOENT, "Cannot find device='' nor node-name='%s'", name);
+        if (n->written)
+                return node_is_free(n);
+        if (writable && vol_read_only(n->vol))
+                return err_note(-EROFS, "Cannot export read-only node as writable");
+        return block_export_add(n, &o, &x);
+}
+
+/* A file node that is exported by itself becomes a raw image of its name. */
+struct opening {
+        struct disks *disks;
+        struct qmp_call *call;
+        json_t *args;
+};
+
+static void on_file_opened(void *opaque, int res, const char *why)
+{
+        struct opening *p = opaque;
+        struct file_node *f = file_node_find(p->disks, text_of(p->args, "node-name"));
+
+        if (res == 0 && f)
+                file_node_free(f);
+        if (res < 0) {
+                qmp_fail(p->call, NULL, "%s", why);
+        } else {
+                err_clear();
+                res = add_export(p->disks, p->args, qmp_is_local(p->call));
+                if (res < 0)
+                        fail(p->call, res);
+                else
+                        qmp_return(p->call, NULL);
+        }
+        json_decref(p->args);
+        free(p);
+}
+
+static int open_file_node(struct disks *d, struct file_node *f, json_t *args, struct qmp_call *call)
+{
+        struct node_opts o = {
+                .name = f->name,
+                .path = text_of(f->file, "filename"),
+                .format = "raw",
+                .read_only = f->read_only,
+                .writeback = !flag_of(json_object_get(f->file, "cache"), "direct", false),
+        };
+        struct opening *p;
+        int r;
+
+        if (d->stopping)
+                return err_note(-EBUSY, "The daemon is stopping");
+        if (file_node_used(d, f) || disks_name_taken(d, f->name))
+                return err_note(-EBUSY, "Node '%s' is in use", f->name);
+        p = malloc(sizeof(*p));
+        if (!p)
+                return -ENOMEM;
+        *p = (struct opening){ .disks = d, .call = call, .args = json_incref(args) };
+        r = node_open_start(d, &o, on_file_opened, p);
+        if (r < 0) {
+                json_decref(p->args);
+                free(p);
+        }
+        return r;
+}
+
+static void cmd_block_export_add(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct control *c = opaque;
+        struct file_node *f = file_node_find(c->disks, text_of(args, "node-name"));
+        int r = f ? open_file_node(c->disks, f, args, call) : add_export(c->disks, args, qmp_is_local(call));
+
+        if (r < 0)
+                fail(call, r);
+        else if (!f)
+                qmp_return(call, NULL);
+}
+
+static const char *const del_modes[] = { "safe", "hard", NULL };
+static const struct qmp_arg block_export_del_args[] = {
+        { "id", QMP_STR },
+        { "mode", QMP_STR, .optional = true, .values = del_modes },
+        { NULL },
+};
+
+/* Answers at once; the event BLOCK_EXPORT_DELETED says when it is done. */
+static void cmd_block_export_del(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct control *c = opaque;
+        const char *id = text_of(args, "id"), *mode = text_of(args, "mode");
+        struct block_export *x = disks_find_export(c->disks, id);
+
+        if (!x)
+                return qmp_fail(call, NULL, "Export '%s' is not found", id);
+        if (!x->export)
+                return qmp_fail(call, NULL, "Export '%s' is already shutting down", id);
+        if ((!mode || strcmp(mode, "hard")) && block_export_in_use(x))
+                return qmp_fail(call, NULL, "export '%s' still in use; mode 'hard' disconnects its front end", id);
+        block_export_stop(x);
+        qmp_return(call, NULL);
+}
+
+/* --- the table ---------------------------------------------------------------------------------------------------- */
+
+const struct qmp_command disk_commands[] = {
+        { "blockdev-add", blockdev_add_args, cmd_blockdev_add },
+        { "blockdev-del", blockdev_del_args, cmd_blockdev_del },
+        { "block-export-add", block_export_add_args, cmd_block_export_add },
+        { "block-export-del", block_export_del_args, cmd_block_export_del },
+        { NULL },
+};

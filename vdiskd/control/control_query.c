@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Fields of QEMU's schema (qapi/block-core.json, qapi/block-export.json) that we can tell truthfully; those that would be
+ * invented are left out.
+ */
+#include "vdiskd/control/control_commands.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/range.h"
+#include "vdiskd/disks/block_export.h"
+#include "vdiskd/disks/file_node.h"
+#include "vdiskd/disks/inner_node.h"
+#include "vdiskd/disks/node.h"
+#include "vdiskd/disks/node_bitmaps.h"
+
+static const struct qmp_arg no_args[] = { { NULL } };
+static const struct qmp_arg query_nodes_args[] = {
+        { "flat", QMP_BOOL, .optional = true },
+        { NULL },
+};
+
+/* A path may be no UTF-8, which JSON cannot carry. */
+static json_t *text(const char *s)
+{
+        return json_string(s) ?: json_string("(not UTF-8)");
+}
+
+/* --- nodes ------------------------------------------------------------------------------------------------------- */
+
+/* As QEMU's ImageInfo. @img: NULL when it is being resized. */
+static json_t *describe_image(const char *path, const char *format, uint64_t size, const struct fmt_image *img)
+{
+        json_t *o = json_pack("{s:o,s:s,s:I,s:b}", "filename", text(path), "format", format, "virtual-size", (json_int_t)size,
+                              "dirty-flag", img && img->dirty);
+        uint64_t bytes;
+
+        if (!img)
+                return o;
+        if (img->encrypted)
+                json_object_set_new(o, "encrypted", json_true());
+        if (img->cluster_size > 1)
+                json_object_set_new(o, "cluster-size", json_integer(img->cluster_size));
+        if (img->file && file_allocated(img->file, &bytes) == 0)
+                json_object_set_new(o, "actual-size", json_integer((json_int_t)bytes));
+        if (img->backing_name)
+                json_object_set_new(o, "backing-filename", text(img->backing_name));
+        if (img->backing_format)
+                json_object_set_new(o, "backing-filename-format", text(img->backing_format));
+        return o;
+}
+
+/* With those behind it, one in the other, as QEMU does when it is not to be flat. */
+static json_t *describe_chain(const char *path, const char *format, uint64_t size, const struct fmt_image *img, bool flat)
+{
+        json_t *o = describe_image(path, format, size, img);
+        const struct fmt_image *below = img ? img->backing : NULL;
+
+        if (o && below && !flat)
+                json_object_set_new(o, "backing-image", describe_chain(below->file ? below->file->path : "null", below->drv->name,
+                                                                       below->size, below, false));
+        return o;
+}
+
+static unsigned backing_depth(const struct fmt_image *img)
+{
+        unsigned depth = 0;
+
+        for (; img && img->backing; img = img->backing)
+                depth++;
+        return depth;
+}
+
+static json_t *describe_node(const char *name, const char *path, const char *format, uint64_t size, bool read_only,
+                             const struct fmt_image *img, bool flat)
+{
+        json_t *o = json_pack("{s:s,s:s,s:o,s:b,s:b,s:s,s:i,s:i,s:{s:b,s:b,s:b},s:o}",
+                              "node-name", name, "drv", format, "file", text(path), "ro", read_only,
+                              "encrypted", img && img->encrypted, "detect_zeroes", "off",
+                              "backing_file_depth", backing_depth(img), "write_threshold", 0,
+                              "cache", "writeback", true, "direct", img && img->file && img->file->direct, "no-flush", false,
+                              "image", describe_chain(path, format, size, img, flat));
+
+        if (img && img->backing_name)
+                json_object_set_new(o, "backing_file", text(img->backing_name));
+        return o;
+}
+
+/*
+ * Reads only what of an image never changes while it is served, so home need not be asked. No image: it is being resized.
+ * The nodes behind it follow it.
+ */
+static void describe_nodes(struct node *n, bool flat, json_t *all)
+{
+        const struct fmt_image *img = vol_image_get(n->vol);
+        json_t *o = describe_node(n->name, node_label(n), vol_format(n->vol), vol_size(n->vol), vol_read_only(n->vol), img, flat), *bitmaps;
+
+        json_object_set_new(o, "active", json_boolean(vol_is_awake(n->vol)));
+        json_array_append_new(all, o);
+        list_for_each(l, &n->below) {
+                const struct inner_node *i = list_entry(l, struct inner_node, link);
+
+                img = img ? img->backing : NULL;
+                if (img)
+                        json_array_append_new(all, describe_node(i->name, img->file ? img->file->path : "null", img->drv->name,
+                                                                 img->size, true, img, flat));
+        }
+        vol_image_put(n->vol);
+        bitmaps = node_bitmaps_json(n);
+        if (bitmaps)
+                json_object_set_new(o, "dirty-bitmaps", bitmaps);
+        limits_describe(n, o);
+}
+
+static void cmd_query_nodes(struct qmp_call *call, json_t *args, void *opaque)
+{
+        bool flat = json_is_true(json_object_get(args, "flat"));
+        struct control *c = opaque;
+        json_t *all = json_array();
+
+        list_for_each(l, &c->disks->nodes) {
+                struct node *n = list_entry(l, struct node, link);
+
+                if (!n->closing)
+                        describe_nodes(n, flat, all);
+        }
+        list_for_each(l, &c->disks->files)
+                json_array_append_new(all, file_node_describe(list_entry(l, struct file_node, link)));
+        qmp_return(call, all);
+}
+
+/* --- exports ----------------------------------------------------------------------------------------------------- */
+
+static void cmd_query_exports(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct control *c = opaque;
+        json_t *all = json_array();
+
+        (void)args;
+        list_for_each(l, &c->disks->exports) {
+                const struct block_export *x = list_entry(l, struct block_export, link);
+
+                json_array_append_new(all, json_pack("{s:s,s:s,s:s,s:b}", "id", x->id, "type", "vhost-user-blk",
+                                                     "node-name", x->node->name, "shutting-down", !x->export));
+        }
+        qmp_return(call, all);
+}
+
+/* --- the table ---------------------------------------------------------------------------------------------------- */
+
+const struct qmp_command query_commands[] = {
+        { "query-block-exports", no_args, cmd_query_exports },
+        { "query-named-block-nodes", query_nodes_args, cmd_query_nodes },
+        { NULL },
+};

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* opener_impl.h - what goes between the daemon (opener.c) and its opener (opener_serve.c). Both are the same program. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "vdiskd/sandbox/opener.h"
+
+#define OPENER_TEXT (16u << 10)
+#define OPENER_PATH 4096 /* with its end, as for the kernel */
+
+enum opener_op {
+        OPENER_OPEN, OPENER_OPEN_BENEATH, OPENER_OPEN_ALLOWED, OPENER_LOOK, OPENER_REAL, OPENER_UNLINK, OPENER_CONNECT,
+        OPENER_SAVE, OPENER_REMOVE, OPENER_LISTEN, OPENER_CHANGE, OPENER_SPAWN, OPENER_END,
+};
+
+struct opener_question {
+        uint32_t op;
+        int32_t how;   /* OPEN*: flags; LOOK: follow links; LISTEN, CHANGE: permissions or -1; END: kill it */
+        uint32_t mode;
+        char a[OPENER_PATH], b[OPENER_PATH]; /* the path; OPEN_BENEATH, SAVE: directory and name; OPEN_ALLOWED: image and path */
+        char owner[256], group[256];   /* LISTEN, CHANGE; empty: ours */
+        uint64_t dev, ino;             /* CHANGE: of the socket's file */
+        char text[OPENER_TEXT];        /* SAVE */
+};
+
+struct opener_answer {
+        int32_t res;     /* < 0: -errno. OPEN*, CONNECT, LISTEN, SPAWN: a descriptor comes along otherwise */
+        int32_t pid;     /* SPAWN */
+        struct stat st;  /* LOOK; LISTEN: of the socket's file */
+        char path[OPENER_PATH]; /* REAL */
+        char why[512];   /* the sentence of an error; empty: none was said */
+};
+
+/* The opener's life: until @sock ends. */
+void opener_serve(int sock, const struct opener_rules *rules) __attribute__((noreturn));
+
+/* Does @rules let the question through? 0 or -EPERM with a sentence. (opener_rules.c) */
+int opener_check(const struct opener_rules *rules, const struct opener_question *q);

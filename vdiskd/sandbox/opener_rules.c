@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * opener_rules.c - what a strict opener lets through. A question that passes is answered by name a moment later: the daemon can
+ * make no links, so it cannot lead a name elsewhere in between.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "common/range.h"
+#include "common/secret.h"
+#include "vdiskd/sandbox/opener_impl.h"
+
+#define BOOT_ID "/proc/sys/kernel/random/boot_id" /* maplog.c */
+
+/* --- names -------------------------------------------------------------------------------------------------------- */
+
+static char *directory_of(const char *path)
+{
+        const char *slash = strrchr(path, '/');
+
+        return slash ? strndup(path, max_u64((uint64_t)(slash - path), 1)) : strdup(".");
+}
+
+/* The real name of what is at @path, or would be made there. NULL: there is no such place. */
+static char *real_name(const char *path)
+{
+        AUTO(freep) char *dir = NULL, *real_dir = NULL;
+        const char *slash = strrchr(path, '/');
+        char *real = realpath(path, NULL);
+
+        if (real || errno != ENOENT)
+                return real;
+        dir = directory_of(path);
+        real_dir = dir ? realpath(dir, NULL) : NULL;
+        if (!real_dir || asprintf(&real, "%s/%s", real_dir, slash ? slash + 1 : path) < 0)
+                return NULL;
+        return real;
+}
+
+/* @real is @dir, or below it. */
+static bool is_in(const char *real, const char *dir)
+{
+        AUTO(freep) char *top = dir ? realpath(dir, NULL) : NULL;
+        size_t len = top && strcmp(top, "/") ? strlen(top) : 0;
+
+        return top && !strncmp(real, top, len) && (real[len] == '/' || !real[len]);
+}
+
+static bool is_beside(const char *real, const char *path)
+{
+        AUTO(freep) char *dir = path ? directory_of(path) : NULL;
+
+        return dir && is_in(real, dir);
+}
+
+/* --- what the command line names ---------------------------------------------------------------------------------- */
+
+static bool is_secret(const struct options *o, const char *path)
+{
+        for (size_t i = 0; i < o->nobjects; i++) {
+                AUTO(freep) char *copy = strdup(o->objects[i]);
+                struct secret_source s = { 0 };
+
+                if (copy && secret_option(copy, &s) == 0 && s.file && !strcmp(s.file, path))
+                        return true;
+        }
+        return false;
+}
+
+static bool same(const char *a, const char *b)
+{
+        return a && !strcmp(a, b);
+}
+
+/* Is one of the values of @key, anywhere in a command of the command line, right for @path? */
+static bool command_has(const json_t *o, const char *key, bool (*right)(const char *path, const char *value), const char *path)
+{
+        bool found = false;
+        const char *name;
+        json_t *value;
+        size_t i;
+
+        json_object_foreach ((json_t *)o, name, value) {
+                if (!strcmp(name, key) && json_is_string(value))
+                        found |= right(path, json_string_value(value));
+                else
+                        found |= command_has(value, key, right, path);
+        }
+        json_array_foreach (o, i, value)
+                found |= command_has(value, key, right, path);
+        return found;
+}
+
+static bool startup_has(const struct options *o, const char *key, bool (*right)(const char *path, const char *value),
+                        const char *path)
+{
+        for (size_t i = 0; i < o->nstartup; i++)
+                if (command_has(o->startup[i].args, key, right, path))
+                        return true;
+        return false;
+}
+
+static bool is_named(const struct options *o, const char *path)
+{
+        if (same(o->pid_file, path) || startup_has(o, "filename", same, path))
+                return true;
+        for (size_t i = 0; i < o->ndisks; i++)
+                if (same(o->disks[i].path, path) || same(o->disks[i].data_path, path))
+                        return true;
+        return false;
+}
+
+/* Images, and files that belong to them. */
+static bool is_image_place(const struct opener_rules *rules, const char *real)
+{
+        const struct options *o = rules->options;
+        bool found = is_in(real, rules->state_dir) || startup_has(o, "filename", is_beside, real);
+
+        for (size_t i = 0; i < o->ndisks && !found; i++)
+                found = is_beside(real, o->disks[i].path) || is_beside(real, o->disks[i].data_path);
+        for (size_t i = 0; i < o->nallow_dirs && !found; i++)
+                found = is_in(real, o->allow_dirs[i]);
+        return found;
+}
+
+static bool is_socket_place(const struct options *o, const char *real)
+{
+        bool found = is_beside(real, o->control) || is_beside(real, o->pid_file) || startup_has(o, "path", is_beside, real);
+
+        for (size_t i = 0; i < o->ndisks && !found; i++)
+                found = is_beside(real, o->disks[i].socket) || is_beside(real, o->disks[i].connect);
+        for (size_t i = 0; i < o->nallow_dirs && !found; i++)
+                found = is_in(real, o->allow_dirs[i]);
+        return found;
+}
+
+/* The configuration, with what is beside it, and secrets. */
+static bool may_read(const struct options *o, const char *path, const char *real)
+{
+        return !strcmp(path, BOOT_ID) || is_secret(o, path) || is_beside(real, o->config);
+}
+
+/* --- questions ---------------------------------------------------------------------------------------------------- */
+
+static bool may_open(const struct opener_rules *rules, const struct opener_question *q, const char *path)
+{
+        AUTO(freep) char *real = real_name(path);
+        bool reads = (q->how & O_ACCMODE) == O_RDONLY && !(q->how & (O_CREAT | O_TRUNC));
+
+        if (!real) /* opening it will say what is the matter */
+                return !(q->how & O_CREAT);
+        return is_named(rules->options, path) || is_image_place(rules, real) || (reads && may_read(rules->options, path, real));
+}
+
+static bool may(const struct opener_rules *rules, const struct opener_question *q)
+{
+        AUTO(freep) char *real = NULL;
+
+        switch (q->op) {
+        case OPENER_OPEN:
+                return may_open(rules, q, q->a);
+        case OPENER_OPEN_BENEATH:
+                return may_open(rules, q, q->a) && !(q->how & O_CREAT);
+        case OPENER_OPEN_ALLOWED:
+                return may_open(rules, q, q->a); /* the image; path.h does the rest */
+        case OPENER_UNLINK:
+                real = real_name(q->a);
+                return real && (is_image_place(rules, real) || is_socket_place(rules->options, real));
+        case OPENER_CONNECT:
+        case OPENER_LISTEN:
+        case OPENER_CHANGE:
+                real = real_name(q->a);
+                return !real || is_socket_place(rules->options, real);
+        case OPENER_SAVE:
+        case OPENER_REMOVE: /* what stands in the configuration is believed at the next start */
+                return false;
+        default: /* tells of files, opens none; or has its own check */
+                return true;
+        }
+}
+
+int opener_check(const struct opener_rules *rules, const struct opener_question *q)
+{
+        if (!rules->strict || may(rules, q))
+                return 0;
+        err_clear();
+        return err_note(-EPERM, "'%s' is out of reach of this daemon, whose sandbox is strict: start with --allow-dir=DIR to let "
+                        "it work in DIR and below", q->a);
+}
