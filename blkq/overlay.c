@@ -71,7 +71,7 @@ static void put_on_top(struct vol_change *c)
         pthread_mutex_lock(&v->lock);
         o->img->backing = v->top;
         v->top = TAKE(o->img, NULL);
-        swap_text(&v->path, &o->path);
+        vol_rename(v, &o->path, TAKE(o->keep, NULL));
         swap_text(&v->format, &o->format);
         v->layer = o->layer;
         bitmaps_swap(v, &o->bitmaps);
@@ -92,6 +92,7 @@ void vol_overlay_free(struct vol_overlay *o)
         chain_close(o->img);
         writer_free(o->writer);
         free(o->retire);
+        free(o->keep);
         free(o->path);
         free(o->format);
         free(o);
@@ -116,9 +117,10 @@ int vol_overlay_take(struct vol *v, struct fmt_image *img, const char *path, con
         o->layer = layer;
         o->writer = writer_new(v, img, true);
         o->retire = retire_new();
+        o->keep = calloc(1, sizeof(*o->keep));
         o->change.v = v;
         o->change.apply = put_on_top;
-        if (r == 0 && (!o->path || !o->format || !o->writer || !o->retire))
+        if (r == 0 && (!o->path || !o->format || !o->writer || !o->retire || !o->keep))
                 r = -ENOMEM;
         if (r < 0)
                 vol_overlay_free(o);

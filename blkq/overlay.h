@@ -12,14 +12,16 @@
 
 struct img_writer;
 struct retire;
+struct old_path;
 
 struct vol_overlay {
         struct vol_change change; /* ready for a group */
         struct fmt_image *img;    /* NULL when it has been applied */
-        char *path, *format;      /* of the overlay; after apply(): what the old top was opened with */
+        char *path, *format;      /* of the overlay; the volume's after apply() */
         const struct fmt_layer *layer;
         struct img_writer *writer;
         struct retire *retire;
+        struct old_path *keep;
         struct bitmap_set bitmaps; /* of the overlay; after apply(): of the old top, until they go with it */
 };
 

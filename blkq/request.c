@@ -189,6 +189,6 @@ void port_submit(struct vol_port *p, struct blk_req *req)
         req->p.port = p;
         req->p.home = false;
         account_begin(p, req);
-        PROBE5(request__start, req, p->v->path, req->op, req->off, req->len);
+        PROBE5(request__start, req, vol_label(p->v), req->op, req->off, req->len);
         port_enter(p, req);
 }

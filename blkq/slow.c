@@ -40,7 +40,7 @@ void slow_done(struct vol_port *p, const struct blk_req *req, uint64_t ns, int r
         for (unsigned s = STAGE_QUEUE; s < STAGE_NOTIFY; s++)
                 if (c->spent[s] > c->spent[worst])
                         worst = s;
-        log_limited(&p->slow_done, LOG_LVL_WARN, "%s: slow %s: %.1f ms, %.1f of them %s%s", p->v->path,
+        log_limited(&p->slow_done, LOG_LVL_WARN, "%s: slow %s: %.1f ms, %.1f of them %s%s", vol_label(p->v),
                     describe(req, buf, sizeof(buf)), ms(ns), ms(c->spent[worst]), where[worst], res < 0 ? "; it failed" : "");
 }
 
@@ -64,7 +64,7 @@ static void look_for_stuck(struct vol_port *p, uint64_t now)
         }
         if (!first)
                 return;
-        log_limited(&p->slow_stuck, LOG_LVL_WARN, "%s: a %s is not done after %.1f ms, it is %s%s", p->v->path,
+        log_limited(&p->slow_stuck, LOG_LVL_WARN, "%s: a %s is not done after %.1f ms, it is %s%s", vol_label(p->v),
                     describe(first, buf, sizeof(buf)), ms(now - first->p.clock.arrived), where[stage_now(&first->p.clock)],
                     more ? "; so are others behind it" : "");
 }

@@ -19,6 +19,13 @@ static void vol_free(struct vol *v)
 {
         if (!v)
                 return;
+        while (v->old_paths) {
+                struct old_path *o = v->old_paths;
+
+                v->old_paths = o->next;
+                free(o->text);
+                free(o);
+        }
         dirty_finish(v);
         bitmap_set_finish(&v->bitmaps);
         pthread_mutex_destroy(&v->lock);

@@ -91,6 +91,7 @@ struct vol {
         bool read_only, no_sync;
         uint32_t cluster_size;
         char *path, *format, *state_dir; /* how to open it again */
+        struct old_path *old_paths;
         const struct fmt_layer *layer;   /* likewise; the opener's */
         size_t cache_bytes;
         uint32_t block_size;
@@ -183,6 +184,27 @@ struct vol_port {
         struct qtask full_ask;   /* tells home so, */
         atomic_bool full_asked;  /* and is on its way */
 };
+
+/* Its path, for log lines and probes of any thread: a change of the top image gives it another one, and the old one stays. */
+static inline const char *vol_label(const struct vol *v)
+{
+        return __atomic_load_n(&v->path, __ATOMIC_ACQUIRE);
+}
+
+/* A path that the volume had, and somebody may be reading still. */
+struct old_path {
+        struct old_path *next;
+        char *text;
+};
+/* Home, v->lock: @path becomes its path, and gets NULL; @keep: memory for the old one, taken. */
+static inline void vol_rename(struct vol *v, char **path, struct old_path *keep)
+{
+        keep->text = v->path;
+        keep->next = v->old_paths;
+        v->old_paths = keep;
+        __atomic_store_n(&v->path, *path, __ATOMIC_RELEASE);
+        *path = NULL;
+}
 
 static inline void vol_busy(struct vol *v)
 {

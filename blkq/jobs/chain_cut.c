@@ -329,7 +329,7 @@ static void end_apply(struct vol_change *c)
         if (j->end.cut)
                 v->layer = j->end.layer;
         if (j->end.cut && j->active) {
-                swap_text(&v->path, &j->path);
+                vol_rename(v, &j->path, TAKE(j->keep, NULL));
                 swap_text(&v->format, &j->format);
         }
         pthread_mutex_unlock(&v->lock);
@@ -373,7 +373,8 @@ struct vol_change *chain_job_end(struct copy_job *c, const struct chain_end *end
         if (end->cut && j->active) {
                 j->path = strdup(end->path);
                 j->format = strdup(end->format);
-                if (!j->path || !j->format)
+                j->keep = calloc(1, sizeof(*j->keep));
+                if (!j->path || !j->format || !j->keep)
                         j->end.cut = false;
         }
         if (!j->end.cut && !j->begun)

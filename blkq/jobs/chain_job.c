@@ -307,6 +307,7 @@ static void chain_free(struct copy_job *c)
 
         dirty_bitmap_unref(j->todo);
         free(j->path);
+        free(j->keep);
         free(j->format);
         free(j);
 }

@@ -20,6 +20,7 @@ struct chain_job {
         struct vol_change change;
         struct chain_end end;
         char *path, *format;           /* end's, for the volume */
+        struct old_path *keep;
 };
 
 static inline struct chain_job *chain_job_of(struct copy_job *c)
