@@ -13,9 +13,11 @@
 #include "at_rest.h"
 #include "bitmap_table.h"
 #include "common/bytes.h"
+#include "common/cleanup.h"
 #include "common/err.h"
 #include "common/range.h"
 #include "formats/luks/crypto.h"
+#include "qcow2.h"
 #include "tree.h"
 
 struct resizer {
@@ -23,6 +25,7 @@ struct resizer {
         uint64_t *l1; /* room for entries */
         uint64_t entries;
         uint8_t *l2, *data; /* a cluster each */
+        struct fmt_image *img;
         struct sector_cipher *cipher; /* borrowed; NULL: plain */
         bool changed;       /* a table */
 };
@@ -118,6 +121,35 @@ static int zero_bytes(struct resizer *z, uint64_t *host, uint64_t from, uint64_t
         return r < 0 ? r : qcow2_txn_ref(&z->t, old, cs, -1);
 }
 
+/* Of a compressed cluster, too: it becomes a plain one. Else what is cut off would come back when the disk grows again. */
+static int zero_packed_tail(struct resizer *z, uint64_t cluster, struct l2e e, uint64_t used)
+{
+        uint64_t cs = z->t.h.cluster_size, per = l2_entries(&z->t.h), off, len, host;
+        AUTO(freep) uint8_t *packed = NULL;
+        int r;
+
+        qcow2_l2e_range(&z->t, e, &off, &len);
+        packed = malloc(len);
+        r = packed ? file_pread(z->t.file, packed, len, off) : -ENOMEM;
+        if (r == 0)
+                r = qcow2_unpack(z->img, packed, len, z->data);
+        if (r < 0 || is_zero(z->data + used, cs - used))
+                return r;
+        memset(z->data + used, 0, cs - used);
+        r = qcow2_txn_alloc(&z->t, 1, &host);
+        if (r == 0 && z->cipher)
+                r = sector_cipher_run(z->cipher, CIPHER_ENCRYPT, host / CIPHER_SECTOR, z->data, cs);
+        if (r == 0)
+                r = qcow2_txn_write(&z->t, host, z->data, cs);
+        if (r == 0)
+                r = qcow2_txn_ref(&z->t, off, len, -1);
+        if (r < 0)
+                return r;
+        l2e_put(&z->t.h, z->l2, cluster % per, l2e_make(&z->t.h, host, true, sub_mask_all(&z->t.h), 0));
+        z->changed = true;
+        return qcow2_l2_replace(&z->t, z->l1, cluster / per, z->l2);
+}
+
 /* What lies behind a disk's end in its last cluster becomes zeros: sub-clusters by their entry, bytes in a new cluster. */
 static int zero_tail(struct resizer *z, uint64_t disk_end, uint64_t hide_end)
 {
@@ -133,7 +165,7 @@ static int zero_tail(struct resizer *z, uint64_t disk_end, uint64_t hide_end)
                 return r;
         e = l2e_get(h, z->l2, k % per);
         if (l2e_is_compressed(e.desc))
-                return 0;
+                return zero_packed_tail(z, k, e, used);
         data = l2e_data(h, e);
         zero = l2e_zero(h, e);
         host = was = l2e_offset(e.desc);
@@ -314,6 +346,7 @@ int qcow2_resize(struct fmt_image *img, uint64_t size, bool shrink_ok)
                 return r;
         if (img->locked)
                 return err_note(-EACCES, "the image is encrypted and was opened without its key");
+        z.img = img;
         z.cipher = img->cipher;
         old_size = z.t.h.size;
         if (size > old_size)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * When may a cluster that was let go have a new owner? Not before those who looked it up have finished (grace period), not
- * before the unlink is durable, and not with its old bytes in it.
+ * before the unlink is durable, and not with its old bytes in it. And what is cut off a disk does not come back.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -137,12 +137,35 @@ static void test_a_punch_that_fails(void **state)
         chain_close(img);
 }
 
+/* Smaller, to the middle of a compressed cluster, and larger again: there are zeros. */
+static void test_what_is_cut_off_a_compressed_cluster(void **state)
+{
+        struct fmt_open_opts how = { .format = "qcow2" };
+        static unsigned char got[CLUSTER];
+
+        (void)state;
+        make();
+        memset(buf, 7, CLUSTER);
+        assert_int_equal(img_write_packed(&io, buf, CLUSTER), 0);
+        io.hold_dying = false;
+        assert_int_equal(img_settle(&io), 0);
+        assert_int_equal(img->drv->resize(img, CLUSTER + 512, true), 0);
+        assert_int_equal(chain_reload(&img, &how), 0);
+        assert_int_equal(img->drv->resize(img, 2 * CLUSTER, false), 0);
+        assert_int_equal(chain_reload(&img, &how), 0);
+        assert_int_equal(chain_read_sync(img, got, CLUSTER, CLUSTER), 0);
+        memset(buf + 512, 0, CLUSTER - 512);
+        assert_memory_equal(got, buf, CLUSTER);
+        chain_close(img);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_a_grace_period_is_for_those_before_it),
                 cmocka_unit_test(test_a_cluster_comes_back_as_zeros),
                 cmocka_unit_test(test_a_punch_that_fails),
+                cmocka_unit_test(test_what_is_cut_off_a_compressed_cluster),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
