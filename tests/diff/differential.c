@@ -447,7 +447,7 @@ int main(int argc, char **argv)
         bool just_one = false;
         int c;
 
-        t.seed = (unsigned long)time(NULL);
+        t.seed = (unsigned long)time(NULL) * 1000 + (unsigned long)getpid() % 1000;
         while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
                 if (c == 's')
                         t.seed = strtoul(optarg, NULL, 0);
