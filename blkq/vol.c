@@ -114,17 +114,22 @@ static const struct fmt_image *too_coarse(const struct fmt_image *top, uint32_t 
         return NULL;
 }
 
+bool vol_direct_fits(const struct fmt_image *top, uint32_t block_size)
+{
+        const struct fmt_image *coarse = too_coarse(top, block_size);
+
+        if (coarse)
+                log_info("%s: direct I/O needs blocks of %u bytes; using the page cache", coarse->file->path,
+                         fmt_off_align(coarse));
+        return !coarse;
+}
+
 int vol_open_image(const char *path, struct fmt_open_opts *opts, uint32_t block_size, struct fmt_image **ret)
 {
-        const struct fmt_image *coarse;
         int r = chain_open(path, opts, ret);
 
-        if (r < 0)
+        if (r < 0 || !(opts->flags & FMT_DIRECT) || vol_direct_fits(*ret, block_size))
                 return r;
-        coarse = opts->flags & FMT_DIRECT ? too_coarse(*ret, block_size) : NULL;
-        if (!coarse)
-                return 0;
-        log_info("%s: direct I/O needs blocks of %u bytes; using the page cache", coarse->file->path, fmt_off_align(coarse));
         chain_close(*ret);
         opts->flags &= ~(unsigned)FMT_DIRECT;
         return chain_open(path, opts, ret);

@@ -174,15 +174,8 @@ static bool is_busy(const struct bitmap_set *s)
         return false;
 }
 
-int bitmaps_leave(struct vol *v)
+void bitmaps_forget(struct vol *v)
 {
-        int r = 0;
-
-        if (is_busy(&v->bitmaps))
-                return err_note(-EBUSY, "a bitmap of the disk is in use by a job");
-        r = bitmap_set_store(&v->bitmaps, v->top);
-        if (r < 0)
-                return r;
         pthread_mutex_lock(&v->lock);
         list_for_each_safe(n, &v->bitmaps.all) {
                 struct named_bitmap *b = list_entry(n, struct named_bitmap, link);
@@ -195,7 +188,18 @@ int bitmaps_leave(struct vol *v)
         }
         v->bitmaps.stored = false;
         pthread_mutex_unlock(&v->lock);
-        return 0;
+}
+
+int bitmaps_leave(struct vol *v)
+{
+        int r = 0;
+
+        if (is_busy(&v->bitmaps))
+                return err_note(-EBUSY, "a bitmap of the disk is in use by a job");
+        r = bitmap_set_store(&v->bitmaps, v->top);
+        if (r == 0)
+                bitmaps_forget(v);
+        return r;
 }
 
 /* --- at the end --------------------------------------------------------------------------------------------------- */

@@ -88,7 +88,8 @@ struct vol {
         bool asleep;        /* top is there to be looked at, not to be used: reopen.c */
 
         struct qthread *home;
-        bool read_only, no_sync;
+        atomic_bool read_only; /* changes only while the volume is held; any thread looks */
+        bool no_sync;
         uint32_t cluster_size;
         char *path, *format, *state_dir; /* how to open it again */
         struct old_path *old_paths;
@@ -249,6 +250,7 @@ struct fmt_open_opts vol_how(const struct vol *v);
 
 /* vol.c: chain_open() for serving. Takes FMT_DIRECT out of opts->flags, and says so, where blocks of @block_size bytes are
  * not what direct I/O needs. */
+bool vol_direct_fits(const struct fmt_image *top, uint32_t block_size); /* it does not: the log line says so */
 int vol_open_image(const char *path, struct fmt_open_opts *opts, uint32_t block_size, struct fmt_image **ret);
 struct fmt_open_opts vol_how(const struct vol *v); /* reopen.c: as the image that is open was opened */
 #define VOL_SECTOR 512u
@@ -440,6 +442,7 @@ int bitmaps_join(struct vol *v, struct bitmap_set *s); /* @s is empty then. -ENO
 void bitmaps_swap(struct vol *v, struct bitmap_set *s);
 /* Worker, held: the persistent ones into the image, and forgotten here. -EBUSY: a job has one. */
 int bitmaps_leave(struct vol *v);
+void bitmaps_forget(struct vol *v); /* the same, but what the image says of them stays */
 /* Home, held: into the image, if there are any to store. @done: home, perhaps at once; they are inconsistent on failure. */
 void bitmaps_store(struct vol *v, void (*done)(struct vol *v, int res));
 

@@ -293,6 +293,63 @@ void file_demote(struct file *f)
                 image_lock_share(f->fd);
 }
 
+void file_set_direct(struct file *f, bool on)
+{
+        int how = f && f->fd >= 0 ? fcntl(f->fd, F_GETFL) : -1;
+
+        if (how < 0)
+                return;
+        fcntl(f->fd, F_SETFL, on ? how | O_DIRECT : how & ~O_DIRECT);
+        how = fcntl(f->fd, F_GETFL);
+        f->direct = how >= 0 && how & O_DIRECT;
+        find_alignment(f);
+}
+
+/* It was open for writing once. */
+static int promote(const struct file *f, bool lock)
+{
+        int r = lock ? image_lock(f->fd, f->path, true) : 0;
+
+        if (r < 0)
+                image_lock_share(f->fd);
+        return r;
+}
+
+static int open_to_write(struct file *f, int how, bool lock)
+{
+        AUTO(closep) int fd = path_open(f->path, O_CLOEXEC | O_NONBLOCK | O_RDWR | (how & O_DIRECT), 0);
+        struct stat st;
+        int r = 0;
+
+        if (fd < 0)
+                return err_note(fd, "'%s': cannot open: %s", f->path, strerror(-fd));
+        if (fstat(fd, &st) < 0)
+                return err_note(-errno, "'%s': cannot stat: %s", f->path, strerror(errno));
+        if (st.st_dev != f->dev || st.st_ino != f->ino)
+                return err_note(-ESTALE, "'%s' is another file now than the one that is open", f->path);
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+        if (lock)
+                r = image_lock_pass(f->fd, fd, f->path);
+        if (r == 0) {
+                closep(&f->fd);
+                f->fd = TAKE(fd, -1);
+        }
+        return r;
+}
+
+int file_set_writable(struct file *f, bool lock)
+{
+        int how = f->fd < 0 ? O_RDWR : fcntl(f->fd, F_GETFL), r = 0;
+
+        if (how < 0)
+                return -errno;
+        if (f->fd >= 0)
+                r = (how & O_ACCMODE) == O_RDWR ? promote(f, lock) : open_to_write(f, how, lock);
+        if (r == 0)
+                f->read_only = false;
+        return r;
+}
+
 void file_close(struct file *f)
 {
         if (!f)

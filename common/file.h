@@ -125,6 +125,15 @@ void file_close(struct file *f);
 void file_demote(struct file *f);
 
 /*
+ * An open file that nobody uses just now, in another manner. direct: with O_DIRECT where the file system has it (file->direct
+ * tells), or through the page cache, where all that was written is durable already; NULL is fine.
+ * writable: it was open for reading, with those locks (or none, without @lock). If it has to be opened again its path must lead to the
+ * same file. 0, or -errno with a sentence: -EBUSY (others have it), -ESTALE, -EACCES, ...; then it is as it was.
+ */
+void file_set_direct(struct file *f, bool on);
+int file_set_writable(struct file *f, bool lock);
+
+/*
  * All of these do the whole range or fail: 0 or -errno (a sentence is noted). No alignment is asked of the caller, also
  * with O_DIRECT: they bounce. Bytes read past the end of the file are zeros. Fault points: file.read, file.write,
  * file.truncate, file.punch, file.sync.

@@ -62,22 +62,46 @@ static int look(int fd, unsigned used, unsigned unshared)
         return 0;
 }
 
-int image_lock(int fd, const char *path, bool write)
-{
-        unsigned used = BIT(CONSISTENT_READ), unshared = BIT(WRITE) | BIT(RESIZE);
-        int r;
+/* What readers and writers use, and what neither lets others do. */
+#define READS BIT(CONSISTENT_READ)
+#define WRITES (READS | BIT(WRITE) | BIT(RESIZE))
+#define UNSHARED (BIT(WRITE) | BIT(RESIZE))
 
-        if (write)
-                used |= BIT(WRITE) | BIT(RESIZE);
-        r = take(fd, used, unshared);
-        if (r == 0)
-                r = look(fd, used, unshared);
+static int say(int r, const char *path, bool write)
+{
         if (r == -EOPNOTSUPP || r == -ENOLCK || r == -EINVAL)
                 return 0;
         if (r == -EBUSY || r == -EAGAIN || r == -EACCES)
                 return err_note(-EBUSY, "'%s' is in use by another program (image lock for %s refused)", path,
                                 write ? "writing" : "reading");
         return r < 0 ? err_note(r, "'%s': cannot lock the image: %s", path, strerror(-r)) : 0;
+}
+
+int image_lock(int fd, const char *path, bool write)
+{
+        unsigned used = write ? WRITES : READS;
+        int r = take(fd, used, UNSHARED);
+
+        if (r == 0)
+                r = look(fd, used, UNSHARED);
+        return say(r, path, write);
+}
+
+/* From the first lock of @to on nobody else gets one for writing, so @from can have its own again. */
+int image_lock_pass(int from, int to, const char *path)
+{
+        int r = take(to, WRITES, UNSHARED);
+
+        if (r == 0) {
+                image_unlock(from);
+                r = look(to, WRITES, UNSHARED);
+        }
+        r = say(r, path, true);
+        if (r < 0) {
+                take(from, READS, UNSHARED);
+                image_unlock(to);
+        }
+        return r;
 }
 
 void image_lock_share(int fd)

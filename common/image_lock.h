@@ -21,6 +21,12 @@ int image_lock(int fd, const char *path, bool write);
 /* It was locked for writing, and is only read from now on: others may open it for reading, too. */
 void image_lock_share(int fd);
 
+/**
+ * image_lock_pass - @to is the same image, and shall be locked as image_lock(@to, @path, true) does, in place of @from, which is
+ * ours and gives its locks back. Nobody can come in between. On failure @from has a reader's locks, as before, and @to none.
+ */
+int image_lock_pass(int from, int to, const char *path);
+
 /*
  * Give all of it back now. close() alone may come late: a kernel worker that has just finished our last write holds the
  * open file a moment longer, and whoever opens the image next would be refused.

@@ -108,7 +108,7 @@ static struct block_export *block_export_new(struct node *n, const struct block_
         x->serial = o->serial ? strdup(o->serial) : NULL;
         x->num_queues = o->num_queues;
         x->block_size = o->block_size;
-        x->read_only = o->read_only;
+        x->read_only = o->read_only || (n->vol && vol_read_only(n->vol)); /* and stays so when the node becomes writable */
         if (x->id && (x->connect || !o->connect) && (x->serial || !o->serial))
                 return x;
         block_export_free(x);
