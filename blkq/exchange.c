@@ -24,7 +24,7 @@ int vol_reload(struct vol *v)
         struct fmt_image *top = v->top;
         int r;
 
-        if (!v->writer || !top->drv->wind_down) /* nothing was wound down */
+        if (v->asleep || !v->writer || !top->drv->wind_down) /* nothing was wound down */
                 return 0;
         pthread_mutex_lock(&v->lock);
         v->top = NULL;

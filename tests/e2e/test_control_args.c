@@ -97,6 +97,13 @@ static const struct {
         { "blockdev-add", "{'driver':'null-co','node-name':'n','size':9223372036854775807}", "multiple of 512" },
         { "blockdev-add", "{'driver':'null-co','node-name':'n'," FILE_ARG "}", "Parameter 'file' is unexpected" },
 
+        { "blockdev-reopen", "{}", "Parameter 'options' is missing" },
+        { "blockdev-reopen", "{'options':{}}", "Invalid parameter type for 'options', expected: array" },
+        { "blockdev-reopen", "{'options':[{'driver':'qcow2'}]}", "file' is missing" },
+        { "blockdev-reopen", "{'options':[{'driver':'null-co'}]}", "node-name not specified" },
+        { "blockdev-reopen", "{'options':[{'driver':'null-co','node-name':'nope'}]}", "Failed to find node with node-name='nope'" },
+        { "blockdev-reopen", "{'options':[{'driver':'null-co','node-name':'first'}]}", "Cannot change the option 'driver'" },
+
         { "blockdev-del", "{}", "Parameter 'node-name' is missing" },
         { "blockdev-del", "{'node-name':{}}", "Invalid parameter type for 'node-name', expected: string" },
         { "blockdev-del", "{'node-name':'nope'}", "Failed to find node with node-name='nope'" },

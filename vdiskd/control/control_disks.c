@@ -116,7 +116,7 @@ static const struct qmp_variant driver_args[] = {
         { "host_device", bare_file_args }, { NULL },
 };
 static const char *const on_fulls[] = { "hold", "report", NULL };
-static const struct qmp_arg blockdev_add_args[] = {
+const struct qmp_arg blockdev_add_args[] = {
         { "driver", QMP_STR, .values = drivers, .variants = driver_args },
         { "node-name", QMP_STR, .optional = true }, /* the error has its own words */
         { "read-only", QMP_BOOL, .optional = true },

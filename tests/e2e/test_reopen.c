@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * blockdev-reopen: a disk changes how its image is used while its guest reads and writes; what it refuses, and that nothing has
+ * changed then, on none of the disks. An argument: how often the load sees a change.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/err.h"
+#include "tests/e2e/control_fixture.h"
+#include "tests/e2e/worker.h"
+#include "tests/lib/front_end.h"
+
+#define NUNITS 8192u /* 32 MiB of the first disk */
+#define UNSHARED_WRITE 201 /* image_lock.c */
+
+static unsigned rounds = 16;
+
+#define QCOW2(name, file, more) "{'driver':'qcow2','node-name':'" name "','file':{'driver':'file','filename':'" file "'}" more "}"
+#define FIRST(more) QCOW2("first", "first.qcow2", more)
+#define SECOND(more) QCOW2("second", "second.qcow2", more)
+#define REOPEN(a) "{'options':[" a "]}"
+#define DIRECT ",'cache':{'direct':true}"
+
+static struct front_end *connect_to(const char *socket)
+{
+        struct front_end *fe;
+
+        err_clear();
+        if (fe_open(&(struct fe_opts){ .path = at(socket), .timeout_ms = HANG_MS }, &fe) < 0)
+                fail_msg("%s: %s", socket, err_text(-EIO));
+        return fe;
+}
+
+static uint8_t do_io(struct front_end *fe, uint32_t type, void *buf, uint32_t len)
+{
+        struct fe_io io = { .type = type, .gpa = buf ? fe_gpa(fe, buf) : 0, .len = len };
+
+        assert_int_equal(fe_do(fe_queue(fe, 0), &io, HANG_MS), 0);
+        return io.status;
+}
+
+static const char *node(const char *name)
+{
+        return entry("query-named-block-nodes", "node-name", name);
+}
+
+static bool says(const char *name, const char *what)
+{
+        return strstr(node(name), what);
+}
+
+/* Refused with @error, and the node is as it was. */
+static void refused(const char *name, const char *args, const char *error)
+{
+        char *before = strdup(node(name));
+        const char *why = try(client, "blockdev-reopen", args, NULL);
+
+        if (!why || !strstr(why, error))
+                fail_msg("%s\nexpected: %s\ngot: %s", args, error, why ? why : "success");
+        assert_string_equal(node(name), before);
+        free(before);
+}
+
+/* --- a load that verifies what it reads --------------------------------------------------------------------------- */
+
+static struct load {
+        struct front_end *fe;
+        struct verify *verify;
+        struct worker w;
+} load;
+
+static void load_begin(bool fresh)
+{
+        load = (struct load){ .fe = connect_to("first.sock") };
+        assert_int_equal(verify_new(&(struct verify_opts){ .nunits = NUNITS, .unit_len = WORKER_UNIT, .seed = 7, .fresh = fresh },
+                                    &load.verify), 0);
+        load.w = (struct worker){ .fe = load.fe, .verify = load.verify, .nunits = NUNITS, .seed = 7, .odd = true };
+        assert_int_equal(worker_start(&load.w), 0);
+}
+
+static void load_moves(void)
+{
+        if (worker_wait(&load.w, 100) < 0)
+                fail_msg("%s", err_text(-EIO));
+}
+
+static void load_end(void)
+{
+        if (worker_stop(&load.w) < 0)
+                fail_msg("%s", load.w.why);
+        assert_int_equal(load.w.wrong, 0);
+        assert_int_equal(load.w.failed, 0);
+        fe_close(load.fe);
+        verify_free(load.verify);
+}
+
+/* --- tests -------------------------------------------------------------------------------------------------------- */
+
+static void test_direct_under_load(void **state)
+{
+        load_begin(true);
+        for (unsigned i = 0; i < rounds; i++) {
+                load_moves();
+                must("blockdev-reopen", REOPEN(FIRST(DIRECT)));
+                assert_true(says("first", "\"direct\":true"));
+                load_moves();
+                must("blockdev-reopen", REOPEN(FIRST(",'data-first':false")));
+                assert_true(says("first", "\"direct\":false"));
+        }
+        load_moves();
+        load_end();
+        stop(state);
+        assert_int_equal(run("qemu-img check -q first.qcow2"), 0);
+        start_default(state);
+}
+
+static void add_second(void)
+{
+        must("blockdev-add", SECOND(",'read-only':true"));
+        must("block-export-add", "{'type':'vhost-user-blk','id':'r','node-name':'second','addr':{'type':'unix','path':'r.sock'}}");
+}
+
+static int look_at_second(void)
+{
+        return run("qemu-io -r -c 'read 0 4k' second.qcow2 >/dev/null 2>&1");
+}
+
+static void test_read_only_and_back(void **state)
+{
+        struct front_end *reader, *writer;
+        char *buf;
+
+        (void)state;
+        add_second();
+        reader = connect_to("r.sock");
+        for (int i = 1; i <= 4; i++) {
+                must("blockdev-reopen", REOPEN(SECOND("")));
+                assert_true(says("second", "\"ro\":false"));
+                assert_int_not_equal(look_at_second(), 0); /* locked by a writer */
+                must("block-export-add", "{'type':'vhost-user-blk','id':'w','node-name':'second','writable':true,"
+                     "'addr':{'type':'unix','path':'w.sock'}}");
+                refused("second", REOPEN(SECOND(",'read-only':true")),
+                        "Read-only block node 'second' cannot support read-write users");
+                writer = connect_to("w.sock");
+                buf = fe_alloc(writer, 4096, 4096);
+                memset(buf, i, 4096);
+                assert_int_equal(do_io(writer, FE_WRITE, buf, 4096), FE_OK);
+                fe_close(writer);
+                must("block-export-del", "{'id':'w','mode':'hard'}");
+                expect_event(client, "BLOCK_EXPORT_DELETED", "w");
+                if (i == 1)
+                        must("block-dirty-bitmap-add", "{'node':'second','name':'b','persistent':true}");
+                must("blockdev-reopen", REOPEN(SECOND(",'read-only':true")));
+                assert_true(says("second", "\"ro\":true"));
+                assert_true(says("second", "\"name\":\"b\""));
+                assert_int_equal(look_at_second(), 0);
+                assert_int_equal(run("qemu-img info second.qcow2 | grep -q in-use"), 256);
+                buf = fe_alloc(reader, 4096, 4096);
+                assert_int_equal(do_io(reader, FE_READ, buf, 4096), FE_OK);
+                assert_int_equal(buf[4095], i);
+                assert_int_equal(do_io(reader, FE_WRITE, buf, 4096), FE_IOERR);
+                assert_string_equal(try(client, "block-export-add", "{'type':'vhost-user-blk','id':'w','node-name':'second',"
+                                        "'writable':true,'addr':{'type':'unix','path':'w.sock'}}", NULL),
+                                    "Cannot export read-only node as writable");
+        }
+        fe_close(reader);
+        assert_int_equal(run("qemu-img check -q second.qcow2"), 0);
+}
+
+static void test_all_or_none(void **state)
+{
+        struct flock lock = { .l_whence = SEEK_SET, .l_start = UNSHARED_WRITE, .l_len = 1, .l_type = F_RDLCK };
+        AUTO(closep) int fd = open(at("second.qcow2"), O_RDONLY | O_CLOEXEC);
+
+        (void)state;
+        add_second();
+        load_begin(false);
+        assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0); /* who looks at it while nobody writes to it */
+        for (int i = 0; i < 4; i++) {
+                load_moves();
+                refused("first", REOPEN(FIRST(DIRECT) "," SECOND(DIRECT)), "in use by another program");
+                refused("second", REOPEN(SECOND("") "," FIRST(DIRECT)), "in use by another program");
+                refused("first", REOPEN(FIRST(DIRECT) "," QCOW2("no-such", "x", "")), "Failed to find node with node-name='no-such'");
+        }
+        assert_int_equal(look_at_second(), 0);
+        lock.l_type = F_UNLCK;
+        assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+        must("blockdev-reopen", REOPEN(FIRST(DIRECT) "," SECOND(DIRECT)));
+        assert_true(says("first", "\"direct\":true"));
+        assert_true(says("second", "\"direct\":true") && says("second", "\"ro\":false"));
+        load_moves();
+        load_end();
+}
+
+static void test_what_cannot_change(void **state)
+{
+        (void)state;
+        refused("first", REOPEN(FIRST(",'read-only':true")), "Read-only block node 'first' cannot support read-write users");
+        refused("first", REOPEN("{'driver':'raw','node-name':'first','file':{'driver':'file','filename':'first.qcow2'}}"),
+                "Cannot change the option 'driver' of node 'first', which is 'qcow2'");
+        refused("first", REOPEN("{'driver':'null-co','node-name':'first'}"), "Cannot change the option 'driver'");
+        refused("first", REOPEN(QCOW2("first", "second.qcow2", "")),
+                "Cannot change the option 'filename' of node 'first', which is 'first.qcow2'");
+        refused("first", REOPEN("{'driver':'qcow2','node-name':'first','file':'f'}"), "Cannot find device='f' nor node-name='f'");
+        refused("first", REOPEN(FIRST(",'migratable':true")), "Cannot change the option 'migratable'");
+        refused("first", REOPEN(FIRST(",'encrypt':{'format':'luks','key-secret':'k'}")),
+                "Cannot change the option 'encrypt.key-secret'");
+        refused("first", REOPEN(FIRST(",'backing':'other'")), "Cannot change the option 'backing'");
+        refused("first", REOPEN(FIRST(",'cache':{'no-flush':true}")), "'cache.no-flush' does not accept true");
+        refused("first", REOPEN(FIRST(",'throttle-group':'g'")), "Throttle group 'g' does not exist");
+        refused("first", REOPEN("{'driver':'qcow2','file':{'driver':'file','filename':'x'}}"), "node-name not specified");
+        refused("first", REOPEN(FIRST("") "," FIRST("")), "Node 'first' is busy");
+        must("blockdev-reopen", REOPEN(FIRST(",'backing':null")));
+        must("blockdev-reopen", REOPEN(""));
+}
+
+static void test_limits_and_space(void **state)
+{
+        (void)state;
+        must("object-add", "{'qom-type':'throttle-group','id':'g','limits':{'iops-total':100000}}");
+        must("blockdev-reopen", REOPEN(FIRST(",'throttle-group':'g','on-full':'report'")));
+        assert_true(says("first", "\"group\":\"g\""));
+        assert_non_null(try(client, "object-del", "{'id':'g'}", NULL));
+        must("blockdev-reopen", REOPEN(FIRST("")));
+        assert_false(says("first", "\"group\":\"g\""));
+        must("object-del", "{'id':'g'}");
+        must("block_set_io_throttle", "{'id':'first','bps':0,'bps_rd':0,'bps_wr':0,'iops':99999,'iops_rd':0,'iops_wr':0}");
+        must("blockdev-reopen", REOPEN(FIRST("")));
+        assert_true(says("first", "\"iops\":99999")); /* that command's, not an option */
+}
+
+static void test_a_chain(void **state)
+{
+        (void)state;
+        assert_int_equal(run("qemu-img create -q -f qcow2 -b first.qcow2 -F qcow2 over.qcow2 2>/dev/null || "
+                             "qemu-img create -q -u -f qcow2 -b second.qcow2 -F qcow2 over.qcow2 32M"), 0);
+        assert_int_equal(run("qemu-img rebase -u -b second.qcow2 -F qcow2 over.qcow2"), 0);
+        must("blockdev-add", QCOW2("over", "over.qcow2", ",'backing':{'driver':'qcow2','node-name':'base','file':{'driver':'file',"
+                                   "'filename':'second.qcow2'}}"));
+        refused("over", REOPEN(QCOW2("over", "over.qcow2", DIRECT)), "backing is missing for 'over'");
+        refused("over", REOPEN(QCOW2("over", "over.qcow2", ",'backing':null")), "Cannot change the option 'backing'");
+        refused("over", REOPEN(QCOW2("over", "over.qcow2", ",'backing':{'file':{'driver':'file','filename':'zeros.img'}}")),
+                "Cannot change the option 'backing.file.filename'");
+        refused("over", REOPEN(QCOW2("base", "second.qcow2", "")), "node is used as backing hd of 'over'");
+        must("blockdev-reopen", REOPEN(QCOW2("over", "over.qcow2", DIRECT ",'backing':'base'")));
+        assert_true(says("over", "\"direct\":true") && says("base", "\"direct\":true"));
+        must("blockdev-reopen", REOPEN(QCOW2("over", "over.qcow2", ",'read-only':true,'backing':{'driver':'qcow2','file':"
+                                             "{'driver':'file','filename':'second.qcow2'}}")));
+        assert_true(says("over", "\"direct\":false") && says("over", "\"ro\":true") && says("base", "\"ro\":true"));
+        must("blockdev-reopen", REOPEN(QCOW2("over", "over.qcow2", ",'backing':'base'")));
+        must("blockdev-del", "{'node-name':'over'}");
+}
+
+static void test_raw_and_null(void **state)
+{
+        (void)state;
+        must("blockdev-add", "{'driver':'file','node-name':'f','filename':'zeros.img'}");
+        must("blockdev-add", "{'driver':'raw','node-name':'z','file':'f'}");
+        must("blockdev-reopen", REOPEN("{'driver':'raw','node-name':'z','file':'f','read-only':true" DIRECT "}"));
+        assert_true(says("z", "\"direct\":true") && says("z", "\"ro\":true"));
+        refused("z", REOPEN("{'driver':'file','node-name':'f','filename':'zeros.img'}"), "Node 'f' is a file");
+        must("blockdev-reopen", REOPEN("{'driver':'raw','node-name':'z','file':'f'}"));
+        assert_true(says("z", "\"direct\":false") && says("z", "\"ro\":false"));
+        must("blockdev-add", "{'driver':'null-co','node-name':'n','size':1048576}");
+        must("blockdev-reopen", REOPEN("{'driver':'null-co','node-name':'n','size':1048576,'read-only':true}"));
+        assert_true(says("n", "\"ro\":true"));
+        must("blockdev-reopen", REOPEN("{'driver':'null-co','node-name':'n','size':1048576}"));
+        refused("n", REOPEN("{'driver':'null-co','node-name':'n'}"), "Cannot change the option 'size'");
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, start_default, stop)
+
+int main(int argc, char **argv)
+{
+        const struct CMUnitTest tests[] = {
+                TEST(test_direct_under_load), TEST(test_read_only_and_back), TEST(test_all_or_none),
+                TEST(test_what_cannot_change), TEST(test_limits_and_space), TEST(test_a_chain), TEST(test_raw_and_null),
+        };
+
+        if (argc > 1)
+                rounds = (unsigned)atoi(argv[1]);
+        return cmocka_run_group_tests(tests, make_images, remove_images);
+}
