@@ -37,7 +37,7 @@ static struct front_end *connect_to(const char *socket)
         struct front_end *fe;
 
         err_clear();
-        if (fe_open(&(struct fe_opts){ .path = at(socket), .timeout_ms = HANG_MS }, &fe) < 0)
+        if (fe_open(&(struct fe_opts){ .path = at(socket), .timeout_ms = HANG_MS, .max_segs = 32 }, &fe) < 0)
                 fail_msg("%s: %s", socket, err_text(-EIO));
         return fe;
 }
@@ -91,8 +91,11 @@ static void load_begin(bool fresh)
 
 static void load_moves(void)
 {
-        if (worker_wait(&load.w, 100) < 0)
-                fail_msg("%s", err_text(-EIO));
+        if (worker_wait(&load.w, 100) == 0)
+                return;
+        err_clear();
+        worker_stop(&load.w); /* says why */
+        fail_msg("%s", err_text(-EIO));
 }
 
 static void load_end(void)
