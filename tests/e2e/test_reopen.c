@@ -206,6 +206,44 @@ static void test_all_or_none(void **state)
         load_end();
 }
 
+/* qcow2's bit for an image that contradicts itself: it may only be read. */
+static void mark_corrupt(const char *file, bool on)
+{
+        AUTO(closep) int fd = open(at(file), O_RDWR | O_CLOEXEC);
+        const char bits = on ? 2 : 0;
+
+        assert_int_equal(pwrite(fd, &bits, 1, 79), 1);
+}
+
+/* The tables are read afresh, and cannot be: the disk goes on as it was, and so does one that had changed already. */
+static void test_an_image_that_cannot_be_opened(void **state)
+{
+        struct front_end *fe;
+        char *buf;
+
+        (void)state;
+        assert_int_equal(run("qemu-img create -q -f qcow2 third.qcow2 32M && qemu-io -c 'write -P 0x33 0 64k' third.qcow2 >/dev/null"), 0);
+        add_second();
+        must("blockdev-add", QCOW2("third", "third.qcow2", ",'read-only':true"));
+        must("block-export-add", "{'type':'vhost-user-blk','id':'t','node-name':'third','addr':{'type':'unix','path':'t.sock'}}");
+        fe = connect_to("t.sock");
+        buf = fe_alloc(fe, 4096, 4096);
+        for (int i = 0; i < 3; i++) {
+                mark_corrupt("third.qcow2", true);
+                refused("third", REOPEN(QCOW2("third", "third.qcow2", DIRECT)), "Could not reopen 'third': ");
+                refused("second", REOPEN(SECOND(DIRECT) "," QCOW2("third", "third.qcow2", "")), "Could not reopen 'third': ");
+                assert_int_equal(look_at_second(), 0);
+                assert_int_equal(run("qemu-io -r -c 'read 0 4k' third.qcow2 >/dev/null 2>&1"), 0);
+                assert_int_equal(do_io(fe, FE_READ, buf, 4096), FE_OK);
+                assert_int_equal(buf[4095], 0x33);
+                mark_corrupt("third.qcow2", false);
+                must("blockdev-reopen", REOPEN(SECOND(DIRECT) "," QCOW2("third", "third.qcow2", DIRECT)));
+                assert_true(says("third", "\"direct\":true") && says("third", "\"ro\":false"));
+                must("blockdev-reopen", REOPEN(SECOND(",'read-only':true") "," QCOW2("third", "third.qcow2", ",'read-only':true")));
+        }
+        fe_close(fe);
+}
+
 static void test_what_cannot_change(void **state)
 {
         (void)state;
@@ -288,7 +326,7 @@ int main(int argc, char **argv)
 {
         const struct CMUnitTest tests[] = {
                 TEST(test_direct_under_load), TEST(test_read_only_and_back), TEST(test_all_or_none),
-                TEST(test_what_cannot_change), TEST(test_limits_and_space), TEST(test_a_chain), TEST(test_raw_and_null),
+                TEST(test_an_image_that_cannot_be_opened), TEST(test_what_cannot_change), TEST(test_limits_and_space), TEST(test_a_chain), TEST(test_raw_and_null),
         };
 
         if (argc > 1)
