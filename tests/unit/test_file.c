@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -315,6 +316,50 @@ static void test_identify(void **state)
         file_close(f);
 }
 
+/* The same open file: direct or not, and written to or not. */
+static void test_another_manner(void **state)
+{
+        char other[80], buf[4096];
+        struct file *f;
+
+        (void)state;
+        memset(buf, 0x11, sizeof(buf));
+        assert_int_equal(file_open(path, FILE_CREATE, &f), 0);
+        assert_int_equal(file_pwrite(f, buf, sizeof(buf), 0), 0);
+        assert_int_equal(file_sync(f), 0);
+        file_close(f);
+        assert_int_equal(file_open(path, FILE_RDONLY, &f), 0);
+        for (int i = 0; i < 3; i++) {
+                file_set_direct(f, i % 2 == 0);
+                assert_true(f->direct ? i % 2 == 0 && f->off_align > 1 : f->off_align == 1);
+                assert_int_equal(file_pread(f, buf, 100, 7), 0);
+                assert_int_equal(buf[99], 0x11);
+        }
+        assert_int_equal(file_set_writable(f, true), 0); /* opened again */
+        assert_false(f->read_only);
+        assert_int_equal(file_pwrite(f, "x", 1, 5), 0);
+        file_demote(f);
+        assert_true(f->read_only);
+        assert_int_equal(file_set_writable(f, true), 0); /* it still can */
+        assert_int_equal(file_pwrite(f, "y", 1, 5), 0);
+        file_close(f);
+
+        assert_int_equal(file_open(path, FILE_RDONLY, &f), 0);
+        snprintf(other, sizeof(other), "%s.old", path);
+        assert_int_equal(rename(path, other), 0);
+        err_clear();
+        assert_int_equal(file_set_writable(f, true), -ENOENT);
+        assert_int_equal(close(creat(path, 0600)), 0);
+        err_clear();
+        assert_int_equal(file_set_writable(f, true), -ESTALE);
+        assert_true(f->read_only);
+        assert_int_equal(file_pread(f, buf, 1, 5), 0);
+        assert_int_equal(buf[0], 'y');
+        assert_int_equal(rename(other, path), 0);
+        file_close(f);
+        err_clear();
+}
+
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
@@ -328,6 +373,7 @@ int main(void)
                 cmocka_unit_test_teardown(test_without_us, cleanup),
                 cmocka_unit_test_teardown(test_taps_and_faults, cleanup),
                 cmocka_unit_test_teardown(test_identify, cleanup),
+                cmocka_unit_test_teardown(test_another_manner, cleanup),
         };
 
         return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -132,6 +132,32 @@ static void test_somebody_still_holds_the_open_file(void **state)
         assert_int_equal(image_lock(other, path, true), 0);
 }
 
+/* A reader becomes a writer on another descriptor; when somebody is in the way it stays the reader that it was. */
+static void test_pass(void **state)
+{
+        AUTO(closep) int a = open(path, O_RDONLY), b = open(path, O_RDWR), other = open(path, O_RDWR);
+
+        assert_int_equal(image_lock(a, path, false), 0);
+        assert_int_equal(image_lock(other, path, false), 0);
+        for (int i = 0; i < 3; i++) {
+                err_clear();
+                assert_int_equal(image_lock_pass(a, b, path), -EBUSY);
+                assert_non_null(strstr(err_text(-EBUSY), "in use by another program"));
+        }
+        image_unlock(other);
+        assert_int_equal(image_lock(other, path, true), -EBUSY); /* for us as a reader */
+        image_unlock(other);
+        assert_int_equal(image_lock(other, path, false), 0);
+        image_unlock(other);
+        err_clear();
+        assert_int_equal(image_lock_pass(a, b, path), 0);
+        assert_int_equal(image_lock(other, path, false), -EBUSY);
+        image_unlock(other);
+        image_unlock(b);
+        assert_int_equal(image_lock(other, path, true), 0); /* nothing of @a's is left */
+        err_clear();
+}
+
 static void test_qemu_writes_we_read(void **state)
 {
         against_qemu(false, false, -EBUSY);
@@ -184,7 +210,7 @@ static void test_qemu_respects_us(void **state)
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_pairs), cmocka_unit_test(test_close_gives_back),
+                cmocka_unit_test(test_pairs), cmocka_unit_test(test_close_gives_back), cmocka_unit_test(test_pass),
                 cmocka_unit_test(test_somebody_still_holds_the_open_file),
                 cmocka_unit_test(test_qemu_writes_we_read), cmocka_unit_test(test_qemu_writes_we_write),
                 cmocka_unit_test(test_qemu_reads_we_write), cmocka_unit_test(test_qemu_reads_we_read),
