@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -244,6 +245,47 @@ static void test_an_image_that_cannot_be_opened(void **state)
         fe_close(fe);
 }
 
+/* The next process is our child, too. */
+static void upgrade(void)
+{
+        json_t *v = NULL;
+        pid_t next;
+
+        prctl(PR_SET_CHILD_SUBREAPER, 1);
+        assert_null(try(client, "upgrade", NULL, &v));
+        next = (pid_t)json_integer_value(json_object_get(v, "pid"));
+        json_decref(v);
+        qmp_client_close(TAKE(client, NULL));
+        assert_int_equal(exit_status(), 0);
+        daemon_pid = next;
+        client = dial();
+}
+
+static void test_an_upgrade_keeps_it(void **state)
+{
+        struct front_end *fe;
+        char *buf;
+
+        (void)state;
+        add_second();
+        fe = connect_to("r.sock");
+        buf = fe_alloc(fe, 4096, 4096);
+        for (int i = 0; i < 2; i++) {
+                must("blockdev-reopen", REOPEN(FIRST(DIRECT) "," SECOND(DIRECT)));
+                upgrade();
+                assert_true(says("first", "\"direct\":true") && says("second", "\"direct\":true"));
+                assert_true(says("second", "\"ro\":false"));
+                assert_int_not_equal(look_at_second(), 0);
+                assert_int_equal(do_io(fe, FE_WRITE, buf, 4096), FE_IOERR); /* that export was made for reading */
+                must("blockdev-reopen", REOPEN(FIRST("") "," SECOND(",'read-only':true")));
+                upgrade();
+                assert_true(says("first", "\"direct\":false") && says("second", "\"ro\":true"));
+                assert_int_equal(look_at_second(), 0);
+                assert_int_equal(do_io(fe, FE_READ, buf, 4096), FE_OK);
+        }
+        fe_close(fe);
+}
+
 static void test_what_cannot_change(void **state)
 {
         (void)state;
@@ -326,7 +368,8 @@ int main(int argc, char **argv)
 {
         const struct CMUnitTest tests[] = {
                 TEST(test_direct_under_load), TEST(test_read_only_and_back), TEST(test_all_or_none),
-                TEST(test_an_image_that_cannot_be_opened), TEST(test_what_cannot_change), TEST(test_limits_and_space), TEST(test_a_chain), TEST(test_raw_and_null),
+                TEST(test_an_image_that_cannot_be_opened), TEST(test_an_upgrade_keeps_it),
+                TEST(test_what_cannot_change), TEST(test_limits_and_space), TEST(test_a_chain), TEST(test_raw_and_null),
         };
 
         if (argc > 1)
