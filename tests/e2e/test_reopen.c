@@ -345,6 +345,55 @@ static void test_a_chain(void **state)
         must("blockdev-del", "{'node-name':'over'}");
 }
 
+static void test_a_data_file(void **state)
+{
+        struct front_end *fe;
+        char *buf;
+
+        (void)state;
+        assert_int_equal(run("qemu-img create -q -f qcow2 -o data_file=data.raw split.qcow2 8M"), 0);
+        must("blockdev-add", QCOW2("split", "split.qcow2", ",'read-only':true"));
+        refused("split", REOPEN(QCOW2("split", "split.qcow2", ",'data-file':{'driver':'file','filename':'zeros.img'}")),
+                "Cannot change the option 'data-file.filename'");
+        for (int i = 1; i <= 2; i++) {
+                must("blockdev-reopen", REOPEN(QCOW2("split", "split.qcow2", DIRECT)));
+                must("block-export-add", "{'type':'vhost-user-blk','id':'s','node-name':'split','writable':true,"
+                     "'addr':{'type':'unix','path':'s.sock'}}");
+                fe = connect_to("s.sock");
+                buf = fe_alloc(fe, 4096, 4096);
+                memset(buf, i, 4096);
+                assert_int_equal(do_io(fe, FE_WRITE, buf, 4096), FE_OK);
+                must("blockdev-reopen", REOPEN(QCOW2("split", "split.qcow2", "")));
+                assert_int_equal(do_io(fe, FE_READ, buf, 4096), FE_OK);
+                assert_int_equal(buf[4095], i);
+                fe_close(fe);
+                must("block-export-del", "{'id':'s','mode':'hard'}");
+                expect_event(client, "BLOCK_EXPORT_DELETED", "s");
+                must("blockdev-reopen", REOPEN(QCOW2("split", "split.qcow2", ",'read-only':true")));
+                assert_int_equal(run("qemu-io -r -c 'read 0 4k' split.qcow2 >/dev/null 2>&1"), 0);
+        }
+        must("blockdev-del", "{'node-name':'split'}");
+        assert_int_equal(run("qemu-img check -q split.qcow2"), 0);
+}
+
+/* An opener that lets through what the command line names, also when that is to be written to now. */
+static void test_in_a_strict_sandbox(void **state)
+{
+        char control[160];
+
+        stop(state);
+        snprintf(control, sizeof(control), "--control=%s", at("control.sock"));
+        start_with((const char *const[]){ control, "--sandbox=strict", "--log-level=warning", "--disk",
+                                          "id=second,path=second.qcow2,format=qcow2,read-only=on,socket=s.sock", NULL });
+        client = dial();
+        for (int i = 0; i < 2; i++) {
+                must("blockdev-reopen", REOPEN(SECOND(DIRECT)));
+                assert_true(says("second", "\"direct\":true") && says("second", "\"ro\":false"));
+                must("blockdev-reopen", REOPEN(SECOND(",'read-only':true")));
+                assert_true(says("second", "\"direct\":false") && says("second", "\"ro\":true"));
+        }
+}
+
 static void test_raw_and_null(void **state)
 {
         (void)state;
@@ -369,7 +418,7 @@ int main(int argc, char **argv)
         const struct CMUnitTest tests[] = {
                 TEST(test_direct_under_load), TEST(test_read_only_and_back), TEST(test_all_or_none),
                 TEST(test_an_image_that_cannot_be_opened), TEST(test_an_upgrade_keeps_it),
-                TEST(test_what_cannot_change), TEST(test_limits_and_space), TEST(test_a_chain), TEST(test_raw_and_null),
+                TEST(test_what_cannot_change), TEST(test_limits_and_space), TEST(test_a_chain), TEST(test_a_data_file), TEST(test_in_a_strict_sandbox), TEST(test_raw_and_null),
         };
 
         if (argc > 1)
