@@ -61,16 +61,29 @@ static bool says(const char *name, const char *what)
         return strstr(node(name), what);
 }
 
+/* What is told of a node, without the size of its file, which a load changes. */
+static void settings(const char *name, char *ret, size_t size)
+{
+        char *at;
+
+        snprintf(ret, size, "%s", node(name));
+        at = strstr(ret, "\"actual-size\":");
+        if (at)
+                memset(at, ' ', strcspn(at, ",}"));
+}
+
 /* Refused with @error, and the node is as it was. */
 static void refused(const char *name, const char *args, const char *error)
 {
-        char *before = strdup(node(name));
-        const char *why = try(client, "blockdev-reopen", args, NULL);
+        char before[4096], after[4096];
+        const char *why;
 
+        settings(name, before, sizeof(before));
+        why = try(client, "blockdev-reopen", args, NULL);
         if (!why || !strstr(why, error))
                 fail_msg("%s\nexpected: %s\ngot: %s", args, error, why ? why : "success");
-        assert_string_equal(node(name), before);
-        free(before);
+        settings(name, after, sizeof(after));
+        assert_string_equal(after, before);
 }
 
 /* --- a load that verifies what it reads --------------------------------------------------------------------------- */
@@ -189,6 +202,7 @@ static void test_all_or_none(void **state)
 
         (void)state;
         add_second();
+        must("blockdev-reopen", REOPEN(FIRST("")));
         load_begin(false);
         assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0); /* who looks at it while nobody writes to it */
         for (int i = 0; i < 4; i++) {
