@@ -10,8 +10,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "blkq/change.h"
 #include "blkq/qthread.h"
+#include "blkq/refit.h"
 #include "common/cleanup.h"
+#include "common/err.h"
 #include "common/fault.h"
 #include "common/range.h"
 #include "formats/format.h"
@@ -360,6 +363,113 @@ static void test_no_rest_after_a_failure(void **state)
         sem_wait(&back);
 }
 
+/* --- another manner ---------------------------------------------------------------------------------------------------- */
+
+static struct vol_manner manner;
+
+static int refit_work(struct vol_change *c)
+{
+        return vol_refit(c->v, &manner);
+}
+
+static void refit_apply(struct vol_change *c)
+{
+        vol_refit_stays(c->v);
+}
+
+static void on_refitted(void *opaque, int res, const char *why, uint64_t pause_ns)
+{
+        (void)pause_ns;
+        on_back(opaque, res, why);
+}
+
+static int refit(struct vol_manner m)
+{
+        struct vol_change c = { .v = vol, .settled = true, .work = refit_work, .apply = refit_apply }, *list = &c;
+        struct vol_changes all = { .change = &list, .n = 1, .done = on_refitted };
+
+        manner = m;
+        vol_change_all(&all);
+        return wait_back(0);
+}
+
+static int open_another(bool read_only)
+{
+        struct vol *other;
+        int r = vol_open("disk", &(struct vol_opts){ .format = vol_format(vol), .read_only = read_only }, threads[1], &other);
+
+        err_clear();
+        if (r == 0)
+                close_vol(other);
+        return r;
+}
+
+static void refit_under_load(const char *format)
+{
+        memset(loads, 0, sizeof(loads));
+        vf_create("disk", format, "", 2 * MIB, NULL);
+        open_vol(&(struct vol_opts){ .format = format }, &vol);
+        loads_start();
+        for (unsigned i = 0; i < 12; i++) {
+                assert_int_equal(refit((struct vol_manner){ .writeback = i % 2, .entry_with_data = i % 3 == 0 }), 0);
+                assert_int_equal(vol_failed(vol), 0);
+        }
+        loads_stop();
+        for (unsigned i = 0; i < 3; i++) {
+                assert_int_equal(open_another(true), -EBUSY);
+                assert_int_equal(refit((struct vol_manner){ .read_only = true, .writeback = i % 2 }), 0);
+                assert_true(vol_read_only(vol));
+                assert_int_equal(open_another(true), 0);
+                assert_int_equal(open_another(false), -EBUSY);
+                assert_int_equal(refit((struct vol_manner){ .writeback = i % 2 }), 0);
+                assert_false(vol_read_only(vol));
+        }
+        loads_start();
+        loads_stop();
+        close_vol(vol);
+        if (!strcmp(format, "qcow2"))
+                vf_check("disk");
+        compare(format, 2 * MIB);
+}
+
+static void test_manner_raw(void **state)
+{
+        (void)state;
+        refit_under_load("raw");
+}
+
+static void test_manner_qcow2(void **state)
+{
+        (void)state;
+        refit_under_load("qcow2");
+}
+
+/* Its tables cannot be read once: it goes on as it was, for a load that goes on, too. */
+static void test_manner_fails(void **state)
+{
+        static const struct vol_manner to[] = {
+                { .writeback = true }, { .entry_with_data = true }, { .read_only = true }, { .writeback = true, .read_only = true },
+        };
+
+        (void)state;
+        memset(loads, 0, sizeof(loads));
+        vf_create("disk", "qcow2", "", 2 * MIB, NULL);
+        open_vol(&(struct vol_opts){ .format = "qcow2" }, &vol);
+        loads_start();
+        for (unsigned i = 0; i < ARRAY_SIZE(to); i++) {
+                fault_arm("file.read=1:EIO");
+                assert_int_equal(refit(to[i]), -EIO);
+                fault_arm(NULL);
+                assert_int_equal(vol_failed(vol), 0);
+                assert_false(vol_read_only(vol));
+                assert_int_equal(open_another(true), -EBUSY);
+        }
+        loads_stop();
+        close_vol(vol);
+        vf_check("disk");
+        compare("qcow2", 2 * MIB);
+}
+
 static int threads_begin(void **state)
 {
         struct qthread_opts qo = { .name = "test", .engine.kind = ENGINE_THREADS };
@@ -390,6 +500,9 @@ int main(void)
                 TEST(test_turns_qcow2),
                 TEST(test_requests_wait),
                 TEST(test_no_rest_after_a_failure),
+                TEST(test_manner_raw),
+                TEST(test_manner_qcow2),
+                TEST(test_manner_fails),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
