@@ -178,7 +178,7 @@ static int check(const struct refit *f)
                 return err_note(-EBUSY, "the image is not in use here");
         if (v->failed)
                 return err_note(-EIO, "the disk failed: it is not changed until it is opened again");
-        if (f->read_only != f->was_read_only && others_write(v))
+        if (f->to.flags != f->from.flags && others_write(v)) /* its writer would lose it if the chain is opened again */
                 return err_note(-EBUSY, "an image of the chain is still being written");
         return 0;
 }
