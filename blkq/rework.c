@@ -32,3 +32,8 @@ int vol_rework(struct vol *v, bool rewrites, int (*run)(struct fmt_image *top, v
                 dirty_set_all(v);
         return r;
 }
+
+void vol_set_layer(struct vol *v, const struct fmt_layer *layer)
+{
+        v->layer = layer;
+}

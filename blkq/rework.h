@@ -11,3 +11,6 @@
 /* A worker, the volume quiet and settled. 0, or -errno with a sentence: then the image is as it was. -EBUSY: not in use here, -EROFS,
  * or what @run returns. Its size may be another one afterwards. @rewrites: guests find other data, so all of it counts as changed. */
 int vol_rework(struct vol *v, bool rewrites, int (*run)(struct fmt_image *top, void *opaque), void *opaque);
+
+/* What the operator says of the chain's images when it is opened again; kept by the caller. Home or a worker, the volume quiet. */
+void vol_set_layer(struct vol *v, const struct fmt_layer *layer);

@@ -104,6 +104,12 @@ static const struct {
         { "blockdev-reopen", "{'options':[{'driver':'null-co','node-name':'nope'}]}", "Failed to find node with node-name='nope'" },
         { "blockdev-reopen", "{'options':[{'driver':'null-co','node-name':'first'}]}", "Cannot change the option 'driver'" },
 
+        { "change-backing-file", "{'device':'first','image-node-name':'first'}", "Parameter 'backing-file' is missing" },
+        { "change-backing-file", "{'device':'no','image-node-name':'no','backing-file':'x'}", "Cannot find device='no'" },
+        { "change-backing-file", "{'device':'first','image-node-name':'no','backing-file':'x'}", "Cannot find device='' nor node-name='no'" },
+        { "change-backing-file", "{'device':'first','image-node-name':'first','backing-file':'x'}", "an image without a backing file" },
+        { "change-backing-file", "{'device':'first','image-node-name':'first','backing-file':''}", "expects the name of a file" },
+
         { "blockdev-del", "{}", "Parameter 'node-name' is missing" },
         { "blockdev-del", "{'node-name':{}}", "Invalid parameter type for 'node-name', expected: string" },
         { "blockdev-del", "{'node-name':'nope'}", "Failed to find node with node-name='nope'" },

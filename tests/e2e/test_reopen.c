@@ -359,6 +359,42 @@ static void test_a_chain(void **state)
         must("blockdev-del", "{'node-name':'over'}");
 }
 
+/* The header says so, and the chain that is served stays as it is, also for the next process. */
+static void test_another_name_behind_it(void **state)
+{
+        struct front_end *fe;
+        char *buf;
+
+        (void)state;
+        assert_int_equal(run("qemu-img create -q -f qcow2 base.qcow2 32M && qemu-io -c 'write -P 0x44 0 64k' base.qcow2 >/dev/null && "
+                             "qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 named.qcow2 && "
+                             "qemu-img create -q -f qcow2 other.qcow2 32M"), 0);
+        must("blockdev-add", QCOW2("named", "named.qcow2", ",'backing':{'node-name':'base'}"));
+        must("block-export-add", "{'type':'vhost-user-blk','id':'nx','node-name':'named','writable':true,"
+             "'addr':{'type':'unix','path':'n.sock'}}");
+        fe = connect_to("n.sock");
+        buf = fe_alloc(fe, 4096, 4096);
+        assert_non_null(strstr(try(client, "change-backing-file", "{'device':'nx','image-node-name':'base','backing-file':'x'}", NULL),
+                               "is a backing image"));
+        assert_non_null(strstr(try(client, "change-backing-file", "{'device':'nx','image-node-name':'first','backing-file':'x'}", NULL),
+                               "not in the same chain"));
+        assert_non_null(strstr(try(client, "change-backing-file", "{'device':'nx','image-node-name':'named','backing-file':'nbd:x'}",
+                                   NULL), "protocols are not followed"));
+        assert_int_equal(run("qemu-img info -U named.qcow2 | grep -q 'backing file: base.qcow2'"), 0);
+        must("change-backing-file", "{'device':'nx','image-node-name':'named','backing-file':'other.qcow2'}");
+        assert_true(says("named", "\"backing-filename\":\"other.qcow2\""));
+        for (int i = 0; i < 3; i++) {
+                assert_int_equal(do_io(fe, FE_READ, buf, 4096), FE_OK);
+                assert_int_equal(buf[4095], 0x44);
+                if (i == 0)
+                        must("blockdev-reopen", REOPEN(QCOW2("named", "named.qcow2", DIRECT ",'backing':'base'")));
+                else
+                        upgrade();
+        }
+        assert_int_equal(run("qemu-img info -U named.qcow2 | grep -q 'backing file: other.qcow2'"), 0);
+        fe_close(fe);
+}
+
 static void test_a_data_file(void **state)
 {
         struct front_end *fe;
@@ -432,7 +468,8 @@ int main(int argc, char **argv)
         const struct CMUnitTest tests[] = {
                 TEST(test_direct_under_load), TEST(test_read_only_and_back), TEST(test_all_or_none),
                 TEST(test_an_image_that_cannot_be_opened), TEST(test_an_upgrade_keeps_it),
-                TEST(test_what_cannot_change), TEST(test_limits_and_space), TEST(test_a_chain), TEST(test_a_data_file), TEST(test_in_a_strict_sandbox), TEST(test_raw_and_null),
+                TEST(test_what_cannot_change), TEST(test_limits_and_space), TEST(test_a_chain), TEST(test_another_name_behind_it),
+                TEST(test_a_data_file), TEST(test_in_a_strict_sandbox), TEST(test_raw_and_null),
         };
 
         if (argc > 1)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* blockdev-reopen: a transaction, so that all of its nodes change or none. */
+/* blockdev-reopen: a transaction, so that all of its nodes change or none. change-backing-file is one of a single action. */
 #include "vdiskd/control/control_commands.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "common/err.h"
+#include "vdiskd/disks/node_backing.h"
 #include "vdiskd/disks/node_reopen.h"
 
 static const struct qmp_arg reopen_args[] = {
@@ -39,7 +40,13 @@ static void cmd_blockdev_reopen(struct qmp_call *call, json_t *args, void *opaqu
         qmp_fail(call, NULL, "%s", err_text(r));
 }
 
+static void cmd_change_backing(struct qmp_call *call, json_t *args, void *opaque)
+{
+        transaction_run_one(((struct control *)opaque)->disks, &change_backing_action, args, call);
+}
+
 const struct qmp_command reopen_commands[] = {
         { "blockdev-reopen", reopen_args, cmd_blockdev_reopen },
+        { "change-backing-file", change_backing_args, cmd_change_backing },
         { NULL },
 };
