@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <cmocka.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -139,9 +140,12 @@ static void cmd_echo(struct qmp_call *call, json_t *args, void *opaque)
         qmp_return(call, json_incref(args));
 }
 
+static atomic_bool args_were_gone;
+
 static void cmd_fail(struct qmp_call *call, json_t *args, void *opaque)
 {
         qmp_fail(call, "DeviceNotFound", "no %s", json_string_value(json_object_get(args, "id")));
+        args_were_gone |= !json_is_string(json_object_get(args, "id")); /* the call is answered, and freed */
 }
 
 static void answer_late(struct loop_timer *t)
@@ -291,6 +295,7 @@ static void test_dialogue(void **state)
                 expect(f, dialogue[i].hear);
         }
         fclose(f);
+        assert_false(args_were_gone);
 }
 
 static void test_late_answers_keep_their_order(void **state)

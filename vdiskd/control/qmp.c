@@ -296,6 +296,14 @@ static const struct qmp_command *find_command(const struct qmp_server *s, const 
         return cmd;
 }
 
+/* The answer frees the call, and run() may look at its arguments after that. */
+static void run_command(const struct qmp_command *cmd, struct qmp_call *call, json_t *args, void *opaque)
+{
+        json_incref(args);
+        cmd->run(call, args, opaque);
+        json_decref(args);
+}
+
 static void run(struct qmp_call *call)
 {
         struct qmp_server *s = call->client->server;
@@ -324,7 +332,7 @@ static void run(struct qmp_call *call)
         err_clear();
         if (cmd->args && qmp_args_check(cmd->args, args) < 0)
                 return qmp_fail(call, NULL, "%s", err_text(-EINVAL));
-        cmd->run(call, args, s->opaque);
+        run_command(cmd, call, args, s->opaque);
 }
 
 void qmp_run_local(const struct qmp_command *const *tables, void *opaque, const char *command, json_t *args,
@@ -347,7 +355,7 @@ void qmp_run_local(const struct qmp_command *const *tables, void *opaque, const 
                 return qmp_fail(call, "CommandNotFound", "The command %s has not been found", command);
         if (cmd->args && (qmp_args_from_text(cmd->args, args) < 0 || qmp_args_check(cmd->args, args) < 0))
                 return qmp_fail(call, NULL, "%s", err_text(-EINVAL));
-        cmd->run(call, args, opaque);
+        run_command(cmd, call, args, opaque);
 }
 
 bool qmp_is_local(const struct qmp_call *call)

@@ -41,7 +41,8 @@ struct qmp_variant {
 
 /*
  * A command. The arguments have passed @args (names, types, missing, unexpected) when run() is called; @args NULL takes
- * any object. run() must answer exactly once, now or later: qmp_return() or qmp_fail().
+ * any object. run() must answer exactly once, now or later: qmp_return() or qmp_fail(). The arguments stay until run() returns, and
+ * until the answer.
  */
 struct qmp_command {
         const char *name; /* NULL ends the table */
