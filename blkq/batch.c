@@ -11,7 +11,7 @@
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 
-#define DRY_MAX 64u /* flushes that one wait may ask for before it is said that there is no memory */
+#define DRY_MAX 64u /* flushes that one wait may ask for, while nothing else makes room, before it is said that there is no memory */
 
 struct batch_run {
         struct vol *v;
@@ -158,12 +158,33 @@ void batch_start(struct vol *v, struct fmt_batch *b)
 
 /* --- what -EAGAIN waits for --------------------------------------------------------------------------------------- */
 
+/*
+ * There was no room, and a flush alone made none: pages may be pinned by writes under way, clusters that leave may wait for requests
+ * in them or for their punches. All that takes as long as the disk does, and a flush may take no time at all: wait for that, then.
+ */
+static bool waits_for_others(struct vol *v, struct img_writer *writer, struct waiter *w)
+{
+        if (!w->dry)
+                return false;
+        if (writer->housekeeping) {
+                list_add_tail(&writer->tidied, &w->link);
+                return true;
+        }
+        if (!fmt_dying(writer->img) && mover_is_idle(&v->mover))
+                return false;
+        w->dry = 1;
+        grace_wait(v, w);
+        return true;
+}
+
 void batch_want(struct vol *v, struct fmt_image *img, struct waiter *w)
 {
         struct img_writer *writer = writer_of(v, img);
         struct fmt_batch *b = fmt_want(img);
 
-        if (!b && writer && w->dry++ < DRY_MAX) { /* the cache is full of dirty pages */
+        if (!b && writer && waits_for_others(v, writer, w))
+                return;
+        if (!b && writer && w->dry++ < DRY_MAX) { /* the cache is full of dirty pages, or too much is leaving */
                 writer_flush(writer, w);
                 return;
         }

@@ -41,8 +41,20 @@ static void on_housekept(struct waiter *waiter, int err)
 {
         struct img_writer *w = container_of(waiter, struct img_writer, housekept);
 
-        (void)err; /* the driver knows; what is grave was said by writer_fail() */
+        struct list tidied, *n;
+
         w->housekeeping = false; /* the end of the batch asks for the next piece */
+        list_init(&tidied);
+        list_splice_tail(&tidied, &w->tidied);
+        if (err == 0 && !list_empty(&tidied))
+                writer_housekeep(w); /* so that they wait for that, if they must, and not for a flush */
+        while ((n = list_pop(&tidied)) != NULL) {
+                struct waiter *who = list_entry(n, struct waiter, link);
+
+                if (err == 0) /* else the driver knows; what is grave was said by writer_fail() */
+                        who->dry = 1;
+                who->wake(who, 0);
+        }
 }
 
 void writer_housekeep(struct img_writer *w)
@@ -70,6 +82,7 @@ struct img_writer *writer_new(struct vol *v, struct fmt_image *img, bool guests)
         w->img = img;
         w->guests = guests;
         list_init(&w->link);
+        list_init(&w->tidied);
         flush_init(w);
         return w;
 }

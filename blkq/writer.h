@@ -21,7 +21,7 @@ struct retire;
 /* Somebody at home who waits for something. On one list at a time. Zero-initialise. */
 struct waiter {
         struct list link;
-        unsigned dry; /* batch.c: how often there was no room for what was wanted */
+        unsigned dry; /* batch.c: how often there was no room for what was wanted, though nothing made any meanwhile */
         void (*wake)(struct waiter *w, int err);
 };
 
@@ -41,6 +41,7 @@ struct img_writer {
         } flush;
         bool housekeeping;
         struct waiter housekept;
+        struct list tidied;    /* waiters for the end of this piece of housekeeping */
         struct retire *retire; /* wants to know when no batch is under way */
         struct retire *paused; /* comes back later */
         uint64_t ticket;       /* grace.c: the clusters that the running round covers */

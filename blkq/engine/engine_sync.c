@@ -5,7 +5,7 @@
  *
  * A step is carried out at the moment it is chosen to complete. With a seed, each wait takes some of the pending
  * steps in random order, so a test sees late writes, overtaking and half-done batches; with seed 0 it takes all, in order. With
- * slow_steps some wait until nothing else does, while whatever does not depend on them goes on for long.
+ * slow_steps some, with slow_ops those of a kind wait until nothing else does: whatever does not depend on them goes on for long.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -24,6 +24,7 @@ struct sync_engine {
         unsigned npending, nslow;
         uint64_t rnd; /* 0: in order */
         bool slow_steps;
+        unsigned slow_ops;
 };
 
 static struct sync_engine *sync_of(struct engine *e)
@@ -45,7 +46,7 @@ static void sync_start(struct engine *e, struct io *io)
 {
         struct sync_engine *s = sync_of(e);
 
-        if (s->slow_steps && next_random(s) % SLOW_ONE_IN == 0) {
+        if (s->slow_ops & 1u << io->op || (s->slow_steps && next_random(s) % SLOW_ONE_IN == 0)) {
                 list_add_tail(&s->slow, &io->link);
                 s->nslow++;
                 return;
@@ -135,6 +136,7 @@ int engine_sync_new(const struct engine_opts *o, struct engine **ret)
         s->e.ops = &sync_ops;
         s->rnd = o->seed;
         s->slow_steps = o->seed && o->slow_steps;
+        s->slow_ops = o->slow_ops;
         list_init(&s->pending);
         list_init(&s->slow);
         snprintf(s->e.about, sizeof(s->e.about), "synchronous (seed %llu)", (unsigned long long)o->seed);
