@@ -613,6 +613,7 @@ static void daemon_finish(struct daemon *d)
         file_nodes_finish(&d->disks);
         limits_finish(&d->disks);
         metrics_free(d->metrics);
+        metrics_finish();
         listener_close(&d->metrics_at);
         listener_close(&d->control_at);
         if (d->workers)

@@ -169,6 +169,7 @@ static int fds_left(void)
 static int judge(int st)
 {
         struct stat log;
+        int left = fds_left();
 
         if (WIFSIGNALED(st))
                 bug("killed by signal %d (%s)", WTERMSIG(st), strsignal(WTERMSIG(st)));
@@ -178,6 +179,8 @@ static int judge(int st)
                 bug("cannot be started");
         if (WEXITSTATUS(st) && (stat("log", &log) < 0 || !log.st_size))
                 bug("fails (%d) without a word", WEXITSTATUS(st));
+        if (left > 0)
+                bug("%d descriptors are left open at the end", left);
         return WEXITSTATUS(st);
 }
 
@@ -189,10 +192,7 @@ int run_tool(const char *const *argv)
         while (waitpid(pid, &st, 0) < 0)
                 if (errno != EINTR)
                         bug("cannot wait");
-        st = judge(st);
-        if (fds_left() > 0) /* a daemon's end closes what it has; what it loses while it runs is asked of count_fds() */
-                bug("%d descriptors are left open at the end", fds_left());
-        return st;
+        return judge(st);
 }
 
 pid_t start_daemon(const char *const *argv)

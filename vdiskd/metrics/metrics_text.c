@@ -338,6 +338,14 @@ void metrics_prepare(void)
                 setvbuf(statm, NULL, _IONBF, 0);
 }
 
+void metrics_finish(void)
+{
+        if (fds)
+                closedir(TAKE(fds, NULL));
+        if (statm)
+                fclose(TAKE(statm, NULL));
+}
+
 static unsigned count_fds(void)
 {
         unsigned n = 0;

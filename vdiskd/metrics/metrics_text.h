@@ -17,6 +17,7 @@ struct metrics_start {
 
 /* What the text says of the process is read from files, which a sandbox does not open any more: before that. */
 void metrics_prepare(void);
+void metrics_finish(void); /* closes them. The next text opens them again, where that is allowed */
 
 /* Returns a text to free(), *@len bytes; NULL: no memory. */
 char *metrics_text(struct disks *d, const struct metrics_start *start, size_t *len);
