@@ -57,7 +57,8 @@ struct engine_opts {
         uint64_t seed;         /* SYNC: completion order; 0: submission order */
         bool restricted;       /* io_uring: the ring does nothing but what we use it for, whoever fills it */
         bool slow_steps;       /* SYNC with a seed: one step of 16 waits until nothing else is left to do */
-        unsigned slow_ops;     /* SYNC: all steps of these (1 << enum io_op) do */
+        unsigned slow_ops;     /* SYNC: all steps of these (1 << enum io_op) do, */
+        const bool *hold;      /* and longer, while this is true; NULL: never */
         bool no_registered_files, no_registered_ring, no_defer_taskrun; /* io_uring: switches for each feature */
 };
 

@@ -25,6 +25,7 @@ struct sync_engine {
         uint64_t rnd; /* 0: in order */
         bool slow_steps;
         unsigned slow_ops;
+        const bool *hold;
 };
 
 static struct sync_engine *sync_of(struct engine *e)
@@ -58,7 +59,7 @@ static void sync_start(struct engine *e, struct io *io)
 /* Nothing else is left to do: one slow step gets its turn. */
 static void wake_slow(struct sync_engine *s)
 {
-        if (s->npending || !s->nslow)
+        if (s->npending || !s->nslow || (s->hold && *s->hold))
                 return;
         list_add_tail(&s->pending, list_pop(&s->slow));
         s->nslow--;
@@ -137,6 +138,7 @@ int engine_sync_new(const struct engine_opts *o, struct engine **ret)
         s->rnd = o->seed;
         s->slow_steps = o->seed && o->slow_steps;
         s->slow_ops = o->slow_ops;
+        s->hold = o->hold;
         list_init(&s->pending);
         list_init(&s->slow);
         snprintf(s->e.about, sizeof(s->e.about), "synchronous (seed %llu)", (unsigned long long)o->seed);

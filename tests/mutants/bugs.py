@@ -2,7 +2,7 @@
 """Bugs to plant, one at a time: name, file, what is there once, what stands there instead, the stages that should find it.
 
 Stages, in the order they are tried: 'replay' is the crash replay, 'loads' its long loads, 'meson:NAME' a test by its name in meson, any other name
-is tests/unit/test_NAME.
+is tests/unit/test_NAME, with arguments behind it.
 """
 
 BUGS = []
@@ -132,9 +132,9 @@ b("the used index is shown before its elements", SPLIT, "        gm_store32(&e->
   "        s->used_idx++;\n        gm_store16_release(&s->used->idx, s->used_idx);\n        gm_store32(&e->id, c->head);\n"
   "        gm_store32(&e->len, written);", "virtqueue", "meson:inflight")
 b("no barrier between wish and look", SPLIT, "        gm_full_barrier();\n        if (!vq->event_idx)", "        if (!vq->event_idx)",
-  "virtqueue", "meson:vdiskd_basic")
+  "virtqueue_race 2000")
 b("no barrier between our wish for kicks and the next look", SPLIT, "        if (on)\n                gm_full_barrier(); /* our wish", "        if (false)\n                gm_full_barrier(); /* our wish",
-  "virtqueue", "meson:vdiskd_basic")
+  "virtqueue_race 2000")
 b("a packed ring takes more than it has", "vhost_user/virtqueue_packed.c", "for (unsigned n = 0; n < max; n++,", "for (unsigned n = 0; n < max + 1; n++,",
   "virtqueue_packed")
 
