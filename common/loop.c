@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -93,6 +94,12 @@ int loop_rewatch(struct loop *l, struct loop_watch *w, uint32_t events)
 {
         w->events = events;
         return control(l, EPOLL_CTL_MOD, w);
+}
+
+void loop_rewatch_or_hang_up(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+        if (loop_rewatch(l, w, events) < 0)
+                shutdown(w->fd, SHUT_RDWR);
 }
 
 void loop_unwatch(struct loop *l, struct loop_watch *w)

@@ -24,6 +24,8 @@ struct loop_watch {
 };
 int loop_watch(struct loop *l, struct loop_watch *w);
 int loop_rewatch(struct loop *l, struct loop_watch *w, uint32_t events); /* change the events asked for */
+/* The same for a connection. If it cannot be, the connection is shut down, which ready() is always told: it would hang otherwise. */
+void loop_rewatch_or_hang_up(struct loop *l, struct loop_watch *w, uint32_t events);
 void loop_unwatch(struct loop *l, struct loop_watch *w);                 /* a watch that is off is fine */
 
 struct loop_timer {

@@ -38,7 +38,7 @@ static void fail(struct back_channel *c, int reason)
 static void listen_for(struct back_channel *c, uint32_t events)
 {
         if (c->watch.on && c->watch.events != events)
-                loop_rewatch(c->loop, &c->watch, events);
+                loop_rewatch_or_hang_up(c->loop, &c->watch, events);
 }
 
 static void finish(struct back_channel *c, int res)

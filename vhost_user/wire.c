@@ -67,7 +67,7 @@ static void wire_listen(struct wire *w)
         uint32_t events = w->reply_len ? EPOLLOUT : w->held ? 0 : EPOLLIN;
 
         if (w->fd >= 0 && !w->parked && w->watch.events != events)
-                loop_rewatch(w->loop, &w->watch, events);
+                loop_rewatch_or_hang_up(w->loop, &w->watch, events);
 }
 
 static void patience_over(struct loop_timer *t)

@@ -96,7 +96,7 @@ static void client_flush(struct client *c)
         if (c->server->held)
                 c->watch.events = events; /* qmp_go_on() asks for them */
         else if (events != c->watch.events)
-                loop_rewatch(c->server->loop, &c->watch, events);
+                loop_rewatch_or_hang_up(c->server->loop, &c->watch, events);
 }
 
 /* Makes room for @len bytes more of what cannot be sent now; false: the client lets too much wait. */
