@@ -68,8 +68,9 @@ static int fetch_indirect(void *raw, const struct mem_table *mt, uint64_t table,
 
         if (r == -EAGAIN)
                 return r;
-        if (r < 0 || gm_copy_in(raw, DESC_LEN, &at, &n) != DESC_LEN)
+        if (r < 0)
                 return bad(why, "an indirect table outside of guest memory");
+        gm_copy_in(raw, DESC_LEN, &at, &n);
         return 0;
 }
 

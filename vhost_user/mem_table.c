@@ -33,7 +33,7 @@ struct mem_map {
 
 static void map_put(struct mem_map *m)
 {
-        if (!m || --m->refs)
+        if (--m->refs)
                 return;
         guard_del(m->guard);
         munmap(m->addr, m->len);
@@ -75,7 +75,7 @@ size_t mem_page_size(int fd)
 {
         struct statfs fs;
 
-        if (fstatfs(fd, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC && is_pow2((uint64_t)fs.f_bsize))
+        if (fstatfs(fd, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC)
                 return (size_t)fs.f_bsize;
         return (size_t)sysconf(_SC_PAGESIZE);
 }
@@ -272,8 +272,10 @@ json_t *mem_table_pack(const struct mem_table *mt, struct parcel *p)
 
 static int unpack_region(struct parcel *p, const json_t *o, struct vu_region *r, int *fd)
 {
-        int res = parcel_get_u64(o, "guest", UINT64_MAX, &r->guest_addr);
+        int res;
 
+        *fd = -1; /* the caller closes it, whatever else is missing */
+        res = parcel_get_u64(o, "guest", UINT64_MAX, &r->guest_addr);
         if (res == 0)
                 res = parcel_get_u64(o, "size", UINT64_MAX, &r->size);
         if (res == 0)

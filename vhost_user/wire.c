@@ -84,7 +84,7 @@ static int collect_fds(struct wire_msg *m, struct msghdr *mh)
         int r = 0;
 
         for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
-                if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+                if (c->cmsg_type != SCM_RIGHTS) /* of SOL_SOCKET; a Unix socket has no other level */
                         continue;
                 for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
                         int fd;
@@ -265,7 +265,7 @@ static void wire_ready(struct loop_watch *watch, uint32_t events)
         bool hung_up = events & (EPOLLHUP | EPOLLERR);
         int r = 0;
 
-        if (w->reply_len && (events & EPOLLOUT || hung_up))
+        if (w->reply_len)
                 r = send_reply(w);
         if (r < 0 || (hung_up && w->held)) {
                 wire_fail(w, 0); /* nobody is left to hear the rest */
@@ -279,7 +279,7 @@ bool wire_hung_up(const struct wire *w)
 {
         struct pollfd p = { .fd = w->fd, .events = POLLRDHUP };
 
-        return w->fd < 0 || (poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+        return w->fd < 0 || poll(&p, 1, 0) > 0; /* what is told beside it is an end, too */
 }
 
 void wire_hold(struct wire *w)

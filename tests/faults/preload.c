@@ -8,7 +8,8 @@
  *                               descriptors open beyond those that were at the beginning
  *
  * Only calls from the program and its libraries count, not those that the C library, sanitizers, libseccomp and liburcu make for themselves. It
- * begins to count when the program's constructors are through.
+ * begins to count when the program's constructors are through, and ends before its destructors, which are not its own: coverage writes
+ * its counts there.
  */
 #undef _FILE_OFFSET_BITS /* both names of each call are wanted, pread and pread64 */
 
@@ -382,12 +383,35 @@ __attribute__((constructor)) static void begin(void)
         atomic_store(&counting, true);
 }
 
+static int (*real_main)(int, char **, char **);
+
+static void end_counting(void)
+{
+        atomic_store(&counting, false);
+}
+
+/* The first that is asked for at exit is done last: after all that the program asks for, before the destructors. */
+static int main_that_ends(int argc, char **argv, char **env)
+{
+        atexit(end_counting);
+        return real_main(argc, argv, env);
+}
+
+int __libc_start_main(int (*program)(int, char **, char **), int argc, char **argv, void (*init)(void), void (*fini)(void),
+                      void (*loader_fini)(void), void *stack_end);
+int __libc_start_main(int (*program)(int, char **, char **), int argc, char **argv, void (*init)(void), void (*fini)(void),
+                      void (*loader_fini)(void), void *stack_end)
+{
+        real_main = program;
+        return REAL(__libc_start_main)(main_that_ends, argc, argv, init, fini, loader_fini, stack_end);
+}
+
 __attribute__((destructor)) static void end(void)
 {
         char text[512];
         int n = 0;
 
-        atomic_store(&counting, false);
+        end_counting();
         if (report_fd < 0 || getpid() != reporter) /* not of helpers that were forked */
                 return;
         for (unsigned i = 0; i < KINDS; i++)

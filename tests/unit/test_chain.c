@@ -306,6 +306,53 @@ static void test_long_chains(void **state)
         mem_table_put(mt);
 }
 
+/* --- behind an IOMMU: what is missing is found out, and then it is the same chain ---------------------------------- */
+
+#define IOVA 0xffff00000000ull /* of the table's page */
+#define DATA (IOVA + 0x100000) /* of guest address 0x1000 */
+
+static void map(struct mem_table *mt, uint64_t iova, uint64_t guest)
+{
+        uint64_t page;
+        uint8_t perm;
+
+        assert_true(iotlb_next_miss(mt->iotlb, &page, &perm));
+        assert_int_equal(page, iova);
+        assert_int_equal(iotlb_update(mt->iotlb, iova, GUEST_PAGE, GUEST_USER + guest, IOTLB_READ | IOTLB_WRITE), 0);
+        assert_false(iotlb_next_miss(mt->iotlb, &page, &perm));
+}
+
+static void test_behind_iommu(void **state)
+{
+        for (unsigned packed = 0; packed < 2; packed++) {
+                struct mem_table *mt = guest_new(NULL);
+                struct vring_desc table = { DATA + 8, 16, VRING_DESC_F_WRITE, 0 };
+                struct vring_packed_desc packed_table = { DATA + 8, 16, 0, VRING_DESC_F_WRITE };
+                struct vring_desc ring = { IOVA, sizeof(table), VRING_DESC_F_INDIRECT, 0 };
+                struct chain_desc d = { IOVA, sizeof(table), 0, VRING_DESC_F_INDIRECT };
+                struct chain c = { .indirect_ok = true };
+                const char *why = NULL;
+
+                mt->iotlb = iotlb_new();
+                memcpy(guest_at(mt, TABLE), packed ? (void *)&packed_table : &table, sizeof(table));
+                for (unsigned round = 0; round < 3; round++) {
+                        chain_begin(&c);
+                        if (packed)
+                                assert_int_equal(chain_add(&c, mt, &d, 8, &why), 0);
+                        else
+                                assert_int_equal(chain_read(&c, mt, &ring, 1, 0, &why), 0);
+                        assert_int_equal(c.missing, round < 2);
+                        if (round < 2)
+                                map(mt, round ? DATA : IOVA, round ? 0x1000 : TABLE);
+                }
+                assert_int_equal(c.nwrite, 1);
+                assert_ptr_equal(c.iov[0].iov_base, guest_at(mt, 0x1008));
+                assert_int_equal(c.iova[0], DATA + 8);
+                iotlb_free(mt->iotlb);
+                mem_table_put(mt);
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -315,6 +362,7 @@ int main(void)
                 cmocka_unit_test(test_indirect_tables),
                 cmocka_unit_test(test_packed_indirect_tables),
                 cmocka_unit_test(test_long_chains),
+                cmocka_unit_test(test_behind_iommu),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -113,11 +113,90 @@ static void test_copies(void **state)
                 }
 }
 
+/* A piece without bytes holds nobody up. */
+static void test_empty_pieces(void **state)
+{
+        char host[6] = "abcdef", out[6];
+        struct iovec iov[] = { { host, 0 }, { host, 2 }, { host + 2, 0 }, { host + 2, 0 }, { host + 2, 4 }, { host, 0 } }, *at = iov;
+        unsigned n = ARRAY_SIZE(iov);
+
+        assert_int_equal(gm_copy_in(out, 6, &at, &n), 6);
+        assert_memory_equal(out, "abcdef", 6);
+        assert_int_equal(n, 0);
+        assert_int_equal(gm_copy_out("x", 1, &at, &n), 0);
+}
+
+/* --- behind an IOMMU ------------------------------------------------------------------------------------------------- */
+
+#define IOVA 0xffff00000000ull
+
+static const struct {
+        uint64_t iova, guest;
+} pages[] = { { IOVA, 0x10000 }, { IOVA + 0x1000, 0x11000 }, { IOVA + 0x2000, 0x13000 }, { IOVA + 0x4000, 0x5000 /* a hole */ } };
+
+static struct mem_table *behind_iommu(void)
+{
+        struct mem_table *mt = guest_new(NULL);
+
+        mt->iotlb = iotlb_new();
+        for (size_t i = 0; i < ARRAY_SIZE(pages); i++)
+                assert_int_equal(iotlb_update(mt->iotlb, pages[i].iova, 0x1000, GUEST_USER + pages[i].guest, IOTLB_READ), 0);
+        return mt;
+}
+
+static void finish_iommu(struct mem_table *mt)
+{
+        iotlb_free(mt->iotlb);
+        mem_table_put(mt);
+}
+
+static void test_iova(void **state)
+{
+        struct mem_table *mt = behind_iommu();
+        struct iovec iov[4];
+        uint64_t page;
+        uint8_t perm;
+
+        assert_int_equal(gm_translate(mt, IOVA + 0x800, 0x1000, false, iov, 1), 1); /* side by side here, too */
+        assert_ptr_equal(iov[0].iov_base, guest_at(mt, 0x10800));
+        assert_int_equal(iov[0].iov_len, 0x1000);
+        assert_int_equal(gm_translate(mt, IOVA, 0x3000, false, iov, 1), -E2BIG);
+        assert_int_equal(gm_translate(mt, IOVA, 0x3000, false, iov, 2), 2);
+        assert_int_equal(iov[0].iov_len, 0x2000);
+        assert_ptr_equal(iov[1].iov_base, guest_at(mt, 0x13000));
+        assert_int_equal(gm_translate(mt, IOVA + 0x4000, 1, false, iov, 4), -EFAULT); /* mapped to what is no memory */
+        assert_int_equal(gm_translate(mt, UINT64_MAX - 3, 8, false, iov, 4), -EFAULT); /* wraps */
+        assert_int_equal(gm_translate(mt, IOVA + 0x2ff8, 16, false, iov, 4), -EAGAIN);
+        assert_true(iotlb_next_miss(mt->iotlb, &page, &perm));
+        assert_int_equal(page, IOVA + 0x3000);
+        assert_int_equal(perm, IOTLB_READ);
+        assert_false(iotlb_next_miss(mt->iotlb, &page, &perm));
+        assert_int_equal(gm_translate(mt, IOVA, 1, true, iov, 4), -EAGAIN); /* mapped, but not for that: is it by now? */
+        assert_true(iotlb_next_miss(mt->iotlb, &page, &perm));
+        assert_int_equal(perm, IOTLB_WRITE);
+        finish_iommu(mt);
+}
+
+static void test_iova_ring_part(void **state)
+{
+        struct mem_table *mt = behind_iommu();
+
+        assert_ptr_equal(gm_ring_part(mt, IOVA + 0x10, 16, false, 16), guest_at(mt, 0x10010));
+        assert_null(gm_ring_part(mt, IOVA + 0x4000, 16, false, 16));
+        assert_int_equal(errno, EFAULT);
+        assert_null(gm_ring_part(mt, IOVA + 0x1ff8, 16, false, 2)); /* in two pieces */
+        assert_int_equal(errno, EFAULT);
+        assert_null(gm_ring_part(mt, IOVA + 0x8000, 16, false, 16)); /* who knows? */
+        assert_int_equal(errno, EAGAIN);
+        finish_iommu(mt);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_translate), cmocka_unit_test(test_translate_limits),
                 cmocka_unit_test(test_ring_part), cmocka_unit_test(test_copies),
+                cmocka_unit_test(test_empty_pieces), cmocka_unit_test(test_iova), cmocka_unit_test(test_iova_ring_part),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

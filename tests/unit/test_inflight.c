@@ -13,8 +13,9 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "tests/unit/fail_calls.h"
 #include "tests/unit/guest_fixture.h"
-#include "vhost_user/inflight.h"
+#include "vhost_user/inflight_split.h"
 #include "vhost_user/virtqueue.h"
 
 #define NUM 8u
@@ -420,7 +421,10 @@ static void test_maps(void **state)
         assert_int_equal(inflight_map_new(fd, 0, len, 0, &m), -EINVAL);
         assert_int_equal(inflight_map_new(fd, 0, len, 2, &m), -EINVAL); /* more than a queue can need */
         assert_int_equal(inflight_map_new(fd, 0, 16 * 3, 3, &m), -EINVAL);
+        assert_int_equal(inflight_map_new(fd, 0, 3 * 36, 3, &m), -EINVAL); /* counters must be aligned */
         assert_int_equal(inflight_map_new(fd, 1, len - page, 3, &m), -EINVAL);
+        assert_int_equal(inflight_map_new(fd, 8, 3 * 32, 3, &m), -EINVAL); /* no page begins there */
+        assert_int_equal(inflight_map_new(-1, 0, len, 3, &m), -EBADF);
         assert_int_equal(inflight_map_new(fd, page, len, 3, &m), -EFBIG);
         assert_int_equal(inflight_map_new(fd, UINT64_MAX - page + 1, len, 3, &m), -EFBIG);
         assert_int_equal(inflight_map_new(fd, 0, len, 3, &m), 0);
@@ -440,6 +444,82 @@ static void test_maps(void **state)
         close(fd);
 }
 
+/* Each call and each allocation fails: an error, and nothing is left of the map. */
+static void test_failing_calls(void **state)
+{
+        static const struct { enum call call; unsigned nth; int err; } making[] = {
+                { CALL_MEMFD, 1, EMFILE }, { CALL_FTRUNCATE, 1, ENOMEM }, { CALL_FCNTL, 1, EPERM },
+        }, mapping[] = {
+                { CALL_FSTAT, 1, EBADF }, { CALL_CALLOC, 1, ENOMEM }, { CALL_FCNTL, 1, EMFILE }, { CALL_MMAP, 1, ENOMEM },
+        };
+        struct guest *g = *state;
+        struct inflight_map *m;
+        uint64_t len;
+        int fd;
+
+        for (size_t i = 0; i < ARRAY_SIZE(making); i++) {
+                fail_call(making[i].call, making[i].nth, making[i].err);
+                assert_int_equal(inflight_memfd(3, &len), -making[i].err);
+                assert_true(fail_call_done(making[i].call));
+        }
+        fd = inflight_memfd(3, &len);
+        for (size_t i = 0; i < ARRAY_SIZE(mapping); i++) {
+                fail_call(mapping[i].call, mapping[i].nth, mapping[i].err);
+                assert_int_equal(inflight_map_new(fd, 0, len, 3, &m), -mapping[i].err);
+                assert_true(fail_call_done(mapping[i].call));
+        }
+        close(fd);
+        for (unsigned nth = 1; nth <= 2; nth++) { /* the copy to be judged, and what becomes of it */
+                fail_call(CALL_CALLOC, nth, ENOMEM);
+                assert_int_equal(vq_start(&g->vq, g->mt, &g->at, 0), -ENOMEM);
+                assert_true(fail_call_done(CALL_CALLOC));
+        }
+        assert_int_equal(vq_start(&g->vq, g->mt, &g->at, 0), 0);
+        err_clear();
+}
+
+static void test_map_from_another_process(void **state)
+{
+        static const char *const keys[] = { "fd", "offset", "len", "queues" };
+        struct guest *g = *state;
+
+        for (size_t i = 0; i <= ARRAY_SIZE(keys); i++) {
+                struct inflight_map *m = NULL;
+                struct parcel p = { 0 };
+
+                p.root = inflight_map_pack(g->map, &p);
+                assert_int_equal(p.nfds, 1);
+                p.fd[0] = dup(p.fd[0]);
+                p.received = true;
+                if (i < ARRAY_SIZE(keys))
+                        json_object_del(p.root, keys[i]);
+                assert_int_equal(inflight_map_unpack(&p, p.root, &m), i < ARRAY_SIZE(keys) ? -EBADMSG : 0);
+                if (m)
+                        assert_int_equal(inflight_part(m, 1).len, g->at.record.len);
+                inflight_map_free(m);
+                parcel_finish(&p);
+                err_clear();
+        }
+}
+
+/* A guest that offers a head again before it was shown as used gives back more than the ring has: nothing is overwritten. */
+static void test_more_given_back_than_there_is(void **state)
+{
+        struct guest *g = *state;
+
+        assert_int_equal(vq_start(&g->vq, g->mt, &g->at, 0), 0);
+        for (unsigned i = 0; i <= NUM; i++) {
+                offer(g, i % NUM);
+                assert_int_equal(pop(g), i % NUM);
+                push(g, (uint16_t)(i % NUM));
+        }
+        assert_int_equal(g->vq.split.record->nbatch, NUM);
+        vq_publish(&g->vq);
+        assert_int_equal(g->rec->used_idx, NUM + 1);
+        for (unsigned i = 0; i < NUM; i++)
+                assert_int_equal(g->rec->desc[i].inflight, 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(int argc, char **argv)
 {
@@ -447,6 +527,7 @@ int main(int argc, char **argv)
                 TEST(test_fresh_record), TEST(test_steps), TEST(test_again_in_order_before_new_ones),
                 TEST(test_dropped_head_is_kept), TEST(test_death_at_any_step), TEST(test_tampered),
                 TEST(test_batch_that_loops), TEST(test_ring_that_shows_less), TEST(test_random_bytes), TEST(test_maps),
+                TEST(test_failing_calls), TEST(test_map_from_another_process), TEST(test_more_given_back_than_there_is),
         };
 
         seed = argc > 1 ? (unsigned)atoi(argv[1]) : (unsigned)time(NULL);

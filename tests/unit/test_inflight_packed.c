@@ -12,7 +12,9 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "tests/unit/fail_calls.h"
 #include "tests/unit/packed_driver.h"
+#include "vhost_user/inflight_packed.h"
 
 #define NUM 8u
 #define FIRST 0x80008000u
@@ -435,12 +437,34 @@ static void test_of_another_kind(void **state)
         assert_int_equal(die_and_start(g), 0);
 }
 
+static void test_without_memory(void **state)
+{
+        struct guest *g = *state;
+        struct inflight_packed *f = NULL;
+        uint16_t used = 0x8000;
+        unsigned n;
+        bool fresh;
+
+        for (unsigned nth = 1; nth <= 2; nth++) { /* the record's state, and the copy to be judged */
+                fail_call(CALL_CALLOC, nth, ENOMEM);
+                assert_int_equal(inflight_packed_load(g->at.record, NUM, g->d.ring, &used, &n, &fresh, &f), -ENOMEM);
+                assert_true(fail_call_done(CALL_CALLOC));
+                assert_null(f);
+        }
+        memset(g->rec, 0, g->at.record.len);
+        assert_int_equal(inflight_packed_load(g->at.record, NUM, g->d.ring, &used, &n, &fresh, &f), 0);
+        assert_true(fresh);
+        assert_null(inflight_packed_next(f, &n)); /* nothing is to be done again */
+        inflight_packed_free(f);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(int argc, char **argv)
 {
         const struct CMUnitTest tests[] = {
                 TEST(test_fresh_record), TEST(test_steps), TEST(test_dropped_chain_is_kept), TEST(test_death_at_any_step),
                 TEST(test_tampered), TEST(test_tampered_descriptors), TEST(test_random_bytes), TEST(test_of_another_kind),
+                TEST(test_without_memory),
         };
 
         seed = argc > 1 ? (unsigned)atoi(argv[1]) : (unsigned)time(NULL);

@@ -17,8 +17,10 @@
 #include "common/bytes.h"
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/fault.h"
 #include "config.h"
 #include "formats/luks/af.h"
+#include "formats/luks/header.h"
 #include "formats/luks/luks.h"
 
 #define AT (64u << 10) /* where the header lies in the file */
@@ -301,6 +303,10 @@ static void test_hostile_fields(void **state)
                 { "cipher", LH_CIPHER, 4, 0x78787878, -ENOTSUP },
                 { "unprintable hash", LH_HASH, 4, 0x01020304, -EINVAL },
                 { "mode", LH_MODE, 4, 0x2d2d2d2d, -ENOTSUP },
+                { "unprintable cipher", LH_CIPHER, 4, 0x61ff6161, -EINVAL },
+                { "unprintable mode", LH_MODE, 4, 0x7f7f7f7f, -EINVAL },
+                { "unprintable UUID", LH_UUID, 4, 0x0a0a0a0a, -EINVAL },
+                { "unknown hash", LH_HASH, 4, 0x6d643400 /* md4 */, -ENOTSUP },
                 { "payload means nothing here", LH_PAYLOAD, 4, 0, 0 },
         };
         AUTO(luks_key_finish) struct luks_key key = { 0 };
@@ -324,6 +330,51 @@ static void test_hostile_fields(void **state)
                         fail_msg("%s: %d, %s", cases[i].what, r, err_text(r));
                 err_clear();
         }
+        file_close(area.file);
+}
+
+/* Each of the words fills its field to the last byte: there is no end. */
+static void test_words_without_end(void **state)
+{
+        static const struct { unsigned at, len; } words[] = { { LH_CIPHER, 32 }, { LH_MODE, 32 }, { LH_HASH, 32 }, { LH_UUID, 40 } };
+        AUTO(luks_key_finish) struct luks_key key = { 0 };
+        struct luks_area area = make(&key);
+        uint8_t good[LH_LENGTH], bad[LH_LENGTH];
+        struct luks_header h;
+
+        ok(file_pread(area.file, good, sizeof(good), AT));
+        for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+                memcpy(bad, good, sizeof(bad));
+                memset(bad + words[i].at, 'a', words[i].len);
+                ok(file_pwrite(area.file, bad, sizeof(bad), AT));
+                assert_int_equal(luks_read(&area, &h), -EINVAL);
+                assert_non_null(strstr(err_text(-EINVAL), "without an end"));
+                err_clear();
+        }
+        file_close(area.file);
+}
+
+/* What cannot be read or written is an error, and a state that is not on the disk was not set. */
+static void test_failing_file(void **state)
+{
+        AUTO(luks_key_finish) struct luks_key key = { 0 };
+        struct luks_area area = make(&key);
+        struct luks_header h;
+
+        fault_arm("file.read=1:EIO");
+        assert_int_equal(luks_read(&area, &h), -EIO);
+        fault_arm(NULL);
+        ok(luks_read(&area, &h));
+        fault_arm("file.write=1:ENOSPC");
+        assert_int_equal(luks_write_slot_state(&area, &h, 0), -ENOSPC);
+        fault_arm("file.sync=1:EIO");
+        assert_int_equal(luks_write_slot_state(&area, &h, 0), -EIO);
+        fault_arm(NULL);
+        for (unsigned i = 0; i < LUKS_SLOTS; i++)
+                h.slot[i].active = true;
+        assert_int_equal(luks_free_slot(&h), -1);
+        assert_int_equal(luks_active_slots(&h), LUKS_SLOTS);
+        err_clear();
         file_close(area.file);
 }
 
@@ -412,6 +463,8 @@ int main(void)
                 cmocka_unit_test(test_passwords),
                 cmocka_unit_test(test_crash),
                 cmocka_unit_test(test_hostile_fields),
+                cmocka_unit_test(test_words_without_end),
+                cmocka_unit_test(test_failing_file),
                 cmocka_unit_test(test_short_area),
                 cmocka_unit_test(test_not_in_core_dumps),
         };

@@ -12,6 +12,7 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/fault.h"
+#include "tests/unit/fail_calls.h"
 #include "tests/unit/guest_fixture.h"
 #include "vhost_user/mem_guard.h"
 
@@ -193,12 +194,169 @@ static void test_truncated(void **state)
         mem_table_put(other);
 }
 
+/* How many mappings of guests' memory has this process? */
+static unsigned mappings(void)
+{
+        FILE *f = fopen("/proc/self/maps", "r");
+        char line[512];
+        unsigned n = 0;
+
+        while (fgets(line, sizeof(line), f))
+                n += strstr(line, "memfd:guest") != NULL;
+        fclose(f);
+        return n;
+}
+
+/* Each allocation and each call fails: an error, the old table as it was, and nothing stays mapped. */
+static void test_failing_calls(void **state)
+{
+        static const struct { const char *what; enum call call; unsigned nth; int err; } cases[] = {
+                { "the table", CALL_CALLOC, 1, ENOMEM }, { "the mapping's own struct", CALL_CALLOC, 2, ENOMEM },
+                { "mmap", CALL_MMAP, 1, ENOMEM },        { "looking at the file", CALL_FSTAT, 1, EBADF },
+                { "keeping the file", CALL_FCNTL, 2, EMFILE }, /* the first one is the seal, which may fail */
+        };
+        AUTO(closep) int fd = guest_memfd(2 * GUEST_PAGE);
+        struct vu_region a = { 0x1000, 0x1000, 0x1000, 0 }, b = { 0x4000, 0x1000, 0x4000, 0 };
+        unsigned before = mappings();
+        struct mem_table *mt, *next;
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                for (unsigned adding = 0; adding < 2; adding++) {
+                        assert_int_equal(mem_table_new(&a, &fd, 1, &mt), 0);
+                        fail_call(cases[i].call, cases[i].nth, cases[i].err);
+                        if ((adding ? mem_table_add(mt, &b, fd, &next) : mem_table_new(&b, &fd, 1, &next)) != -cases[i].err ||
+                            !fail_call_done(cases[i].call))
+                                fail_msg("%s, adding %u", cases[i].what, adding);
+                        err_clear();
+                        assert_int_equal(mt->n, 1);
+                        mem_table_put(mt);
+                        if (mappings() != before)
+                                fail_msg("%s, adding %u: something stays mapped", cases[i].what, adding);
+                }
+        }
+        fail_call(CALL_FCNTL, 1, EPERM);
+        assert_int_equal(mem_table_new(&a, &fd, 1, &mt), 0);
+        fail_call(CALL_CALLOC, 1, ENOMEM);
+        assert_int_equal(mem_table_remove(mt, &a, &next), -ENOMEM);
+        assert_int_equal(mt->region[0].guest_addr, 0x1000);
+        mem_table_put(mt);
+        err_clear();
+}
+
+static void test_remove_needs_the_same(void **state)
+{
+        AUTO(closep) int fd = guest_memfd(GUEST_PAGE);
+        struct vu_region a = { 0x1000, 0x1000, 0x1000, 0 }, other = { 0x1000, 0x1000, 0x2000, 0 };
+        struct mem_table *mt, *next;
+
+        assert_int_equal(mem_table_remove(NULL, &a, &next), -ENOENT);
+        assert_int_equal(mem_table_new(&a, &fd, 1, &mt), 0);
+        assert_int_equal(mem_table_remove(mt, &other, &next), -ENOENT);
+        assert_ptr_equal(mem_table_get(mt), mt);
+        mem_table_put(mt);
+        mem_table_put(mt);
+        assert_null(mem_table_get(NULL));
+        err_clear();
+}
+
+static void test_too_many_regions(void **state)
+{
+        AUTO(freep) struct vu_region *r = calloc(MEM_MAX_REGIONS + 1, sizeof(*r));
+        AUTO(freep) int *fds = calloc(MEM_MAX_REGIONS + 1, sizeof(*fds));
+        struct mem_table *mt;
+
+        assert_int_equal(mem_table_new(r, fds, MEM_MAX_REGIONS + 1, &mt), -EINVAL);
+        err_clear();
+}
+
+static void test_page_size(void **state)
+{
+        AUTO(closep) int huge = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB), fd = guest_memfd(GUEST_PAGE);
+
+        assert_int_equal(mem_page_size(fd), GUEST_PAGE);
+        assert_int_equal(mem_page_size(-1), GUEST_PAGE);
+        if (huge >= 0) /* this kernel has them */
+                assert_true(mem_page_size(huge) >= 1u << 20);
+}
+
+/* --- what comes from another process ------------------------------------------------------------------------------- */
+
+/* Whatever is read from the stack and was never written there is @value. */
+static __attribute__((noinline)) void fill_stack(int value)
+{
+        volatile int below[16384];
+
+        for (size_t i = 0; i < ARRAY_SIZE(below); i++)
+                below[i] = value;
+}
+
+/* A part is missing: it is said which, the descriptors of the others are closed, and nobody else's. */
+static void test_unpack_damaged(void **state)
+{
+        static const char *const keys[] = { "guest", "size", "user", "offset", "fd" };
+        AUTO(closep) int fd = guest_memfd(GUEST_PAGE), victim = guest_memfd(GUEST_PAGE);
+        struct vu_region r[2] = { { 0, 0x1000, 0, 0 }, { 0x1000, 0x1000, 0x1000, 0 } };
+        int fds[2] = { fd, fd };
+        struct mem_table *mt, *again;
+
+        assert_int_equal(mem_table_new(r, fds, 2, &mt), 0);
+        for (size_t i = 0; i <= ARRAY_SIZE(keys); i++) {
+                struct parcel p = { 0 };
+                int want = i < ARRAY_SIZE(keys) ? -EBADMSG : 0;
+
+                p.root = mem_table_pack(mt, &p);
+                assert_int_equal(p.nfds, 2);
+                for (unsigned k = 0; k < p.nfds; k++)
+                        p.fd[k] = dup(p.fd[k]);
+                p.received = true;
+                if (want)
+                        json_object_del(json_array_get(p.root, 1), keys[i]);
+                fill_stack(victim);
+                assert_int_equal(mem_table_unpack(&p, p.root, &again), want);
+                assert_true(fcntl(victim, F_GETFD) >= 0);
+                assert_int_equal(p.fd[0], -1);
+                if (!want)
+                        mem_table_put(again);
+                parcel_finish(&p);
+                err_clear();
+        }
+        mem_table_put(mt);
+}
+
+static void test_unpack_too_many(void **state)
+{
+        struct parcel p = { .root = json_array() };
+        struct mem_table *mt;
+
+        for (unsigned i = 0; i <= MEM_MAX_REGIONS; i++)
+                json_array_append_new(p.root, json_null());
+        assert_int_equal(mem_table_unpack(&p, p.root, &mt), -EBADMSG);
+        parcel_finish(&p);
+        err_clear();
+}
+
+static void test_pack_without_memory(void **state)
+{
+        struct mem_table *mt = guest_new(NULL);
+        struct parcel p = { 0 };
+
+        json_set_alloc_funcs(malloc, free); /* ours, which can fail */
+        fail_call(CALL_MALLOC, 1, ENOMEM);
+        assert_null(mem_table_pack(mt, &p));
+        parcel_finish(&p);
+        mem_table_put(mt);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_one_region),     cmocka_unit_test(test_all_small_layouts),
                 cmocka_unit_test(test_add_and_remove), cmocka_unit_test(test_slots_run_out),
                 cmocka_unit_test(test_strange_files),  cmocka_unit_test(test_truncated),
+                cmocka_unit_test(test_failing_calls),  cmocka_unit_test(test_remove_needs_the_same),
+                cmocka_unit_test(test_too_many_regions), cmocka_unit_test(test_page_size),
+                cmocka_unit_test(test_unpack_damaged), cmocka_unit_test(test_unpack_too_many),
+                cmocka_unit_test(test_pack_without_memory),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

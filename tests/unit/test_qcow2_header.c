@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The qcow2 header: every field at its edges, nothing lost by a rewrite, refcounts of every width. */
 #include "formats/qcow2/refcount_bits.h"
+#include "fail_calls.h"
 #include "qcow2_rest.h"
 
 #define CS 65536u
@@ -194,6 +195,9 @@ static void test_usable(void **state)
         h.incompatible = 0;
         h.crypt_method = QCOW2_CRYPT_LUKS;
         assert_int_equal(qcow2_header_usable(&h, true), 0);
+        h.incompatible = QCOW2_INCOMPAT_DATA_FILE; /* holes of that file would be noise */
+        assert_int_equal(qcow2_header_usable(&h, false), -ENOTSUP);
+        h.incompatible = 0;
         h.crypt_method = QCOW2_CRYPT_AES;
         assert_int_equal(qcow2_header_usable(&h, false), -ENOTSUP);
 }
@@ -228,6 +232,128 @@ static void test_luks_extension(void **state)
                         qcow2_header_finish(&h);
                 }
         }
+}
+
+static uint8_t *put_ext(uint8_t *at, uint32_t type, const void *bytes, uint32_t len)
+{
+        be32_put(at, type);
+        be32_put(at + 4, len);
+        memcpy(at + 8, bytes, len);
+        return at + 8 + (len + 7) / 8 * 8;
+}
+
+/* One extension, and once more; those that only mean something beside a feature bit, with it and without. */
+static void test_extensions(void **state)
+{
+        static const char name[QCOW2_MAX_DATA_NAME + 1] = "a-name", bitmaps[QBX_LENGTH] = { 0 };
+        uint8_t luks[QLX_LENGTH], long_name[QCOW2_MAX_DATA_NAME + 1];
+        const struct {
+                const char *what;
+                uint64_t incompatible;
+                uint32_t crypt, type;
+                const void *bytes;
+                uint32_t len;
+                int once, twice;
+        } cases[] = {
+                { "backing format", 0, 0, QCOW2_EXT_BACKING_FORMAT, "qcow2", 5, 0, -EINVAL },
+                { "backing format of no bytes", 0, 0, QCOW2_EXT_BACKING_FORMAT, "", 0, -EINVAL, -EINVAL },
+                { "LUKS", 0, QCOW2_CRYPT_LUKS, QCOW2_EXT_LUKS, luks, QLX_LENGTH, 0, -EINVAL },
+                { "data file", QCOW2_INCOMPAT_DATA_FILE, 0, QCOW2_EXT_DATA_FILE, name, 6, 0, -EINVAL },
+                { "data file of no bytes", QCOW2_INCOMPAT_DATA_FILE, 0, QCOW2_EXT_DATA_FILE, name, 0, 0, 0 },
+                { "data file's name too long", QCOW2_INCOMPAT_DATA_FILE, 0, QCOW2_EXT_DATA_FILE, long_name, 1024, -EINVAL, -EINVAL },
+                { "data file's name as long as it may be", QCOW2_INCOMPAT_DATA_FILE, 0, QCOW2_EXT_DATA_FILE, long_name, 1023, 0, -EINVAL },
+                { "data file without its bit", 0, 0, QCOW2_EXT_DATA_FILE, name, 6, 0, 0 },
+                { "bitmaps without their bit", 0, 0, QCOW2_EXT_BITMAPS, bitmaps, QBX_LENGTH, 0, -EINVAL },
+        };
+        AUTO(freep) uint8_t *b = malloc(FILE_BYTES);
+
+        memset(long_name, 'x', sizeof(long_name));
+        be64_put(luks + QLX_OFFSET, CS);
+        be64_put(luks + QLX_SIZE, 1000);
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+                for (int twice = 0; twice < 2; twice++) {
+                        int want = twice ? cases[i].twice : cases[i].once, r;
+                        struct qcow2_header h;
+                        uint8_t *at;
+
+                        valid(b);
+                        be64_put(b + QH_INCOMPATIBLE, cases[i].incompatible);
+                        be32_put(b + QH_CRYPT_METHOD, cases[i].crypt);
+                        at = put_ext(b + QH_V3_LENGTH, cases[i].type, cases[i].bytes, cases[i].len);
+                        if (twice)
+                                put_ext(at, cases[i].type, cases[i].bytes, cases[i].len);
+                        r = read_bytes(b, FILE_BYTES, &h);
+                        if (r != want)
+                                fail_msg("%s, twice %d: %d %s", cases[i].what, twice, r, r ? err_text(r) : "accepted");
+                        if (r == 0)
+                                qcow2_header_finish(&h);
+                }
+}
+
+/* The name of the backing file: behind the header, before the end of the cluster, and not beside a raw data file. */
+static void test_backing_name(void **state)
+{
+        static const struct { const char *what; uint64_t off; uint32_t len; uint64_t incompatible, autoclear; int r; } cases[] = {
+                { "fine", QH_V3_LENGTH, 8, 0, 0, 0 },
+                { "the cluster's last bytes", CS - 8, 8, 0, 0, 0 },
+                { "over the cluster's end", CS - 7, 8, 0, 0, -EINVAL },
+                { "in the header", QH_V3_LENGTH - 1, 8, 0, 0, -EINVAL },
+                { "too long", QH_V3_LENGTH, QCOW2_MAX_BACKING_NAME + 1, 0, 0, -EINVAL },
+                { "beside a data file", 4096, 8, QCOW2_INCOMPAT_DATA_FILE, 0, 0 },
+                { "beside a raw data file", 4096, 8, QCOW2_INCOMPAT_DATA_FILE, QCOW2_AUTOCLEAR_RAW_DATA_FILE, -EINVAL },
+        };
+        AUTO(freep) uint8_t *b = malloc(FILE_BYTES);
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct qcow2_header h;
+                int r;
+
+                valid(b);
+                be64_put(b + QH_INCOMPATIBLE, cases[i].incompatible);
+                be64_put(b + QH_AUTOCLEAR, cases[i].autoclear);
+                be64_put(b + QH_BACKING_OFFSET, cases[i].off);
+                be32_put(b + QH_BACKING_SIZE, cases[i].len);
+                memset(b + cases[i].off, 'b', cases[i].len);
+                r = read_bytes(b, FILE_BYTES, &h);
+                if (r != cases[i].r)
+                        fail_msg("%s: %d %s", cases[i].what, r, r ? err_text(r) : "accepted");
+                if (r == 0)
+                        qcow2_header_finish(&h);
+        }
+}
+
+/* Each allocation fails, and each read: an error, and nothing is left. */
+static void test_failing_calls(void **state)
+{
+        AUTO(freep) uint8_t *b = malloc(FILE_BYTES);
+        struct qcow2_header h;
+        struct file *f;
+
+        valid(b);
+        put_ext(b + QH_V3_LENGTH, QCOW2_EXT_BACKING_FORMAT, "qcow2", 5);
+        be64_put(b + QH_BACKING_OFFSET, 4096);
+        be32_put(b + QH_BACKING_SIZE, 8);
+        memset(b + 4096, 'b', 8);
+        ok(file_open_mem(b, FILE_BYTES, &f));
+        for (unsigned nth = 1; nth <= 2; nth++) { /* the cluster, the header */
+                fail_call(CALL_CALLOC, nth, ENOMEM);
+                assert_int_equal(qcow2_header_read(f, 0, &h), -ENOMEM);
+                assert_true(fail_call_done(CALL_CALLOC));
+        }
+        for (unsigned nth = 1; nth <= 3; nth++) { /* the name, the format's, the extensions */
+                fail_call(CALL_MALLOC, nth, ENOMEM);
+                assert_int_equal(qcow2_header_read(f, 0, &h), -ENOMEM);
+                assert_true(fail_call_done(CALL_MALLOC));
+        }
+        fault_arm("file.read=1:EIO");
+        assert_int_equal(qcow2_header_read(f, 0, &h), -EIO);
+        fault_arm("file.read=2:EIO");
+        assert_int_equal(qcow2_header_read(f, 0, &h), -EIO);
+        fault_arm(NULL);
+        ok(qcow2_header_read(f, 0, &h));
+        qcow2_header_finish(&h);
+        file_close(f);
+        err_clear();
 }
 
 /* What we do not know survives: fields behind ours, extensions, and the rest where it belongs. */
@@ -316,6 +442,9 @@ int main(void)
                 cmocka_unit_test(test_unknown_features_are_named),
                 cmocka_unit_test(test_usable),
                 cmocka_unit_test(test_luks_extension),
+                cmocka_unit_test(test_extensions),
+                cmocka_unit_test(test_backing_name),
+                cmocka_unit_test(test_failing_calls),
                 cmocka_unit_test(test_rewrite_keeps_strangers),
                 cmocka_unit_test(test_name_that_does_not_fit),
                 cmocka_unit_test(test_refcount_widths),

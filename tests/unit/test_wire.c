@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/fault.h"
+#include "tests/unit/fail_calls.h"
 #include "vhost_user/wire.h"
 
 static struct loop *loop;
@@ -24,7 +25,7 @@ static int gone_reason;
 static struct wire_msg last;
 static unsigned take; /* how many fds the handler takes */
 static int taken[VU_MAX_FDS];
-static bool answer_all, hold_all;
+static bool answer_all, hold_all, park_all, close_all;
 
 static unsigned open_fds(void)
 {
@@ -45,7 +46,13 @@ static void on_message(struct wire *w, struct wire_msg *m)
                 taken[i] = wire_take_fd(m, i);
         if (hold_all)
                 wire_hold(w);
-        if (answer_all)
+        if (park_all)
+                wire_park(w);
+        if (close_all)
+                wire_close(w);
+        if (close_all)
+                wire_reply_fd(w, m->hdr.request, &m->p, m->hdr.size, dup(peer));
+        else if (answer_all)
                 wire_reply(w, m->hdr.request, &m->p, m->hdr.size);
 }
 
@@ -79,7 +86,7 @@ static void connect_wire(void)
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
         peer = sv[1];
         messages = gone = take = 0;
-        answer_all = hold_all = false;
+        answer_all = hold_all = park_all = close_all = false;
         wire = (struct wire){ .message = on_message, .gone = on_gone };
         assert_int_equal(wire_open(&wire, loop, sv[0]), 0);
 }
@@ -341,12 +348,147 @@ static void test_faults(void **state)
         disconnect();
 }
 
+/* Calls that were interrupted, or could not be made now, are made again. */
+static void test_again(void **state)
+{
+        static const char *const points[] = {
+                "wire.receive=1:EINTR", "wire.receive=1:EAGAIN", "wire.send=1:EINTR", "wire.send=1:EAGAIN", "wire.send=1:EAGAIN:forever",
+        };
+        char answer[MESSAGE_LEN + 1];
+
+        for (size_t i = 0; i < ARRAY_SIZE(points); i++) {
+                connect_wire();
+                answer_all = true;
+                assert_int_equal(fault_arm(points[i]), 0);
+                send_fds(on_socket(), MESSAGE_LEN, 0);
+                turn();
+                if (strstr(points[i], "forever")) {
+                        assert_int_equal(recv(peer, answer, sizeof(answer), MSG_DONTWAIT), -1);
+                        assert_false(list_empty(&wire.patience.link));
+                }
+                fault_arm(NULL);
+                turn();
+                assert_int_equal(messages, 1);
+                assert_int_equal(recv(peer, answer, sizeof(answer), MSG_DONTWAIT), MESSAGE_LEN);
+                assert_true(list_empty(&wire.patience.link));
+                assert_int_equal(gone, 0);
+                disconnect();
+        }
+}
+
+/* The kernel may tell who sent it: that is no descriptor. */
+static void test_credentials(void **state)
+{
+        int on = 1;
+
+        connect_wire();
+        assert_int_equal(setsockopt(wire.fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)), 0);
+        send_fds(on_socket(), MESSAGE_LEN, 0);
+        turn();
+        assert_int_equal(messages, 1);
+        assert_int_equal(last.nfds, 0);
+        disconnect();
+}
+
+/* Parked, it reads nothing and tells nothing, not even when somebody holds or resumes it; then it goes on. */
+static void test_park(void **state)
+{
+        connect_wire();
+        park_all = true;
+        send_fds(on_socket(), MESSAGE_LEN, 0);
+        send_fds(on_socket(), MESSAGE_LEN, 0);
+        turn();
+        assert_int_equal(messages, 1);
+        wire_hold(&wire);
+        wire_resume(&wire);
+        turn();
+        assert_int_equal(messages, 1);
+        wire_hold(&wire);
+        park_all = false;
+        assert_int_equal(wire_unpark(&wire), 0);
+        turn();
+        assert_int_equal(messages, 1); /* held */
+        wire_resume(&wire);
+        turn();
+        assert_int_equal(messages, 2);
+        assert_true(list_empty(&wire.patience.link));
+        disconnect();
+}
+
+/* Half a message, and half a reply, are gone on with; patience begins anew. */
+static void test_park_halves(void **state)
+{
+        char answer[MESSAGE_LEN + 1];
+
+        connect_wire();
+        answer_all = true;
+        send_fds(on_socket(), 5, 0);
+        turn();
+        wire_park(&wire);
+        assert_true(list_empty(&wire.patience.link));
+        assert_int_equal(wire_unpark(&wire), 0);
+        assert_false(list_empty(&wire.patience.link));
+        assert_int_equal(fault_arm("wire.send=1:EAGAIN:forever"), 0);
+        send_fds(on_socket() + 5, MESSAGE_LEN - 5, 0);
+        turn();
+        assert_int_equal(messages, 1);
+        wire_park(&wire);
+        fault_arm(NULL);
+        turn();
+        assert_int_equal(recv(peer, answer, sizeof(answer), MSG_DONTWAIT), -1);
+        assert_int_equal(wire_unpark(&wire), 0);
+        assert_false(list_empty(&wire.patience.link));
+        turn();
+        assert_int_equal(recv(peer, answer, sizeof(answer), MSG_DONTWAIT), MESSAGE_LEN);
+        disconnect();
+}
+
+/* Without a place among the watched: closed, and the socket given back. */
+static void test_not_watched(void **state)
+{
+        unsigned before = open_fds();
+        int sv[2];
+
+        connect_wire();
+        wire_park(&wire);
+        fail_call(CALL_EPOLL_CTL, 1, ENOSPC);
+        assert_int_equal(wire_unpark(&wire), -ENOSPC);
+        assert_int_equal(wire.fd, -1);
+        assert_true(wire_hung_up(&wire));
+        disconnect();
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+        fail_call(CALL_EPOLL_CTL, 1, ENOSPC);
+        assert_int_equal(wire_open(&wire, loop, sv[0]), -ENOSPC);
+        assert_int_equal(wire.fd, -1);
+        close(sv[1]);
+        assert_int_equal(open_fds(), before);
+        err_clear();
+}
+
+/* An answer, and the descriptor that goes with it, to somebody who is not there any more. */
+static void test_reply_when_closed(void **state)
+{
+        unsigned before = open_fds();
+
+        connect_wire();
+        close_all = true;
+        send_fds(on_socket(), MESSAGE_LEN, 1);
+        turn();
+        assert_int_equal(messages, 1);
+        assert_int_equal(wire.fd, -1);
+        disconnect();
+        assert_int_equal(open_fds(), before);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_every_cut), cmocka_unit_test(test_many_at_once), cmocka_unit_test(test_fds),
                 cmocka_unit_test(test_headers),   cmocka_unit_test(test_good_bye),     cmocka_unit_test(test_patience),
                 cmocka_unit_test(test_unread_replies), cmocka_unit_test(test_hold),    cmocka_unit_test(test_faults),
+                cmocka_unit_test(test_again),     cmocka_unit_test(test_credentials),  cmocka_unit_test(test_park),
+                cmocka_unit_test(test_park_halves), cmocka_unit_test(test_not_watched),
+                cmocka_unit_test(test_reply_when_closed),
         };
         int r;
 
