@@ -75,6 +75,8 @@ int wire_unpack(struct wire *w, struct loop *l, struct parcel *p, const json_t *
                 r = parcel_get_u64(o, "sent", w->reply_len, &sent);
         if (r == 0 && w->have >= HEADER && w->msg.hdr.size > sizeof(union vu_payload))
                 r = err_note(-EBADMSG, "half a message that announces %u bytes", w->msg.hdr.size);
+        if (r == 0 && w->have >= HEADER + w->msg.hdr.size)
+                r = err_note(-EBADMSG, "%zu bytes of half a message of %zu", w->have, HEADER + w->msg.hdr.size);
         w->reply_sent = r == 0 ? sent : 0;
         return r;
 }
@@ -109,6 +111,8 @@ int back_channel_unpack(struct back_channel *c, struct loop *l, struct parcel *p
                 r = parcel_get_u64(o, "sent", sizeof(c->out), &sent);
         if (r == 0 && c->out.hdr.size > sizeof(c->out.p))
                 r = err_note(-EBADMSG, "a message of %u bytes on the back-end channel", c->out.hdr.size);
+        if (r == 0 && c->have >= HEADER + sizeof(uint64_t))
+                r = err_note(-EBADMSG, "%zu bytes of half an answer on the back-end channel", c->have);
         c->sent = r == 0 ? sent : 0;
         return r;
 }

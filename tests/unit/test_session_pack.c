@@ -427,6 +427,65 @@ static void test_parcels_that_make_no_sense(void **state)
         disconnect();
 }
 
+static void refused(struct parcel *p, const char *says)
+{
+        struct session *got = NULL;
+        int r;
+
+        err_clear();
+        r = session_unpack(loop, &device, p, p->root, on_ended, NULL, &got);
+        assert_true(r < 0 && !got);
+        if (!strstr(err_text(r), says))
+                fail_msg("'%s' does not say '%s'", err_text(r), says);
+        parcel_finish(p);
+}
+
+/* More is here of a message than it says it has: the rest would be read to behind its place. */
+static void test_more_than_a_message(void **state)
+{
+        struct {
+                struct vu_header h;
+                uint64_t more;
+        } __attribute__((packed)) whole = { { VU_GET_FEATURES, VU_VERSION, 0 }, 1 };
+        struct parcel p;
+
+        running_session();
+        park();
+        for (size_t len = sizeof(whole.h); len <= sizeof(whole); len++) {
+                pack(&p);
+                json_object_set_new(json_object_get(json_object_get(p.root, "wire"), "in"), "bytes", parcel_bytes(&whole, len));
+                refused(&p, "half a message");
+        }
+        session_resume(session);
+        disconnect();
+}
+
+static void test_more_than_an_answer(void **state)
+{
+        struct {
+                struct vu_header h;
+                union vu_back_payload p;
+        } __attribute__((packed)) out = { { VU_BACK_CONFIG_CHANGE, VU_VERSION | VU_NEED_REPLY, 0 } }, in = { { 0 } };
+        struct parcel p;
+        int sv[2];
+
+        running_session();
+        park();
+        for (size_t len = sizeof(out.h) + sizeof(uint64_t); len <= sizeof(in); len++) {
+                pack(&p);
+                assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv), 0);
+                p.fd = realloc(p.fd, (p.nfds + 1) * sizeof(int));
+                p.fd[p.nfds++] = sv[0];
+                json_object_set_new(p.root, "back", json_pack("{s:i,s:b,s:b,s:o,s:o,s:o}", "fd", p.nfds - 1, "busy", true, "ack", true,
+                                    "out", parcel_bytes(&out, sizeof(out)), "sent", parcel_u64(sizeof(out.h)), "in",
+                                    parcel_bytes(&in, len)));
+                refused(&p, "back-end channel");
+                close(sv[1]);
+        }
+        session_resume(session);
+        disconnect();
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -444,6 +503,8 @@ int main(void)
                 T(test_a_guest_on_the_move),
                 T(test_the_front_end_goes_meanwhile),
                 T(test_parcels_that_make_no_sense),
+                T(test_more_than_a_message),
+                T(test_more_than_an_answer),
         };
 
         return cmocka_run_group_tests(tests, fixture_begin, fixture_end);
