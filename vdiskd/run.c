@@ -104,6 +104,7 @@ static void on_stopped(void *opaque, int res)
 static bool daemon_stop(struct daemon *d)
 {
         manager_tell("STOPPING=1");
+        reload_remind(d->disks.configuration);
         return disks_stop(&d->disks, on_stopped, d);
 }
 

@@ -42,6 +42,9 @@ int export_new(struct loop *l, struct vol *v, int listen_fd, const struct export
 /* The volume has another size: serve it, and tell the front end. */
 void export_resized(struct export *x);
 
+/* Its volume shows another image: @mark, as in opts, is the name of the mark from now on. 0, or -errno with a sentence. */
+int export_move_mark(struct export *x, const char *mark);
+
 unsigned export_num_queues(const struct export *x);
 
 /* Is a front end connected? */

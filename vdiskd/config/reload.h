@@ -39,10 +39,13 @@ int reload_remove(struct reload *r, const char *id, bool force, bool save, void 
                   void *opaque);
 
 /*
- * A snapshot or a mirror has given disks other images. Soon the configuration says so where we wrote it; where people did, the
- * log tells them. NULL is fine.
+ * A snapshot, a mirror or a commit has given disks other images. Soon the configuration says so where we wrote it; where people did,
+ * and where the command line names another image, the log tells them. NULL is fine.
  */
 void reload_follow(struct reload *r);
+
+/* The daemon ends: the log tells once more which disks another image is named for. NULL is fine. */
+void reload_remind(struct reload *r);
 
 /* For another process: the disks of the configuration as they hold here. unpack: in the new one, 0 or -errno with a sentence. */
 json_t *reload_pack(const struct reload *r);

@@ -13,6 +13,8 @@
 #include "common/parcel.h"
 #include "vdiskd/config/disk_file.h"
 #include "vdiskd/config/disk_options.h"
+#include "vdiskd/disks/block_export.h"
+#include "vdiskd/disks/node.h"
 
 #define MAX_VALUE 8192 /* bytes; configuration.c takes lines of this length */
 
@@ -177,11 +179,74 @@ static int follow_one(struct reload *r, struct disk_opts *o, const struct node *
         return disk_file_update(r->now->config, o);
 }
 
+/* Of --export: the command line made it. */
+static bool is_started_with(const struct options *now, const char *id)
+{
+        for (size_t i = 0; i < now->nstartup; i++) {
+                const char *other = json_string_value(json_object_get(now->startup[i].args, "id"));
+
+                if (!strcmp(now->startup[i].command, "block-export-add") && other && !strcmp(other, id))
+                        return true;
+        }
+        return false;
+}
+
+/* The image of @x that the next start finds named, if it is not the one that @x has; NULL: all is well, or nobody names one. */
+static const char *named_wrongly(const struct reload *r, const struct block_export *x)
+{
+        const struct disk_opts *o = reload_find(r->now, x->id);
+        const char *named = o ? o->path : is_started_with(r->now, x->id) ? x->named : NULL;
+
+        return named && x->node->path && strcmp(named, x->node->path) ? named : NULL;
+}
+
+static void tell_what_to_name(const struct reload *r, const struct block_export *x, const char *named)
+{
+        const struct disk_opts *o = reload_find(r->now, x->id);
+
+        if (o && o->file)
+                log_warn("disk %s now ends in %s, but %s:%u names %s: name the new one before you start vdiskd again", x->id,
+                         x->node->path, o->file, o->line, named);
+        else
+                log_warn("disk %s now ends in %s, but the command line names %s: name the new one when you start vdiskd again", x->id,
+                         x->node->path, named);
+}
+
+/* Those that only people can name anew; each image once. */
+static void tell_about_command_line(struct reload *r)
+{
+        list_for_each(pos, &r->disks->exports) {
+                struct block_export *x = list_entry(pos, struct block_export, link);
+                const struct disk_opts *o = reload_find(r->now, x->id);
+                const char *named = o && o->file ? NULL : named_wrongly(r, x);
+
+                if (!named || (x->told && !strcmp(x->told, x->node->path)))
+                        continue;
+                tell_what_to_name(r, x, named);
+                free(x->told);
+                x->told = strdup(x->node->path); /* no memory: it is said once more */
+        }
+}
+
+void reload_remind(struct reload *r)
+{
+        if (!r)
+                return;
+        list_for_each(pos, &r->disks->exports) {
+                const struct block_export *x = list_entry(pos, struct block_export, link);
+                const char *named = named_wrongly(r, x);
+
+                if (named)
+                        tell_what_to_name(r, x, named);
+        }
+}
+
 static void on_follow(struct loop_task *task)
 {
         struct reload *r = container_of(task, struct reload, follow);
 
         r->following = false;
+        tell_about_command_line(r);
         for (size_t i = 0; i < r->now->ndisks && r->phase == IDLE; i++) {
                 struct disk_opts *o = &r->now->disks[i];
                 const struct node *n = o->file ? disk_node(r->disks, o->id) : NULL;

@@ -30,7 +30,7 @@ static void cmd_block_resize(struct qmp_call *call, json_t *args, void *opaque)
         const char *device = json_string_value(json_object_get(args, "device"));
         const char *name = json_string_value(json_object_get(args, "node-name"));
         json_int_t size = json_integer_value(json_object_get(args, "size"));
-        struct node *n = disks_find_node(c->disks, name ? name : device ? device : "");
+        struct node *n = name ? disks_find_node(c->disks, name) : disks_find_device(c->disks, device ? device : "");
         int r;
 
         if (!n)

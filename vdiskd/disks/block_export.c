@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/size.h"
+#include "vdiskd/config/reload.h"
 #include "vdiskd/disks/node.h"
 #include "vhost_user_blk/export.h"
 
@@ -22,6 +24,8 @@ static void block_export_free(struct block_export *x)
         free(x->id);
         free(x->connect);
         free(x->serial);
+        free(x->named);
+        free(x->told);
         free(x);
 }
 
@@ -106,10 +110,11 @@ static struct block_export *block_export_new(struct node *n, const struct block_
         x->id = strdup(o->id);
         x->connect = o->connect ? strdup(o->connect) : NULL;
         x->serial = o->serial ? strdup(o->serial) : NULL;
+        x->named = n->path ? strdup(n->path) : NULL;
         x->num_queues = o->num_queues;
         x->block_size = o->block_size;
         x->read_only = o->read_only || (n->vol && vol_read_only(n->vol)); /* and stays so when the node becomes writable */
-        if (x->id && (x->connect || !o->connect) && (x->serial || !o->serial))
+        if (x->id && (x->connect || !o->connect) && (x->serial || !o->serial) && (x->named || !n->path))
                 return x;
         block_export_free(x);
         return NULL;
@@ -143,6 +148,20 @@ int block_export_add(struct node *n, const struct block_export_opts *o, struct b
         return 0;
 }
 
+void block_exports_follow(struct node *n)
+{
+        list_for_each(pos, &n->disks->exports) {
+                struct block_export *x = list_entry(pos, struct block_export, link);
+                AUTO(freep) char *mark = x->node == n && x->export ? wce_mark_path(x) : NULL;
+
+                if (!mark || export_move_mark(x->export, mark) == 0)
+                        continue;
+                log_warn("%s: a restart of the daemon will forget the write cache mode: %s", node_label(n), err_text(-EIO));
+                err_clear();
+        }
+        reload_follow(n->disks->configuration);
+}
+
 bool block_export_in_use(const struct block_export *x)
 {
         return x->export && export_in_use(x->export);
@@ -170,13 +189,14 @@ void block_export_stop(struct block_export *x)
 
 /* --- for another process ------------------------------------------------------------------------------------------- */
 
-/* Not packed, since it is made anew: disks link. */
+/* Not packed, since it is made anew: disks link told. */
 json_t *block_export_pack(const struct block_export *x, struct parcel *p)
 {
-        return json_pack("{s:s,s:s,s:o,s:s?,s:s?,s:o,s:o,s:b,s:o}", "id", x->id, "node", x->node->name, "listener",
+        return json_pack("{s:s,s:s,s:o,s:s?,s:s?,s:o,s:o,s:b,s:o?,s:o}", "id", x->id, "node", x->node->name, "listener",
                          listener_pack(&x->listener), "connect", x->connect, "serial", x->serial, "num-queues",
                          parcel_u64(export_num_queues(x->export)), "block-size", parcel_u64(x->block_size), "read-only",
-                         x->read_only, "export", export_pack(x->export, p));
+                         x->read_only, "named", x->named ? parcel_bytes(x->named, strlen(x->named)) : NULL,
+                         "export", export_pack(x->export, p));
 }
 
 static int unpack_opts(const json_t *o, struct block_export_opts *bo)
@@ -194,11 +214,26 @@ static int unpack_opts(const json_t *o, struct block_export_opts *bo)
         return r < 0 ? r : parcel_get_bool(o, "read-only", &bo->read_only);
 }
 
+static int unpack_named(struct block_export *x, const json_t *o)
+{
+        char path[PATH_MAX];
+        size_t len = 0;
+        int r = json_is_null(json_object_get(o, "named")) ? 0 : parcel_get_bytes(o, "named", path, sizeof(path), &len);
+
+        if (r < 0)
+                return r;
+        free(x->named);
+        x->named = len ? strndup(path, len) : NULL;
+        return len && !x->named ? -ENOMEM : 0;
+}
+
 static int unpack_export(struct block_export *x, struct parcel *p, const json_t *o)
 {
         const json_t *listener, *export;
-        int fd = -1, r = parcel_get_object(o, "listener", false, &listener);
+        int fd = -1, r = unpack_named(x, o);
 
+        if (r == 0)
+                r = parcel_get_object(o, "listener", false, &listener);
         if (r == 0)
                 r = listener_unpack(&x->listener, listener);
         if (r == 0)

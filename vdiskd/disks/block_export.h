@@ -30,6 +30,8 @@ struct block_export {
         struct node *node;
         struct listener listener;
         char *connect, *serial;
+        char *named;            /* the image that it began with; NULL: none */
+        char *told;             /* reload_disk.c: the image of which the log has said that the next start must name it. Or NULL */
         unsigned num_queues;
         uint32_t block_size;
         bool read_only;
@@ -40,6 +42,9 @@ struct block_export {
 int block_export_add(struct node *n, const struct block_export_opts *o, struct block_export **ret);
 
 bool block_export_in_use(const struct block_export *x); /* is a front end connected? */
+
+/* Names follow images: @n has another one. What is kept about it under its name goes along. */
+void block_exports_follow(struct node *n);
 
 /* Turn front ends away, finish what is in flight; then the export is gone from the list and disks->export_gone told. */
 void block_export_stop(struct block_export *x);

@@ -21,7 +21,7 @@
 #include "vdiskd/id.h"
 #include "vdiskd/disks/inner_node.h"
 #include "vdiskd/disks/node.h"
-#include "vdiskd/config/reload.h"
+#include "vdiskd/disks/block_export.h"
 
 struct overlay_action {
         struct action a;
@@ -132,7 +132,7 @@ static void overlay_commit(struct action *a, uint64_t pause_ns)
         fmt_layer_free(was);
         if (o->other)
                 node_drop(TAKE(o->other, NULL));
-        reload_follow(n->disks->configuration);
+        block_exports_follow(n);
 }
 
 static void overlay_free(struct action *a)

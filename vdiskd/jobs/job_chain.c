@@ -16,6 +16,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/path.h"
+#include "vdiskd/disks/block_export.h"
 #include "vdiskd/disks/inner_node.h"
 #include "vdiskd/jobs/job_copy.h"
 #include "vdiskd/jobs/job_target.h"
@@ -96,6 +97,8 @@ static void nodes_follow(struct chain_job_vd *c)
                 become_base(c);
         c->node->layer = TAKE(c->layer, NULL);
         fmt_layer_free(was);
+        if (!c->stream && !c->top)
+                block_exports_follow(c->node);
 }
 
 /* --- beginning and end, each in its turn --------------------------------------------------------------------------------- */

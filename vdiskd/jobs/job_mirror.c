@@ -22,7 +22,6 @@
 #include "vdiskd/jobs/job_copy.h"
 #include "vdiskd/jobs/job_target.h"
 #include "vdiskd/disks/node.h"
-#include "vdiskd/config/reload.h"
 #include "vdiskd/disks/transaction.h"
 
 #define GRANULARITY_MAX (64 << 20)
@@ -58,7 +57,7 @@ static void exchange_nodes(struct mirror_job *m)
                 a->nexports--;
                 b->nexports++;
         }
-        reload_follow(a->disks->configuration);
+        block_exports_follow(b);
 }
 
 static void on_ended(struct loop_task *task)

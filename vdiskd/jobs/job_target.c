@@ -7,10 +7,10 @@
 #include "vdiskd/disks/block_export.h"
 #include "vdiskd/disks/node.h"
 
-static int find(struct disks *d, const char *name, struct node **ret)
+static int check(struct node *n, const char *name, struct node **ret)
 {
-        *ret = disks_find_node(d, name);
-        if (!*ret)
+        *ret = n;
+        if (!n)
                 return err_note(-ENODEV, "Cannot find device='%s' nor node-name='%s'", name, name);
         if ((*ret)->migratable)
                 return err_note(-ENOTSUP, "Node '%s' is used by several hosts in turn (migratable), and a job goes on while another "
@@ -22,7 +22,7 @@ static int find(struct disks *d, const char *name, struct node **ret)
 
 int job_source_find(struct disks *d, const char *name, struct node **ret)
 {
-        return find(d, name, ret);
+        return check(disks_find_device(d, name), name, ret);
 }
 
 static int refuse_exports(const struct node *n)
@@ -38,7 +38,7 @@ static int refuse_exports(const struct node *n)
 
 int job_target_find(struct disks *d, const struct node *source, const char *name, struct node **ret)
 {
-        int r = find(d, name, ret);
+        int r = check(disks_find_node(d, name), name, ret);
 
         if (r < 0)
                 return r;
