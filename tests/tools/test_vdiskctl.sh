@@ -193,9 +193,9 @@ refuses 1 "there is no disk 'c'" stats c
 # --- events, and the end
 "$ctl" --control=c.sock events >events.out 2>events.err &
 events=$!
-"$ctl" --control=c.sock --json events >events.json 2>/dev/null &
+"$ctl" --control=c.sock --json events >events.json 2>json.err &
 json=$!
-sleep 0.3 # else they may come too late for the first event; the second one they cannot miss
+for _ in $(seq 500); do grep -q listening events.err && grep -q listening json.err && break; sleep 0.02; done
 does remove b
 [ ! -e b.sock ] && ok || bad "b.sock is still there"
 does add b path=b.qcow2 format=qcow2 socket=b.sock

@@ -138,9 +138,10 @@ static void print_event(const json_t *event)
         printf("%s  %s  %s\n", when, text_of(event, "event"), data ? data : "");
 }
 
-/* Ends when the daemon does. */
+/* Ends when the daemon does. What happened before the line on stderr is not told, everything after it is. */
 int cmd_events(struct ctl *c)
 {
+        fprintf(stderr, "listening; interrupt to end\n");
         for (;;) {
                 json_t *event;
                 int r = qmp_client_event(c->client, &event);
