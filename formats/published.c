@@ -4,7 +4,7 @@
 
 char published_grace;
 
-#if defined(__SANITIZE_THREAD__)
+#if SANITIZED_THREAD
 /* rcu_barrier() hands memory between threads by means that a sanitizer does not see; it is liburcu's own. */
 const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)

@@ -9,12 +9,14 @@
  */
 #pragma once
 
+#include "common/sanitized.h"
+
 #define see(p) __atomic_load_n(&(p), __ATOMIC_ACQUIRE)
 #define publish(p, v) __atomic_store_n(&(p), (v), __ATOMIC_RELEASE)
 
 extern char published_grace;
 
-#if defined(__SANITIZE_THREAD__)
+#if SANITIZED_THREAD
 #include <sanitizer/tsan_interface.h>
 #define looked() __tsan_release(&published_grace)
 #define grace_over() __tsan_acquire(&published_grace)

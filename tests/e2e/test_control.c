@@ -26,18 +26,13 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/sanitized.h"
 #include "config.h"
 #include "tests/e2e/control_fixture.h"
 #include "tests/lib/front_end.h"
 
 #define MIB (1ull << 20)
 #define ROUNDS 300 /* disks added and removed */
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
 
 static void add(const char *file, const char *name)
 {

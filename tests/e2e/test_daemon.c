@@ -27,15 +27,10 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/file.h"
+#include "common/sanitized.h"
 #include "config.h"
 #include "tests/e2e/daemon_fixture.h"
 #include "tests/lib/front_end.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
 
 /* --- what is refused ----------------------------------------------------------------------------------------------- */
 

@@ -19,17 +19,12 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/err.h"
+#include "common/sanitized.h"
 #include "tests/e2e/control_fixture.h"
 #include "tests/lib/front_end.h"
 
 #define BYTES_A_DISK (256u << 10)
 #define IDLE_S 2
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED true /* their memory is not ours */
-#else
-#define SANITIZED false
-#endif
 
 static unsigned ndisks = 200;
 

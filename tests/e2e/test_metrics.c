@@ -23,6 +23,7 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/err.h"
+#include "common/sanitized.h"
 #include "tests/e2e/control_fixture.h"
 #include "tests/lib/front_end.h"
 
@@ -419,9 +420,8 @@ static void test_idle_is_idle(void **state)
         uint64_t deadline = clock_ns() + HANG_S * NS_PER_SEC;
         unsigned long before, after;
 
-#ifdef __SANITIZE_THREAD__
-        skip(); /* it has a thread of its own, which wakes up */
-#endif
+        if (SANITIZED_THREAD)
+                skip(); /* it has a thread of its own, which wakes up */
         dial_disk();
         io(FE_READ, 0, 4096, FE_OK);
         free(scrape());

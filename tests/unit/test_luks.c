@@ -18,6 +18,7 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/fault.h"
+#include "common/sanitized.h"
 #include "config.h"
 #include "formats/luks/af.h"
 #include "formats/luks/header.h"
@@ -396,14 +397,6 @@ static void test_short_area(void **state)
 }
 
 /* --- where keys are ------------------------------------------------------------------------------------------------------ */
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#define SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
-#else
-#define SANITIZED 0
-#endif
 
 /* Looks for the key in all memory that a core dump would have. */
 static unsigned times_dumped(const uint8_t *key, size_t len)

@@ -18,6 +18,7 @@
 
 #include "common/log.h"
 #include "common/range.h"
+#include "common/sanitized.h"
 #include "formats/foreign/on_disk.h"
 #include "formats/qcow2/on_disk.h"
 #include "tests/lib/foreign_images.h"
@@ -27,12 +28,6 @@
 #define CPU_MAX 2.0         /* seconds */
 #define SCRIPT 16u          /* bytes in front of a qcow2 image, see fuzz_qcow2.c */
 #define RANGES_MAX 64u
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED true
-#else
-#define SANITIZED false
-#endif
 
 int fuzz_qcow2_one(const uint8_t *data, size_t size);
 int fuzz_foreign_one(const uint8_t *data, size_t size);

@@ -7,18 +7,14 @@
  */
 #pragma once
 
+#include "common/sanitized.h"
 #include "common/thread.h"
 #include "config.h"
 
 /* Builds in which the sandbox filters nothing: sanitizers and coverage open, map and trace at any time. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(BUILD_OPENS_FILES)
+#if SANITIZED || defined(BUILD_OPENS_FILES)
 #define SANDBOX_RELAXED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define SANDBOX_RELAXED 1
-#endif
-#endif
-#ifndef SANDBOX_RELAXED
+#else
 #define SANDBOX_RELAXED 0
 #endif
 
