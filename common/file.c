@@ -59,26 +59,29 @@ static int posix_sync(struct file *f)
         return fdatasync(f->fd) < 0 ? -errno : 0;
 }
 
-static int posix_next_data(struct file *f, uint64_t off, uint64_t *data, uint64_t *hole)
+static int posix_run_at(struct file *f, uint64_t off, bool *hole, uint64_t *end)
 {
-        off_t d, h;
+        off_t to = -1;
 
-        *data = off;
-        *hole = f->size;
-        if (f->is_blkdev)
-                return 0;
-        d = lseek(f->fd, (off_t)off, SEEK_DATA);
-        if (d < 0 && errno == ENXIO) {
-                *data = f->size;
+        *end = f->size;
+        if (f->is_blkdev) {
+                *hole = false;
                 return 0;
         }
-        if (d < 0) /* knows no holes: all of it is data */
-                return 0;
-        h = lseek(f->fd, d, SEEK_HOLE);
-        if (h < 0)
-                return -errno;
-        *data = (uint64_t)d;
-        *hole = min_u64((uint64_t)h, f->size);
+        if (!*hole) {
+                to = lseek(f->fd, (off_t)off, SEEK_HOLE);
+                if (to < 0 && errno != ENXIO) /* knows no holes: all of it is data */
+                        return 0;
+                *hole = to <= (off_t)off; /* ENXIO: the file has become shorter */
+        }
+        if (*hole) {
+                to = lseek(f->fd, (off_t)off, SEEK_DATA);
+                if (to < 0)
+                        return errno == ENXIO ? 0 : -errno; /* ENXIO: no data up to the end */
+                *hole = to > (off_t)off;
+        }
+        if (to > (off_t)off) /* else somebody has written there meanwhile: data, as far as anybody knows */
+                *end = min_u64((uint64_t)to, f->size);
         return 0;
 }
 
@@ -97,7 +100,7 @@ static const struct file_ops posix_ops = {
         .truncate = posix_truncate,
         .punch = posix_punch,
         .sync = posix_sync,
-        .next_data = posix_next_data,
+        .run_at = posix_run_at,
         .close = posix_close,
 };
 
@@ -345,8 +348,10 @@ int file_set_writable(struct file *f, bool lock)
                 return -errno;
         if (f->fd >= 0)
                 r = (how & O_ACCMODE) == O_RDWR ? promote(f, lock) : open_to_write(f, how, lock);
-        if (r == 0)
+        if (r == 0) {
                 f->read_only = false;
+                f->run.from = f->run.end = 0;
+        }
         return r;
 }
 
@@ -637,13 +642,29 @@ int file_sync(struct file *f)
         return noted(f, r, "sync", 0);
 }
 
-int file_next_data(struct file *f, uint64_t off, uint64_t *data, uint64_t *hole)
+int file_run_at(struct file *f, uint64_t off, bool *hole, uint64_t *end)
 {
+        bool known = f->read_only && off >= f->run.from && off < f->run.end;
+        int r;
+
         if (off >= f->size) {
-                *data = *hole = f->size;
+                *hole = true;
+                *end = UINT64_MAX;
                 return 0;
         }
-        return noted(f, f->ops->next_data(f, off, data, hole), "look for data", off);
+        if (!known) {
+                /* Behind data that ended before the file did there is a hole: half of all questions, and half of the answer. */
+                *hole = f->read_only && f->run.end && off == f->run.end && !f->run.hole;
+                r = f->ops->run_at(f, off, hole, end);
+                if (r < 0)
+                        return noted(f, r, "look for holes", off);
+                f->run.from = off;
+                f->run.end = *end;
+                f->run.hole = *hole;
+        }
+        *hole = f->run.hole;
+        *end = f->run.end;
+        return 0;
 }
 
 int file_allocated(struct file *f, uint64_t *bytes)

@@ -42,7 +42,8 @@ struct file_ops {
         int (*truncate)(struct file *f, uint64_t size);
         int (*punch)(struct file *f, uint64_t off, uint64_t len, bool keep_allocated);
         int (*sync)(struct file *f);
-        int (*next_data)(struct file *f, uint64_t off, uint64_t *data, uint64_t *hole);
+        /* @hole: in, @off is known to lie in one. Out: as file_run_at(). */
+        int (*run_at)(struct file *f, uint64_t off, bool *hole, uint64_t *end);
         void (*close)(struct file *f);
 };
 
@@ -59,6 +60,10 @@ struct file {
         bool is_blkdev;
         dev_t dev;         /* identity, for loop checks */
         ino_t ino;
+        struct {
+                uint64_t from, end;
+                bool hole;
+        } run; /* file_run_at() found it last; nobody writes to a file that is open for reading */
 };
 
 enum file_flags {
@@ -164,10 +169,11 @@ void file_hint_extents(struct file *f, uint32_t bytes);
 void file_hint_nocow(struct file *f);
 
 /**
- * file_next_data - the next run of data at or after @off: [*data, *hole). *data == f->size when there is none.
- * A file system that knows no holes says that all is data.
+ * file_run_at - does @off lie in a hole of the file, and up to where (*end > @off) is it the same?
+ * Past the end of the file all is hole, without an end (UINT64_MAX). A file system that knows no holes says that all is
+ * data. One thread at a time. What it found last is remembered while the file is open for reading.
  */
-int file_next_data(struct file *f, uint64_t off, uint64_t *data, uint64_t *hole);
+int file_run_at(struct file *f, uint64_t off, bool *hole, uint64_t *end);
 
 /* A block device may have grown: look again, file->size follows. */
 int file_refresh_size(struct file *f);

@@ -83,10 +83,11 @@ static int mem_sync(struct file *f)
         return 0;
 }
 
-static int mem_next_data(struct file *f, uint64_t off, uint64_t *data, uint64_t *hole)
+static int mem_run_at(struct file *f, uint64_t off, bool *hole, uint64_t *end)
 {
-        *data = off;
-        *hole = f->size;
+        (void)off;
+        *hole = false;
+        *end = f->size;
         return 0;
 }
 
@@ -101,7 +102,7 @@ static const struct file_ops mem_ops = {
         .truncate = mem_truncate,
         .punch = mem_punch,
         .sync = mem_sync,
-        .next_data = mem_next_data,
+        .run_at = mem_run_at,
         .close = mem_close,
 };
 

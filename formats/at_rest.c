@@ -30,23 +30,18 @@ static int load_missing(struct fmt_image *img)
         return fmt_is_dirty(img) ? run_flush(img) : -ENOMEM;
 }
 
-/* Cuts a DATA extent where data or a hole of its file ends. Past the end of the file all is hole. */
+/* Cuts a DATA extent where data or a hole of its file ends. */
 static int see_hole(struct extent *ext)
 {
-        uint64_t data, hole;
+        uint64_t end;
         int r;
 
         if (ext->img->encrypted) /* a hole is noise when it is deciphered, not zeros */
                 return 0;
-        r = file_next_data(ext->file, ext->host, &data, &hole);
-        if (r < 0)
-                return r;
-        ext->hole = ext->host < data || ext->host >= ext->file->size;
-        if (!ext->hole)
-                ext->len = min_u64(ext->len, hole - ext->host);
-        else if (data < ext->file->size)
-                ext->len = min_u64(ext->len, data - ext->host);
-        return 0;
+        r = file_run_at(ext->file, ext->host, &ext->hole, &end);
+        if (r == 0)
+                ext->len = min_u64(ext->len, end - ext->host);
+        return r;
 }
 
 int chain_map_sync(struct fmt_image *top, uint64_t off, uint64_t len, struct extent *ext)

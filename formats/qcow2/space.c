@@ -316,41 +316,66 @@ int space_reserve(struct qcow2_image *q, uint64_t want)
         return list_empty(&q->space.free) ? reserve_at_end(q, want) : reserve_freed(q, want);
 }
 
-int space_ensure(struct qcow2_image *q, uint64_t n)
-{
-        struct space *s = &q->space;
-        uint64_t most = clamp_u64(RESERVE_MAX_BYTES >> q->cluster_bits, 8, 8192);
-        int r;
-
-        if (s->nreserved)
-                return 0;
-        r = space_reserve(q, max_u64(n, s->target));
-        if (r == 0 && s->started) /* ran dry between two flushes: keep more next time */
-                s->target = min_u64(s->target * 2, most);
-        s->started = true;
-        return r;
-}
-
 uint64_t space_peek(const struct qcow2_image *q)
 {
         assert(q->space.nreserved);
         return list_entry(q->space.reserved.next, struct space_run, link)->first;
 }
 
+/*
+ * Would more clusters follow those that are reserved? Then a write gets all of its own in a row, and not the rest of them
+ * behind what others, who ask while its first part is written, get meanwhile.
+ */
+static bool next_follows(const struct qcow2_image *q)
+{
+        const struct space *s = &q->space;
+        uint64_t first = space_peek(q);
+
+        return list_empty(&s->free) && first + s->nreserved == s->end;
+}
+
+int space_ensure(struct qcow2_image *q, uint64_t n)
+{
+        struct space *s = &q->space;
+        uint64_t most = clamp_u64(RESERVE_MAX_BYTES >> q->cluster_bits, 8, 8192);
+        bool ran_dry = s->started;
+        int r = 0;
+
+        while (r == 0 && (s->nreserved == 0 || (s->nreserved < n && next_follows(q)))) {
+                r = space_reserve(q, max_u64(n - s->nreserved, s->target));
+                if (r == 0 && ran_dry) /* between two flushes: keep more next time */
+                        s->target = min_u64(s->target * 2, most);
+                ran_dry = false;
+                s->started = true;
+        }
+        if (r < 0 && r != -EAGAIN && s->nreserved) { /* a part of it, then */
+                err_clear();
+                r = 0;
+        }
+        return r;
+}
+
 uint64_t space_take(struct qcow2_image *q, uint64_t n, uint64_t *got, uint64_t *stamp)
 {
         struct space *s = &q->space;
-        struct space_run *run = list_entry(s->reserved.next, struct space_run, link);
-        uint64_t first = run->first;
+        uint64_t first = space_peek(q);
 
-        assert(s->nreserved && run->state == RUN_RESERVED);
-        *got = min_u64(n, run->n);
-        *stamp = run->stamp;
-        run->first += *got;
-        run->n -= *got;
-        s->nreserved -= *got;
-        if (run->n == 0)
-                space_run_forget(q, run);
+        *got = *stamp = 0;
+        while (*got < n && !list_empty(&s->reserved)) {
+                struct space_run *run = list_entry(s->reserved.next, struct space_run, link);
+                uint64_t some = min_u64(n - *got, run->n);
+
+                assert(run->state == RUN_RESERVED);
+                if (run->first != first + *got)
+                        break;
+                *got += some;
+                *stamp = max_u64(*stamp, run->stamp);
+                run->first += some;
+                run->n -= some;
+                s->nreserved -= some;
+                if (run->n == 0)
+                        space_run_forget(q, run);
+        }
         return first;
 }
 

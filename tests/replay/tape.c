@@ -131,10 +131,11 @@ static int seen_sync(struct file *f)
         return 0;
 }
 
-static int seen_next_data(struct file *f, uint64_t off, uint64_t *data, uint64_t *hole)
+static int seen_run_at(struct file *f, uint64_t off, bool *hole, uint64_t *end)
 {
-        *data = off;
-        *hole = f->size;
+        (void)off;
+        *hole = false;
+        *end = f->size;
         return 0;
 }
 
@@ -150,7 +151,7 @@ static const struct file_ops seen_ops = {
         .truncate = seen_truncate,
         .punch = seen_punch,
         .sync = seen_sync,
-        .next_data = seen_next_data,
+        .run_at = seen_run_at,
         .close = seen_close,
 };
 

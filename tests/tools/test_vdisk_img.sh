@@ -129,6 +129,12 @@ works convert -f qcow2 -O qcow2 -B mid.qcow2 -F qcow2 sub/top.qcow2 flat.qcow2
 equal qcow2 sub/top.qcow2 qcow2 flat.qcow2
 clean flat.qcow2
 [ "$(stat -c %s flat.qcow2)" -le "$(($(stat -c %s sub/top.qcow2) + 2097152))" ] && ok || bad "-B copies what the backing file has"
+# runs of data that end inside clusters: the copy lies in the order of the disk, whatever is in flight at once
+python3 -c 'import sys; sys.stdout.buffer.write(b"".join(b"\1" * (70000 + 4096 * (i % 7)) + bytes(9000) for i in range(800)))' >runs.raw
+works convert -f raw -O qcow2 runs.raw t.img
+qemu-img map --output=json t.img | python3 -c 'import json, sys
+at = [e["offset"] for e in json.load(sys.stdin) if e["data"]]
+sys.exit(at != sorted(at))' && ok || bad "convert scatters: $("$img" check t.img)"
 "$img" convert -p -f raw -O qcow2 disk.raw t.img | tr '\r' '\n' | tail -n 2 | grep -q '^    (100.00/100%)$' && ok || bad "convert -p"
 refuses 1 "expecting a source and a target" convert disk.raw
 refuses 1 "raw images cannot be compressed" convert -c disk.raw new

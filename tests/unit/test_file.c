@@ -188,24 +188,58 @@ static void test_model_memory(void **state)
         file_close(f);
 }
 
+/* Asked anywhere, in any order, the answer is that of the bytes: also where it is remembered, until the file may be written to. */
+static void test_runs(void **state)
+{
+        static const unsigned ask[] = { 64, 127, 128, 130, 0, 200, 255, 190, 256, 70 }; /* KiB; runs of 64: hole, data, ... */
+        char data[4096] = { 1 };
+        uint64_t end;
+        struct file *f;
+        bool hole;
+
+        assert_int_equal(file_open(path, FILE_OVERWRITE, &f), 0);
+        assert_int_equal(file_truncate(f, 256 << 10), 0);
+        for (unsigned off = 64 << 10; off < 256 << 10; off += off == (128 << 10) - sizeof(data) ? 68 << 10 : sizeof(data))
+                assert_int_equal(file_pwrite(f, data, sizeof(data), off), 0);
+        assert_int_equal(file_run_at(f, 0, &hole, &end), 0);
+        file_close(f);
+        if (!hole)
+                skip(); /* a file system without holes */
+        assert_int_equal(file_open(path, FILE_RDONLY, &f), 0);
+        for (unsigned i = 0; i < 2 * sizeof(ask) / sizeof(ask[0]); i++) {
+                unsigned at = ask[i % (sizeof(ask) / sizeof(ask[0]))];
+
+                assert_int_equal(file_run_at(f, (uint64_t)at << 10, &hole, &end), 0);
+                assert_int_equal(hole, at / 64 % 2 == 0);
+                assert_int_equal(end, at < 256 ? (at / 64 + 1) << 16 : UINT64_MAX);
+        }
+        assert_int_equal(file_run_at(f, 0, &hole, &end), 0);
+        assert_int_equal(file_set_writable(f, true), 0);
+        assert_int_equal(file_pwrite(f, data, sizeof(data), 0), 0);
+        assert_int_equal(file_run_at(f, 0, &hole, &end), 0);
+        assert_false(hole);
+        file_close(f);
+}
+
 static void test_holes(void **state)
 {
-        uint64_t data, hole, allocated;
+        uint64_t end, allocated;
+        bool hole;
         char block[4096] = { 1 };
         struct file *f;
 
         assert_int_equal(file_open(path, FILE_OVERWRITE, &f), 0);
         assert_int_equal(file_truncate(f, 1 << 20), 0);
         assert_int_equal(file_pwrite(f, block, sizeof(block), 512 << 10), 0);
-        assert_int_equal(file_next_data(f, 0, &data, &hole), 0);
-        assert_true(data <= 512 << 10 && hole > 512 << 10);
-        assert_int_equal(file_next_data(f, 2 << 20, &data, &hole), 0);
-        assert_int_equal(data, f->size);
+        assert_int_equal(file_run_at(f, 512 << 10, &hole, &end), 0);
+        assert_true(!hole && end > 512 << 10);
+        assert_int_equal(file_run_at(f, 2 << 20, &hole, &end), 0);
+        assert_true(hole && end == UINT64_MAX);
         assert_int_equal(file_zero(f, 0, 1 << 20, false), 0);
         assert_int_equal(f->size, 1 << 20);
-        assert_int_equal(file_next_data(f, 0, &data, &hole), 0);
-        if (data != 0) { /* the file system knows holes */
-                assert_int_equal(data, f->size);
+        assert_int_equal(file_run_at(f, 0, &hole, &end), 0);
+        assert_int_equal(end, f->size);
+        if (hole) { /* the file system knows holes */
                 assert_int_equal(file_allocated(f, &allocated), 0);
                 assert_true(allocated < 64 << 10);
                 assert_int_equal(file_zero(f, 0, 256 << 10, true), 0);
@@ -370,6 +404,7 @@ int main(void)
                 cmocka_unit_test_teardown(test_model_direct, cleanup),
                 cmocka_unit_test_teardown(test_model_memory, cleanup),
                 cmocka_unit_test_teardown(test_holes, cleanup),
+                cmocka_unit_test_teardown(test_runs, cleanup),
                 cmocka_unit_test_teardown(test_without_us, cleanup),
                 cmocka_unit_test_teardown(test_taps_and_faults, cleanup),
                 cmocka_unit_test_teardown(test_identify, cleanup),

@@ -76,9 +76,12 @@ static int print_line(const struct entry *e)
 
 static int map(struct fmt_image *img, uint64_t off, uint64_t end, bool json)
 {
+        static char lines[1 << 18]; /* until stdout is closed */
         struct entry now = { 0 }, next;
         int r = 0;
 
+        if (!isatty(STDOUT_FILENO))
+                setvbuf(stdout, lines, _IOFBF, sizeof(lines)); /* a disk may have some hundred thousand */
         if (json)
                 printf("[");
         else

@@ -9,7 +9,7 @@
  *
  * Callbacks only note what came back, so it does not matter whether they run inside port_submit(). Pieces are numbered;
  * without any_order a piece starts to write when all earlier ones have handed over their last write (@turn), so the target
- * is laid out in the order of the disk. Compressed, a piece is one cluster of the target.
+ * is laid out in the order of the disk; for that a write must also get its clusters in one step (ends_well()). Compressed, a piece is one cluster of the target.
  */
 #include "tools/vdisk-img/copy.h"
 
@@ -53,6 +53,7 @@ struct copy {
         uint64_t start, end, next; /* of the range; up to where pieces are dealt out */
         uint64_t to_target;      /* from an offset of the disk to one of the target: add it (it may wrap) */
         uint32_t piece;          /* bytes of data in one piece */
+        uint32_t cluster;        /* of the target */
         uint32_t grain;          /* what is skipped or zeroed is a multiple of it: a sector, or a cluster to compress */
         uint64_t finished;       /* bytes */
         uint64_t dealt, start_ns; /* bytes of data dealt out, since when: for the rate */
@@ -233,6 +234,17 @@ static uint64_t next_run(struct job *j, int *zero)
         return 0;
 }
 
+/*
+ * A write that changes a cluster which is there and then needs new ones gets them when the first part of it is written: behind those
+ * of the next piece, whose turn has come meanwhile. So what begins inside a cluster ends with it.
+ */
+static uint64_t ends_well(const struct job *j, uint64_t n)
+{
+        uint64_t in = (j->off + j->pos + j->c->to_target) % j->c->cluster;
+
+        return in && !j->c->opts->any_order ? min_u64(n, j->c->cluster - in) : n;
+}
+
 /* Hands over the next run, when it is this job's turn. */
 static bool write_on(struct job *j)
 {
@@ -252,6 +264,8 @@ static bool write_on(struct job *j)
                 finish(j);
                 return true;
         }
+        if (!zero)
+                n = ends_well(j, n);
         j->state = WRITING;
         submit(j, c->dst_port, zero ? BLK_WRITE_ZEROES : BLK_WRITE, n);
         j->pos += n;
@@ -416,12 +430,12 @@ int copy_disk(struct fmt_image *map, struct fmt_image *source, struct fmt_image 
                 .opts = opts, .map = map, .start = opts->source_off, .next = opts->source_off,
                 .end = opts->source_len ? opts->source_off + opts->source_len : tool_disk_size(map),
                 .to_target = opts->target_off - opts->source_off, .start_ns = clock_ns(), .piece = PIECE_BYTES,
-                .grain = SECTOR,
+                .grain = SECTOR, .cluster = target->cluster_size,
         };
         int r, closed;
 
         if (opts->compress)
-                c.piece = c.grain = target->cluster_size;
+                c.piece = c.grain = c.cluster;
         r = open_vols(&c, source, target);
         if (r == 0)
                 r = make_jobs(&c);
