@@ -21,9 +21,15 @@
 #include "tests/lib/front_end.h"
 #include "tools/vdiskctl/client.h"
 
-#define START_NS (10 * NS_PER_SEC)
-#define ANSWER_MS 3000
-#define COMMAND_S 15
+/*
+ * How long until something that does not come will never come. A slow machine is no bug, so this is long, and not waited for
+ * where the daemon shows that it is gone. With a fault for ever something may be dead and its connection stay: nobody judges
+ * that, so it is short.
+ */
+#define PATIENCE_S (fault.forever ? 3 : 60)
+#define PATIENCE_MS (1000 * PATIENCE_S)
+#define PATIENCE_NS ((uint64_t)PATIENCE_S * NS_PER_SEC)
+#define LOOK_MS 20 /* is it still there? */
 #define PIECE (64u << 10)
 
 static pid_t pid;
@@ -48,7 +54,7 @@ static bool listens(const char *path)
 /* False: it did not start, and said why. */
 static bool daemon_up(void)
 {
-        uint64_t deadline = clock_ns() + START_NS;
+        uint64_t deadline = clock_ns() + (fault.at ? 10 : 60) * NS_PER_SEC;
 
         pid = start_daemon(ARGV(daemon_path, "--disk", "id=d,path=d.qcow2,format=qcow2,socket=d.sock", "--control=c.sock",
                                 "--state-dir=none", "--log-level=warning"));
@@ -67,7 +73,7 @@ static bool daemon_up(void)
 
 static bool guest_up(void)
 {
-        struct fe_opts fo = { .path = "d.sock", .mem_len = 1u << 20, .timeout_ms = ANSWER_MS };
+        struct fe_opts fo = { .path = "d.sock", .mem_len = 1u << 20, .timeout_ms = PATIENCE_MS };
 
         err_clear();
         if (fe_open(&fo, &fe) < 0)
@@ -86,24 +92,47 @@ static void guest_down(void)
  * After an upgrade that gave no answer: which process is it now? False: none. That may be when both have had a fault: the new
  * one did not come up, and the old one could not open the image again, said so and ended for its supervisor to start it anew.
  */
+#define GOES_ON_NS (10 * NS_PER_SEC)
 static bool find_successor(void)
 {
-        uint64_t deadline = clock_ns() + START_NS;
+        uint64_t began = clock_ns(), deadline = began + PATIENCE_NS + GOES_ON_NS;
         int st = 0;
 
-        while (clock_ns() < deadline && waitpid(pid, &st, WNOHANG) == 0)
+        while (waitpid(pid, &st, WNOHANG) == 0) {
+                if (clock_ns() > (daemon_under(pid) ? deadline : began + GOES_ON_NS))
+                        return true; /* it goes on itself */
                 usleep(10000);
-        if (kill(pid, 0) == 0)
-                return true; /* it goes on itself */
+        }
         if (WIFSIGNALED(st))
                 bug("the old one ended with signal %d", WTERMSIG(st));
-        pid = only_child();
+        pid = adopt();
         if (!pid && WEXITSTATUS(st) == 0)
                 bug("neither the old one nor a new one is there, but the old one ended with success");
         return pid != 0;
 }
 
 /* --- requests --------------------------------------------------------------------------------------------------------------------- */
+
+/* -ETIMEDOUT: the daemon is there, but does not answer. */
+static int wait_for_answer(struct fe_io *io)
+{
+        uint64_t deadline = clock_ns() + PATIENCE_NS;
+        struct fe_queue *q = fe_queue(fe, 0);
+        struct fe_io *done;
+        int r = fe_submit(q, io);
+
+        if (r < 0)
+                return r;
+        fe_kick(q);
+        while ((r = fe_reap(q, &done, 1)) == 0) {
+                if (!daemon_runs(pid) || fe_alive(fe, 0) < 0)
+                        return -ECONNRESET;
+                if (clock_ns() > deadline)
+                        return -ETIMEDOUT;
+                fe_wait(q, LOOK_MS);
+        }
+        return r < 0 ? r : 0;
+}
 
 /* True: it was done. A request without an answer while the daemon is there is a bug, unless all goes wrong for ever. */
 static bool ask(enum fe_type type, unsigned piece)
@@ -115,8 +144,8 @@ static bool ask(enum fe_type type, unsigned piece)
         if (!fe)
                 return false;
         err_clear();
-        r = fe_do(fe_queue(fe, 0), &io, ANSWER_MS);
-        if (r == -ETIMEDOUT && !fault.forever && daemon_runs(pid) && fe_alive(fe, 0) == 0)
+        r = wait_for_answer(&io);
+        if (r == -ETIMEDOUT && !fault.forever)
                 bug("a request was never answered");
         if (r < 0)
                 guest_down();
@@ -270,7 +299,7 @@ static int call(const char *command, const char *args, json_t **ret)
 static int tell(const char *command, const char *args, json_t **ret)
 {
         void (*hangs)(int) = signal(SIGALRM, give_up);
-        unsigned left = alarm(fault.forever ? COMMAND_S / 4 : COMMAND_S);
+        unsigned left = alarm((unsigned)PATIENCE_S);
         int r = -ETIMEDOUT;
 
         unsure = false;
@@ -321,13 +350,15 @@ static void on_hotplug(void)
         begin();
         if (!daemon_up())
                 return;
+        tell("query-block-exports", NULL, NULL); /* from now on it serves, and has what it has to have */
+        hang_up();
         fds = count_fds(pid);
         for (unsigned i = 0; i < 2 && gone; i++)
                 gone = add_and_remove();
         tell("query-named-block-nodes", NULL, NULL);
         tell("query-block-exports", NULL, NULL);
         hang_up();
-        for (unsigned i = 0; i < 2000 && gone && daemon_runs(pid) && count_fds(pid) > fds; i++)
+        for (int i = 0; i < PATIENCE_MS && gone && daemon_runs(pid) && count_fds(pid) > fds; i++)
                 usleep(1000);
         if (gone && !fault.forever && daemon_runs(pid) && count_fds(pid) > fds)
                 bug("%d descriptors more than before all was taken away", count_fds(pid) - fds);
@@ -370,6 +401,7 @@ static void on_upgrade(void)
                 if (WIFSIGNALED(st))
                         bug("the old one ended with signal %d", WTERMSIG(st));
                 pid = (pid_t)json_integer_value(json_object_get(ret, "pid"));
+                adopt();
         }
         json_decref(ret);
         hang_up();

@@ -26,7 +26,7 @@
 #include "scene.h"
 #include "tests/lib/tmp_image.h"
 
-#define HANG_S 45 /* stuck for so long is stuck for ever */
+#define HANG_S 240 /* stuck for so long is stuck for ever, also on a slow machine */
 #define MAX_BUGS 12
 #define MAX_RUNS 200000
 
@@ -41,6 +41,7 @@ static uint64_t seed;
 static unsigned long wanted;
 static const char *only, *at_text;
 static unsigned bugs;
+static char first_bug[512]; /* what, and how to see it again */
 static char dir[TMP_PATH_MAX];
 
 static void on_alarm(int sig)
@@ -64,7 +65,7 @@ static void in_child(const struct run *r)
         _exit(0);
 }
 
-/* Whoever is left of a run that ended early has become our child. */
+/* Whoever is left of a run that ended early has become our child, or will when its parent ends. */
 static void end_orphans(void)
 {
         char path[64];
@@ -72,13 +73,33 @@ static void end_orphans(void)
         FILE *f;
 
         snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+        do {
+                f = fopen(path, "r");
+                while (f && fscanf(f, "%d", &pid) == 1)
+                        kill(pid, SIGKILL);
+                if (f)
+                        fclose(f);
+        } while (waitpid(-1, NULL, 0) > 0 || errno == EINTR);
+}
+
+/* Where only the last line is seen, it has to say enough. */
+static void note_bug(const struct run *r, int st)
+{
+        char path[TMP_PATH_MAX + 8], text[300] = "";
+        FILE *f;
+
+        snprintf(path, sizeof(path), "%s/bug", dir);
         f = fopen(path, "r");
-        while (f && fscanf(f, "%d", &pid) == 1)
-                kill(pid, SIGKILL);
+        if (!f || !fgets(text, sizeof(text), f))
+                snprintf(text, sizeof(text), "the scenario ended with status %#x\n", (unsigned)st);
         if (f)
                 fclose(f);
-        while (waitpid(-1, NULL, WNOHANG) > 0)
-                ;
+        text[strcspn(text, "\n")] = '\0';
+        if (!bugs++)
+                snprintf(first_bug, sizeof(first_bug), "%s (--scenario %s --at %s:%lu%s)", text, r->scenario->name, r->kind,
+                         r->fault.at, r->fault.forever ? ":forever" : "");
+        fprintf(stderr, "BUG: repeat with: fault_loop --scenario %s --at %s:%lu%s\n", r->scenario->name, r->kind, r->fault.at,
+                r->fault.forever ? ":forever" : "");
 }
 
 static bool run_one(const struct run *r)
@@ -101,9 +122,7 @@ static bool run_one(const struct run *r)
                         r->scenario->name, r->kind, r->fault.at, r->fault.forever ? ":forever" : "");
         if (WIFEXITED(st) && WEXITSTATUS(st) == 0)
                 return true;
-        fprintf(stderr, "BUG: repeat with: fault_loop --scenario %s --at %s:%lu%s\n", r->scenario->name, r->kind, r->fault.at,
-                r->fault.forever ? ":forever" : "");
-        bugs++;
+        note_bug(r, st);
         return false;
 }
 
@@ -116,7 +135,7 @@ static void count(const struct scenario *s)
         FILE *f;
 
         if (!run_one(&r)) {
-                fprintf(stderr, "scenario %s does not work without a fault\n", s->name);
+                fprintf(stderr, "scenario %s does not work without a fault: %s\n", s->name, first_bug);
                 exit(1);
         }
         snprintf(path, sizeof(path), "%s/report", dir);
@@ -229,7 +248,9 @@ int main(int argc, char **argv)
                         fflush(stdout);
                 }
         }
-        printf("%zu fault runs of %zu that there are: %u bugs\n", done, nruns, bugs);
+        fflush(stdout);
+        fprintf(bugs ? stderr : stdout, "%zu fault runs of %zu that there are: %u bugs%s%s\n", done, nruns, bugs,
+                bugs ? "; the first: " : "", first_bug);
         free(runs);
         return bugs ? 1 : 0;
 }

@@ -5,7 +5,7 @@
  *
  *   FAULT_AT=KIND:N[:forever]   KIND as in the table below; N 0: none fails
  *   FAULT_REPORT=FILE           at the end of the process a line "KIND COUNT" for each kind is added, and "fds N": the
- *                               descriptors open beyond those that were at the beginning
+ *                               descriptors open beyond those that were at the beginning. FILE.struck says which call failed
  *
  * Only calls from the program and its libraries count, not those that the C library, sanitizers, libseccomp and liburcu make for themselves. It
  * begins to count when the program's constructors are through, and ends before its destructors, which are not its own: coverage writes
@@ -56,6 +56,8 @@ static unsigned long fail_at;
 static bool fail_forever;
 static int fds_before, report_fd = -1;
 static pid_t reporter;
+static char *struck; /* STRUCK_LEN bytes of a file; memory, because a sandbox may refuse to write when it happens */
+#define STRUCK_LEN 4096
 static struct {
         uintptr_t from, to;
 } quiet[16]; /* code whose calls do not count */
@@ -67,6 +69,17 @@ static bool is_quiet(void *caller)
                 if ((uintptr_t)caller >= quiet[i].from && (uintptr_t)caller < quiet[i].to)
                         return true;
         return false;
+}
+
+/* For addr2line. */
+static void note_struck(void *caller)
+{
+        Dl_info info;
+
+        if (!struck || struck[0])
+                return;
+        if (dladdr(caller, &info) && info.dli_fname)
+                snprintf(struck, STRUCK_LEN, "%.3000s %#lx\n", info.dli_fname, (unsigned long)((char *)caller - (char *)info.dli_fbase));
 }
 
 /* One more of @kind: does it fail? Then errno says how. */
@@ -81,6 +94,7 @@ static bool fails(enum kind kind, void *caller)
                 return false;
         if (kind == K_RING && n > fail_at + RING_SHORTAGE)
                 return false;
+        note_struck(caller);
         errno = kinds[kind].err;
         return true;
 }
@@ -371,13 +385,30 @@ static void parse(const char *text)
         fail_forever = strstr(text, ":forever");
 }
 
+static void map_struck(const char *report)
+{
+        char path[4200];
+        int fd;
+        void *at;
+
+        snprintf(path, sizeof(path), "%s.struck", report);
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+        if (fd < 0)
+                return;
+        at = ftruncate(fd, STRUCK_LEN) == 0 ? mmap(NULL, STRUCK_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+        close(fd);
+        struck = at == MAP_FAILED ? NULL : at;
+}
+
 __attribute__((constructor)) static void begin(void)
 {
         found();
         dl_iterate_phdr(add_quiet, NULL);
         parse(getenv("FAULT_AT"));
-        if (getenv("FAULT_REPORT")) /* now: a sandbox may be closed around the program later */
+        if (getenv("FAULT_REPORT")) { /* now: a sandbox may be closed around the program later */
+                map_struck(getenv("FAULT_REPORT"));
                 report_fd = open(getenv("FAULT_REPORT"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+        }
         fds_before = count_fds();
         reporter = getpid();
         atomic_store(&counting, true);

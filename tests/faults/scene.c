@@ -22,7 +22,7 @@
 #include "formats/qcow2/on_disk.h"
 #include "tests/lib/tmp_image.h"
 
-#define END_NS (30 * NS_PER_SEC)
+#define STUCK_NS (60 * NS_PER_SEC) /* a slow machine is no bug: what takes so long will never end */
 #define SANITIZER_STATUS 99 /* ASAN_OPTIONS=exitcode */
 
 struct fault fault;
@@ -30,7 +30,7 @@ const char *tool_path, *daemon_path, *preload_path;
 const char *doing = "";
 unsigned char pattern[SIZE], other[SIZE];
 
-static void show_log(void)
+static void show_lines(void)
 {
         char line[512];
         FILE *f = fopen("log", "r");
@@ -41,15 +41,36 @@ static void show_log(void)
                 fclose(f);
 }
 
+/* Where the fault was, and what the program said of it. */
+static void show_log(void)
+{
+        char line[512], cmd[600];
+        FILE *s = fopen("report.struck", "r");
+        unsigned long at;
+
+        if (s && fscanf(s, "%400s %lx", line, &at) == 2 &&
+            (size_t)snprintf(cmd, sizeof(cmd), "addr2line -fie '%s' %#lx | sed 's/^/  ^ /' >&2", line, at - 1) < sizeof(cmd))
+                (void)!system(cmd);
+        if (s)
+                fclose(s);
+        show_lines();
+}
+
 void bug(const char *fmt, ...)
 {
+        FILE *f = fopen("bug", "w");
+        char text[400];
         va_list ap;
 
         va_start(ap, fmt);
-        vfprintf(stderr, fmt, ap);
+        vsnprintf(text, sizeof(text), fmt, ap);
         va_end(ap);
-        fputc('\n', stderr);
+        fprintf(stderr, "%s\n", text);
         show_log();
+        if (f) {
+                fputs(text, f);
+                fclose(f);
+        }
         _exit(1);
 }
 
@@ -73,12 +94,16 @@ void make_raw(const char *path, const unsigned char *bytes)
                 bug("cannot write %s", path);
 }
 
+/* The kernel may close the files of a ring, and give up their locks, only some time after its process has ended. */
 static struct fmt_image *open_image(const char *path, const char *format, unsigned flags)
 {
         struct fmt_open_opts how = { .format = format, .flags = flags };
+        uint64_t deadline = clock_ns() + STUCK_NS;
         struct fmt_image *img;
-        int r = chain_open(path, &how, &img);
+        int r;
 
+        while ((r = chain_open(path, &how, &img)) == -EBUSY && clock_ns() < deadline)
+                usleep(1000);
         if (r < 0)
                 bug("%s cannot be opened any more: %s", path, err_text(r));
         return img;
@@ -209,11 +234,13 @@ bool daemon_runs(pid_t pid)
 
 int end_daemon(pid_t *pid)
 {
-        uint64_t deadline = clock_ns() + END_NS;
-        int st;
+        uint64_t deadline = clock_ns() + STUCK_NS;
+        int st = 0, r;
 
         kill(*pid, SIGTERM);
-        while (waitpid(*pid, &st, WNOHANG) == 0) {
+        while ((r = waitpid(*pid, &st, WNOHANG)) != *pid) {
+                if (r < 0 && errno != EINTR)
+                        bug("cannot wait for the daemon: %s", strerror(errno));
                 if (clock_ns() > deadline) {
                         kill(*pid, SIGABRT);
                         bug("does not end");
@@ -224,19 +251,58 @@ int end_daemon(pid_t *pid)
         return judge(st);
 }
 
-pid_t only_child(void)
+/* --- who took over ------------------------------------------------------------------------------------------------------------- */
+
+#define MAX_CHILDREN 16
+
+static unsigned children(pid_t of, pid_t *list)
 {
         char path[64];
-        int pid = 0;
+        unsigned n = 0;
         FILE *f;
 
-        snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+        snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)of, (int)of);
         f = fopen(path, "r");
-        if (f && fscanf(f, "%d", &pid) != 1)
-                pid = 0;
+        while (f && n < MAX_CHILDREN && fscanf(f, "%d", &list[n]) == 1)
+                n++;
         if (f)
                 fclose(f);
-        return pid;
+        return n;
+}
+
+static bool is_opener(pid_t pid)
+{
+        char path[64], name[32] = "";
+        FILE *f;
+
+        snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+        f = fopen(path, "r");
+        if (f && !fgets(name, sizeof(name), f))
+                name[0] = '\0';
+        if (f)
+                fclose(f);
+        return !strncmp(name, "vdiskd-opener", 13);
+}
+
+pid_t daemon_under(pid_t of)
+{
+        pid_t list[MAX_CHILDREN], found = 0;
+        unsigned n = children(of, list);
+
+        for (unsigned i = 0; i < n && !found; i++)
+                found = is_opener(list[i]) ? daemon_under(list[i]) : list[i];
+        return found;
+}
+
+pid_t adopt(void)
+{
+        pid_t list[MAX_CHILDREN];
+        unsigned n = children(getpid(), list);
+
+        for (unsigned i = 0; i < n; i++)
+                while (is_opener(list[i]) && waitpid(list[i], NULL, 0) < 0 && errno == EINTR)
+                        ;
+        return daemon_under(getpid());
 }
 
 int count_fds(pid_t pid)

@@ -25,7 +25,7 @@ extern const struct scenario tool_scenarios[], daemon_scenarios[]; /* end with a
 
 extern const char *doing; /* for the message about a hang */
 
-/* The run has shown a bug: one sentence on stderr, and the process ends. */
+/* The run has shown a bug: one sentence on stderr and in the file "bug", and the process ends. */
 void bug(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 
 /* --- images, made without faults ------------------------------------------------------------------------------------------ */
@@ -44,7 +44,13 @@ pid_t start_daemon(const char *const *argv);
 int end_daemon(pid_t *pid); /* SIGTERM when it still runs; exit status, as above. A daemon that does not end is a bug */
 bool daemon_runs(pid_t pid);
 int count_fds(pid_t pid);
-pid_t only_child(void); /* of this process; 0: there is none */
+/*
+ * A daemon that takes over is a child of the old one's opener, and ours when both have ended.
+ * daemon_under: the one that @of or its opener has started; 0: none.
+ * adopt: after the old daemon was waited for: lets its opener end; the daemon that is our child now, or 0.
+ */
+pid_t daemon_under(pid_t of);
+pid_t adopt(void);
 #define ARGV(...) ((const char *const[]){ __VA_ARGS__, NULL })
 
 /* --- what is left -------------------------------------------------------------------------------------------------------------- */
