@@ -7,8 +7,10 @@ needs_qemu
 
 same_bytes() { if cmp "$1" "$2"; then ok; else bad "$1 and $2 differ"; fi; }
 
-# same_info FORMAT FILE: text and JSON (in any order) as qemu-img has them
+# same_info FORMAT FILE: text and JSON (in any order) as qemu-img has them. How much of the disk the file takes is settled first:
+# a file system that has not written it yet may change its mind.
 same_info() {
+        sync "$2"
         qemu-img info -f "$1" "$2" >q.out; "$img" info -f "$1" "$2" >v.out 2>v.err
         if cmp -s q.out v.out; then ok; else bad "info $2"; diff q.out v.out; cat v.err; fi
         qemu-img info -f "$1" --output=json "$2" | python3 -mjson.tool --sort-keys >q.out
