@@ -38,6 +38,7 @@ struct qthread {
         struct engine *engine;
         struct list pollers, hooks, late_hooks, timers;
         bool quiet, stop, waker_gone;
+        unsigned round;
         const bool *until;             /* inline: qthread_run() ends when this is true */
         bool once;                     /* inline: qthread_run_once() does not sleep on what it found */
         uint64_t spin_max_ns, spin_ns; /* bounds of the spin after the last work: given, and as adapted */
@@ -330,6 +331,7 @@ static bool turn(struct qthread *t, bool worked, uint64_t timeout_ns)
         uint64_t now = 0;
         bool polled;
 
+        t->round++;
         engine_stale(t->engine);
         worked |= run_inbox(t);
         engine_stale(t->engine);
@@ -529,6 +531,11 @@ const char *qthread_name(const struct qthread *t)
 uint64_t qthread_now(struct qthread *t)
 {
         return engine_now(t->engine);
+}
+
+unsigned qthread_round(const struct qthread *t)
+{
+        return t->round;
 }
 
 void qthread_times(struct qthread *t, struct qthread_times *ret)

@@ -30,6 +30,7 @@ void qthread_free(struct qthread *t);
 struct engine *qthread_engine(struct qthread *t);
 bool qthread_is_current(const struct qthread *t);
 uint64_t qthread_now(struct qthread *t); /* engine_now() of its engine; on-thread */
+unsigned qthread_round(const struct qthread *t); /* counts; on-thread */
 const char *qthread_name(const struct qthread *t);
 
 /*

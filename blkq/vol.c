@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <urcu.h>
 
 #include "blkq/retire.h"
 #include "blkq/vol_impl.h"
@@ -339,12 +340,44 @@ void vol_on_fail(struct vol *v, void (*failed)(void *opaque, int err, const char
 
 /* --- close -------------------------------------------------------------------------------------------------------- */
 
-static void close_now(struct vol *v, int res)
+/* Files are unlinked and closed, which takes milliseconds: not the other disks of the home thread shall wait for that. */
+static void close_image(struct vol *v)
+{
+        struct file_shelf *before = file_shelf_use(v->shelf);
+
+        chain_close(v->top);
+        file_shelf_use(before);
+}
+
+static void close_end(struct vol *v)
 {
         void (*closed)(void *opaque, int res) = v->closed;
         void *opaque = v->closed_opaque;
-        struct file_shelf *before;
+        int res = v->close_res;
 
+        workers_release();
+        vol_free(v);
+        closed(opaque, res);
+}
+
+static void on_image_closed(struct qtask *task)
+{
+        close_end(container_of(task, struct vol, close_back));
+}
+
+static void close_on_worker(struct work *w)
+{
+        struct vol *v = container_of(w, struct vol, close_work);
+
+        rcu_register_thread(); /* closing an image frees what others may be looking at */
+        close_image(v);
+        rcu_unregister_thread();
+        err_clear();
+        qthread_post(v->home, &v->close_back);
+}
+
+static void close_now(struct vol *v, int res)
+{
         full_finish(v);
         assert(list_empty(&v->ports) && list_empty(&v->ranges) && list_empty(&v->hold.queue) && !v->busy);
         mover_finish(&v->mover);
@@ -357,22 +390,24 @@ static void close_now(struct vol *v, int res)
                 writer_free(w);
         }
         v->writer = NULL;
-        workers_release();
-        if (res == 0)
-                res = v->failed;
+        v->close_res = res == 0 ? v->failed : res;
         if (v->taken) {
                 void (*taken)(void *opaque, int res, struct fmt_image *top) = v->taken;
                 struct fmt_image *top = v->top;
+                void *opaque = v->closed_opaque;
 
+                res = v->close_res;
+                workers_release();
                 vol_free(v);
                 taken(opaque, res, top);
                 return;
         }
-        before = file_shelf_use(v->shelf);
-        chain_close(v->top);
-        file_shelf_use(before);
-        vol_free(v);
-        closed(opaque, res);
+        v->close_work.run = close_on_worker;
+        v->close_back.run = on_image_closed;
+        if (workers_run(&v->close_work) == 0)
+                return;
+        close_image(v);
+        close_end(v);
 }
 
 /* An image that is not whole on its disk keeps its bitmaps marked: they may say less than what has changed. */

@@ -135,6 +135,9 @@ struct vol {
         void (*closed)(void *opaque, int res);
         void (*taken)(void *opaque, int res, struct fmt_image *top); /* in place of closed */
         void *closed_opaque;
+        struct work close_work; /* the image is closed by a worker, and */
+        struct qtask close_back; /* the rest at home again */
+        int close_res;
         bool uses_files;    /* home's engine knows them, until close */
         struct list unpack_waiters;
         unsigned unpacking;

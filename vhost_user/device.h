@@ -46,6 +46,12 @@ struct vu_device_ops {
         void (*take)(struct ring *r, struct ring_req *q); /* chain is filled in: do it, then ring_complete() */
 };
 
+/* What the rings of a device on one thread have left to take in this round (ring_share.h). The thread's. */
+struct vu_share {
+        unsigned round;
+        uint64_t left;
+};
+
 struct vu_device {
         const struct vu_device_ops *ops;
         const char *name;           /* for log lines */
@@ -54,4 +60,5 @@ struct vu_device {
         unsigned num_queues;        /* 1..256 */
         struct qthread **threads;   /* queue i lives on threads[(first + i) % nthreads] */
         unsigned nthreads, first_thread;
+        struct vu_share *shares;    /* one for each thread; NULL: all may take what they find */
 };

@@ -20,7 +20,9 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/probes.h"
+#include "common/range.h"
 #include "vhost_user/mem_guard.h"
+#include "vhost_user/ring_share.h"
 
 #define POLL_PERIOD_NS NS_PER_MS /* a ring without a kick fd is looked at so often while the thread has nothing else */
 
@@ -83,12 +85,26 @@ static void message_arrived(struct loop_task *t)
         b->ring->rung(b->ring, b == &b->ring->err);
 }
 
+/* Closing takes its time, which other disks of this thread need not wait for: control does it, with the answer to the order. */
 static void bell_close(struct ring_bell *b)
 {
+        unsigned i = 0;
+
         assert(!b->busy);
-        closep(&b->fd);
+        while (b->fd >= 0 && b->ring->done_with[i] >= 0)
+                i++;
+        if (b->fd >= 0)
+                b->ring->done_with[i] = b->fd;
         b->fd = -1;
         b->said = false;
+}
+
+static void close_done_with(struct ring *r)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(r->done_with); i++) {
+                closep(&r->done_with[i]);
+                r->done_with[i] = -1;
+        }
 }
 
 static void bell_init(struct ring *r, struct ring_bell *b, void (*done)(struct io *io, int res))
@@ -300,6 +316,13 @@ static void look_again(struct ring *r)
                 qthread_timer_set(r->thread, &r->poll_timer, POLL_PERIOD_NS);
 }
 
+/* The share ended with this ring: the next round begins with another. */
+static void go_behind(struct ring *r)
+{
+        qthread_del_poller(r->thread, &r->poller);
+        qthread_add_poller(r->thread, &r->poller);
+}
+
 /* Up to @n requests go to the device. Returns how many did. */
 static unsigned take_batch(struct ring *r, unsigned n)
 {
@@ -308,7 +331,13 @@ static unsigned take_batch(struct ring *r, unsigned n)
         int got;
 
         while (taken < n && !r->told) {
-                struct ring_req *q = ops->get(r);
+                struct ring_req *q;
+
+                if (taken && !share_left(r)) {
+                        go_behind(r);
+                        break;
+                }
+                q = ops->get(r);
 
                 if (!q) {
                         look_again(r);
@@ -329,6 +358,7 @@ static unsigned take_batch(struct ring *r, unsigned n)
                 if (r->has_iommu)
                         ring_busy(r, q);
                 taken++;
+                share_pay(r, &q->chain);
                 ops->take(r, q);
         }
         return taken;
@@ -369,7 +399,7 @@ static bool ring_poll(struct qpoller *p)
                 ring_report(r, r->vq.broken);
         if (n <= 0)
                 return false;
-        return take_batch(r, (unsigned)n);
+        return !share_left(r) || take_batch(r, (unsigned)n);
 }
 
 static void ring_quiet(struct qpoller *p, bool quiet)
@@ -405,6 +435,7 @@ static void answer_arrived(struct loop_task *t)
         struct ring *r = container_of(t, struct ring, done_task);
 
         r->ordered = false;
+        close_done_with(r);
         if (r->order.kind == RING_START)
                 r->running = r->order.result == 0;
         if (r->order.kind == RING_PARK) {
@@ -620,7 +651,9 @@ void ring_init(struct ring *r, struct vu_device *dev, struct loop *l, unsigned i
         r->loop = l;
         r->index = index;
         r->thread = dev->threads[(dev->first_thread + index) % dev->nthreads];
+        r->share = dev->shares ? &dev->shares[(dev->first_thread + index) % dev->nthreads] : NULL;
         r->kick_fd = -1;
+        r->done_with[0] = r->done_with[1] = r->done_with[2] = -1;
         bell_init(r, &r->call, call_done);
         bell_init(r, &r->err, err_done);
         bell_init(r, &r->marked, marked_done);

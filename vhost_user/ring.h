@@ -77,6 +77,7 @@ struct ring {
         struct vu_device *dev;
         struct loop *loop;
         struct qthread *thread;
+        struct vu_share *share;   /* NULL: none */
         unsigned index;
         uint64_t features;        /* negotiated */
         struct vq_layout layout;
@@ -135,6 +136,7 @@ struct ring {
 
         /* In transit between the two: */
         struct ring_order order;
+        int done_with[3];         /* eventfds that go with the answer, to be closed; -1: none */
         struct qtask order_task;
         struct loop_task done_task, trouble_task;
         const char *trouble_why;

@@ -37,6 +37,7 @@ static void export_free(struct export *x)
         free(x->leave);
         free(x->dev.port);
         free(x->dev.vu.threads);
+        free(x->dev.vu.shares);
         free(x->dev.wce_mark);
         free(x->name);
         free(x->connect);
@@ -329,11 +330,12 @@ static int fill_device(struct blk_device *d, struct vol *v, const struct export_
                 .features = blk_features(d),
                 .num_queues = o->num_queues ? o->num_queues : DEFAULT_QUEUES,
                 .threads = calloc(o->nthreads, sizeof(*o->threads)),
+                .shares = calloc(o->nthreads, sizeof(*d->vu.shares)),
                 .nthreads = o->nthreads,
                 .first_thread = o->start_thread,
         };
         d->port = calloc(o->nthreads, sizeof(struct vol_port *));
-        if (!d->vu.threads || !d->port || (o->wce_mark && !d->wce_mark))
+        if (!d->vu.threads || !d->vu.shares || !d->port || (o->wce_mark && !d->wce_mark))
                 return -ENOMEM;
         memcpy(d->vu.threads, o->threads, o->nthreads * sizeof(*o->threads));
         return 0;

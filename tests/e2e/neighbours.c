@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * neighbours [OPERATIONS] - what does a disk notice while another one of the same daemon, on the same queue thread, is attacked? A
+ * neighbours [OPERATIONS [ROUNDS [WORD]]] - what does a disk notice while another one of the same daemon, on the same queue thread, is attacked? A
  * reader and writer that verifies every byte on disk A; on disk B, one after the other:
  *
- *   nothing              what the rest is compared with
- *   honest load          what any neighbour costs: as many requests as it gets answered
+ *   nothing
+ *   honest load          as many requests as it gets answered
+ *   coming and going     an honest front end that connects, asks for 20 things and goes
+ *   small clusters       reads and writes all over an image of 512-byte clusters
  *   hostile front end    conversations of random messages with descriptors, hung up on again and again
  *   hostile guest        rings of random descriptors, kicked; memory truncated under them
- *   hostile image        a qcow2 image with random damage in its tables, opened anew and read and written all over
+ *   hostile image        as "small clusters", with random damage in its tables
+ *   greedy guest         a ring full of reads of 16 MiB each
  *
- * Prints median, p99 and the worst answer of A for each, and p99 against "nothing" and against "honest load". It fails when a byte
- * was wrong, a request of A failed or the daemon died, and on no time. As a test it does a few operations, for people more.
+ * Prints median, p99 and the worst answer of A for each, and how they stand to the honest work that is most like it, which is done
+ * just before and after, round after round.
+ * It fails when a byte was wrong, a request of A failed or the daemon died, and on no time. As a test it does a few operations, for
+ * people more.
  * E2E_BACK_END: vdiskd. SEED repeats its choices.
  */
 #include <setjmp.h>
@@ -19,9 +24,11 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,9 +48,11 @@
 #define BLOCK 4096u
 #define BLOCKS 4096u /* of A: 16 MiB */
 #define HOSTILE_MIB 16u
+#define GREEDY_DESCS 18u /* header, 16 MiB, status */
 
 static unsigned operations;
 static uint64_t seed;
+static cpu_set_t processors;
 static atomic_bool over;
 static atomic_ulong attacks; /* done in this phase */
 
@@ -94,6 +103,22 @@ static uint64_t operate(struct front_end *fe, uint8_t *buf, uint64_t *rng)
         if (!write && memcmp(buf, expected, BLOCK))
                 fail_msg("block %u of the neighbour has other bytes than were written (SEED=%llu)", block, (unsigned long long)seed);
         return ns;
+}
+
+/* So that reads of it move bytes. */
+static void fill_disk(const char *socket)
+{
+        struct front_end *fe = try_dial(socket);
+        uint8_t *buf = fe_alloc(fe, 1 << 20, 4096);
+
+        memset(buf, 0x5a, 1 << 20);
+        for (unsigned i = 0; i < 16; i++) {
+                struct fe_io io = { .type = FE_WRITE, .sector = i * 2048, .len = 1 << 20, .gpa = fe_gpa(fe, buf) };
+
+                assert_int_equal(fe_do(fe_queue(fe, 0), &io, TIMEOUT_MS), 0);
+                assert_int_equal(io.status, FE_OK);
+        }
+        fe_close(fe);
 }
 
 /* --- attacks on disk B: each is done again and again until the phase is over ------------------------------------------ */
@@ -169,10 +194,65 @@ static void hostile_guest(uint64_t *rng)
         }
 }
 
-/* Reads and writes all over a damaged image; most of it gets an I/O error. */
-static void hostile_image(uint64_t *rng)
+/* What a hostile guest does, in order: it comes, asks for this and that, and goes. */
+static void coming_and_going(uint64_t *rng)
 {
-        struct front_end *fe = try_dial("c.sock");
+        while (!atomic_load(&over)) {
+                struct front_end *fe = try_dial("b.sock");
+                uint8_t *buf = fe ? fe_alloc(fe, 128 << 10, 4096) : NULL;
+
+                for (unsigned i = 0; fe && i < 20; i++) {
+                        struct fe_io io = { .type = rnd_below(rng, 2) ? FE_WRITE : FE_READ, .sector = rnd_below(rng, 2048) * 8,
+                                            .len = 512 * (1 + (uint32_t)rnd_below(rng, 200)), .gpa = fe_gpa(fe, buf) };
+
+                        if (fe_do(fe_queue(fe, 0), &io, TIMEOUT_MS) < 0)
+                                break;
+                }
+                fe_close(fe);
+                err_clear();
+                attacks++;
+        }
+}
+
+/* Nothing wrong in it, but as much at once as the ring holds, and each request as long as the disk. */
+static void greedy_guest(uint64_t *rng)
+{
+        struct front_end *fe = try_dial("b.sock");
+        struct fe_ring *ring = fe ? fe_queue_ring(fe_queue(fe, 0)) : NULL;
+        uint32_t *hdr = fe ? fe_alloc(fe, 4096, 4096) : NULL;
+        uint8_t *data = fe ? fe_alloc(fe, 1 << 20, 4096) : NULL;
+        uint16_t shown = ring ? ring->avail->idx : 0;
+        unsigned n = 0;
+
+        (void)rng;
+        for (; ring && n + GREEDY_DESCS <= ring->size; n += GREEDY_DESCS) {
+                for (unsigned i = 0; i < GREEDY_DESCS; i++)
+                        ring->desc[n + i] = (struct fe_ring_desc){ fe_gpa(fe, data), 1 << 20, FE_DESC_NEXT | FE_DESC_WRITE,
+                                                                   (uint16_t)(n + i + 1) };
+                ring->desc[n] = (struct fe_ring_desc){ fe_gpa(fe, hdr), 16, FE_DESC_NEXT, (uint16_t)(n + 1) };
+                ring->desc[n + GREEDY_DESCS - 1] = (struct fe_ring_desc){ fe_gpa(fe, hdr + 4), 1, FE_DESC_WRITE, 0 };
+        }
+        while (ring && !atomic_load(&over)) {
+                uint64_t one = 1;
+
+                for (unsigned i = 0; i < n; i += GREEDY_DESCS)
+                        ring->avail->ring[shown++ % ring->size] = (uint16_t)i;
+                __atomic_store_n(&ring->avail->idx, shown, __ATOMIC_RELEASE);
+                (void)!write(ring->kick_fd, &one, sizeof(one));
+                while (__atomic_load_n(&ring->used->idx, __ATOMIC_ACQUIRE) != shown && fe_alive(fe, 0) == 0)
+                        usleep(100);
+                if (__atomic_load_n(&ring->used->idx, __ATOMIC_ACQUIRE) != shown)
+                        break;
+                attacks++;
+        }
+        fe_close(fe);
+        err_clear();
+}
+
+/* Reads and writes all over an image of small clusters. When it is damaged most of it gets an I/O error. */
+static void all_over(const char *socket, uint64_t *rng)
+{
+        struct front_end *fe = try_dial(socket);
         uint8_t *buf = fe ? fe_alloc(fe, 64 << 10, 4096) : NULL;
 
         while (fe && !atomic_load(&over)) {
@@ -186,20 +266,81 @@ static void hostile_image(uint64_t *rng)
         fe_close(fe);
 }
 
+static void hostile_image(uint64_t *rng)
+{
+        all_over("c.sock", rng);
+}
+
+static void sound_image(uint64_t *rng)
+{
+        all_over("d.sock", rng);
+}
+
 /* --- phases ----------------------------------------------------------------------------------------------------------- */
 
+enum { NOTHING, HONEST, COMING, SOUND, FRONT_END, GUEST, IMAGE, GREEDY, PHASES };
 static const struct phase {
         const char *name;
         void (*attack)(uint64_t *rng);
-} phases[] = {
-        { "nothing", NULL }, { "honest load", honest_load }, { "hostile front end", hostile_front_end },
-        { "hostile guest", hostile_guest }, { "hostile image", hostile_image },
+        unsigned like; /* the honest work that it is compared with */
+} phases[PHASES] = {
+        [NOTHING] = { "nothing", NULL, HONEST },
+        [HONEST] = { "honest load", honest_load, HONEST },
+        [COMING] = { "coming and going", coming_and_going, HONEST },
+        [SOUND] = { "small clusters", sound_image, HONEST },
+        [FRONT_END] = { "hostile front end", hostile_front_end, HONEST },
+        [GUEST] = { "hostile guest", hostile_guest, COMING },
+        [IMAGE] = { "hostile image", hostile_image, SOUND },
+        [GREEDY] = { "greedy guest", greedy_guest, HONEST },
 };
+
+/*
+ * With two processors: one for A and the queue thread, one for the attacker and the rest of the daemon. What A notices then is what
+ * happens on the queue thread and between threads, and not that four threads share two processors.
+ */
+static void keep_to(pid_t task, unsigned nth)
+{
+        cpu_set_t one;
+
+        CPU_ZERO(&one);
+        for (int c = 0; c < CPU_SETSIZE; c++)
+                if (CPU_ISSET(c, &processors) && nth-- == 0)
+                        CPU_SET(c, &one);
+        if (CPU_COUNT(&one))
+                sched_setaffinity(task, sizeof(one), &one);
+}
+
+static void deal_processors(pid_t daemon)
+{
+        char path[320], name[32] = "";
+        DIR *d;
+
+        sched_getaffinity(0, sizeof(processors), &processors);
+        snprintf(path, sizeof(path), "/proc/%d/task", (int)daemon);
+        d = opendir(path);
+        assert_non_null(d);
+        for (const struct dirent *e; (e = readdir(d)) != NULL;) {
+                FILE *f;
+
+                if (e->d_name[0] == '.')
+                        continue;
+                snprintf(path, sizeof(path), "/proc/%d/task/%s/comm", (int)daemon, e->d_name);
+                f = fopen(path, "re");
+                if (f && fgets(name, sizeof(name), f))
+                        keep_to((pid_t)atoi(e->d_name), strncmp(name, "vdiskd-q", 8) ? 1 : 0);
+                if (f)
+                        fclose(f);
+        }
+        closedir(d);
+        keep_to(0, 0);
+}
 
 static void *attacker(void *arg)
 {
         const struct phase *p = arg;
         uint64_t rng = seed ^ (uint64_t)(p - phases + 1) << 32 ^ 1;
+
+        keep_to(0, 1);
 
         p->attack(&rng);
         return NULL;
@@ -212,31 +353,94 @@ static int compare(const void *a, const void *b)
         return x < y ? -1 : x > y;
 }
 
-static double p99_of[ARRAY_SIZE(phases)];
+struct result {
+        double median, p99, worst; /* ms */
+        unsigned long attacks;
+};
 
-static void run_phase(size_t k, struct front_end *fe, uint8_t *buf, uint64_t *ns)
+static double quantile(const uint64_t *ns, unsigned n, double q)
 {
-        uint64_t rng = seed | 1, worst;
+        return (double)ns[(unsigned)((n - 1) * q)] / 1e6;
+}
+
+static struct result run_phase(const struct phase *p, struct front_end *fe, uint8_t *buf, uint64_t *ns)
+{
+        uint64_t rng = seed | 1;
         pthread_t t;
 
         atomic_store(&over, false);
         atomic_store(&attacks, 0);
-        if (phases[k].attack)
-                assert_int_equal(pthread_create(&t, NULL, attacker, (void *)&phases[k]), 0);
-        while (phases[k].attack && atomic_load(&attacks) < 2)
+        if (p->attack)
+                assert_int_equal(pthread_create(&t, NULL, attacker, (void *)p), 0);
+        while (p->attack && atomic_load(&attacks) < 2)
                 usleep(1000);
         for (unsigned i = 0; i < operations; i++)
                 ns[i] = operate(fe, buf, &rng);
         atomic_store(&over, true);
-        if (phases[k].attack)
+        if (p->attack)
                 pthread_join(t, NULL);
         qsort(ns, operations, sizeof(*ns), compare);
-        worst = ns[operations - 1];
-        p99_of[k] = (double)ns[operations - operations / 100 - 1] / 1e6;
-        printf("%-18s %9lu attacks, median %7.3f ms, p99 %7.3f ms (%4.2f of nothing, %4.2f of honest load), worst %8.3f ms%s\n",
-               phases[k].name, atomic_load(&attacks), (double)ns[operations / 2] / 1e6, p99_of[k], p99_of[k] / p99_of[0],
-               p99_of[k] / p99_of[k < 1 ? 0 : 1], (double)worst / 1e6, worst > NS_PER_SEC ? ", a stall" : "");
-        fflush(stdout);
+        return (struct result){ quantile(ns, operations, .5), quantile(ns, operations, .99), quantile(ns, operations, 1), atomic_load(&attacks) };
+}
+
+/* --- rounds: each attack between two times the honest work that is like it, since a machine is never the same for long --------- */
+
+#define ROUNDS_MAX 100u
+static unsigned rounds;
+static const char *only; /* NULL: all */
+static struct result results[PHASES][ROUNDS_MAX];
+static double ratios[PHASES][2][ROUNDS_MAX]; /* median and p99, of the honest work */
+
+static int compare_doubles(const void *a, const void *b)
+{
+        double x = *(const double *)a, y = *(const double *)b;
+
+        return x < y ? -1 : x > y;
+}
+
+static double median_of(double *v)
+{
+        qsort(v, rounds, sizeof(*v), compare_doubles);
+        return v[rounds / 2];
+}
+
+static void run_round(unsigned round, struct front_end *fe, uint8_t *buf, uint64_t *ns)
+{
+        for (size_t k = 0; k < PHASES; k++) {
+                const struct phase *p = &phases[k], *like = &phases[p->like];
+                struct result before, r, after;
+
+                if (k == HONEST || (only && !strstr(p->name, only)))
+                        continue;
+                before = run_phase(like, fe, buf, ns);
+                r = results[k][round] = run_phase(p, fe, buf, ns);
+                after = results[p->like][round] = run_phase(like, fe, buf, ns);
+                ratios[k][0][round] = 2 * r.median / (before.median + after.median);
+                ratios[k][1][round] = 2 * r.p99 / (before.p99 + after.p99);
+                printf("%u %-18s %8lu times, median %7.3f ms, p99 %7.3f ms, worst %8.3f ms%s; %s %7lu times, %7.3f, %7.3f ms\n", round,
+                       p->name, r.attacks, r.median, r.p99, r.worst, r.worst > 1000 ? ", a stall" : "", like->name, after.attacks,
+                       (before.median + after.median) / 2, (before.p99 + after.p99) / 2);
+                fflush(stdout);
+        }
+}
+
+static void print_medians(void)
+{
+        printf("of %u rounds:\n", rounds);
+        for (size_t k = 0; k < PHASES; k++) {
+                double all[2][ROUNDS_MAX], worst = 0;
+
+                if (k == HONEST || !ratios[k][0][0])
+                        continue;
+                for (unsigned i = 0; i < rounds; i++) {
+                        all[0][i] = results[k][i].median;
+                        all[1][i] = results[k][i].p99;
+                        worst = results[k][i].worst > worst ? results[k][i].worst : worst;
+                }
+                printf("  %-18s median %7.3f ms, p99 %7.3f ms; beside %s: median %4.2f, p99 %4.2f; worst of all %8.3f ms\n",
+                       phases[k].name, median_of(all[0]), median_of(all[1]), phases[phases[k].like].name, median_of(ratios[k][0]),
+                       median_of(ratios[k][1]), worst);
+        }
 }
 
 /* Damage beyond the header: the daemon opens it, and finds out as it goes. */
@@ -267,18 +471,22 @@ static void test_neighbours(void **state)
         qemu_img(ARGS("create", "-q", "-f", "qcow2", "%/a.qcow2", "16M"));
         qemu_img(ARGS("create", "-q", "-f", "qcow2", "%/b.qcow2", "16M"));
         qemu_img(ARGS("create", "-q", "-f", "qcow2", "-o", "cluster_size=512", "%/c.qcow2", "16M"));
-        snprintf(cmd, sizeof(cmd), "cd %s && qemu-io -f qcow2 -c 'write -P 5 0 8M' c.qcow2 > /dev/null", at("."));
+        snprintf(cmd, sizeof(cmd), "cd %s && qemu-io -f qcow2 -c 'write -P 5 0 8M' c.qcow2 > /dev/null && cp c.qcow2 d.qcow2", at("."));
         assert_int_equal(system(cmd), 0);
         damage(at("c.qcow2"));
-        start(&d, NULL, 3, ARGS("--disk", "path=%/a.qcow2,format=qcow2,socket=%/a.sock", "--disk",
+        start(&d, NULL, 4, ARGS("--disk", "path=%/a.qcow2,format=qcow2,socket=%/a.sock", "--disk",
                                 "path=%/b.qcow2,format=qcow2,socket=%/b.sock", "--disk",
-                                "path=%/c.qcow2,format=qcow2,socket=%/c.sock"));
+                                "path=%/c.qcow2,format=qcow2,socket=%/c.sock", "--disk",
+                                "path=%/d.qcow2,format=qcow2,socket=%/d.sock"));
         fe = try_dial("a.sock");
         assert_non_null(fe);
         buf = fe_alloc(fe, BLOCK, BLOCK);
-        printf("%u operations each, SEED=%llu\n", operations, (unsigned long long)seed);
-        for (size_t k = 0; k < ARRAY_SIZE(phases); k++)
-                run_phase(k, fe, buf, ns);
+        fill_disk("b.sock");
+        deal_processors(d.pid);
+        printf("%u operations each, %u rounds, SEED=%llu\n", operations, rounds, (unsigned long long)seed);
+        for (unsigned i = 0; i < rounds; i++)
+                run_round(i, fe, buf, ns);
+        print_medians();
         fe_close(fe);
         stop(&d);
         free(ns);
@@ -289,6 +497,9 @@ int main(int argc, char **argv)
         const struct CMUnitTest tests[] = { cmocka_unit_test(test_neighbours) };
 
         operations = argc > 1 ? (unsigned)atoi(argv[1]) : 20000;
+        rounds = argc > 2 ? (unsigned)atoi(argv[2]) : 5;
+        only = argc > 3 ? argv[3] : NULL;
+        rounds = rounds < 1 ? 1 : rounds > ROUNDS_MAX ? ROUNDS_MAX : rounds;
         seed = test_seed();
         return cmocka_run_group_tests(tests, make_images, remove_images);
 }

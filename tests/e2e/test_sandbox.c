@@ -229,7 +229,7 @@ static void prep_nop(struct io_uring_sqe *s) { io_uring_prep_nop(s); }
 static void prep_linked(struct io_uring_sqe *s) /* a flag that we do not use */
 {
         io_uring_prep_fsync(s, tcp, 0);
-        s->flags |= IOSQE_ASYNC;
+        s->flags |= IOSQE_IO_LINK;
 }
 
 static void try_ring_ops(struct qthread *t)

@@ -20,6 +20,7 @@ struct fake_task {
 struct qthread {
         struct loop *loop;
         struct list pollers, hooks, timers;
+        unsigned round; /* of polls */
         unsigned notifies;
 };
 
@@ -39,11 +40,17 @@ void fake_qthread_free(struct qthread *t)
         free(t);
 }
 
+unsigned qthread_round(const struct qthread *t)
+{
+        return t->round;
+}
+
 void fake_poll(struct qthread *t)
 {
         struct list now; /* a hook that asks for the next round again gets the next round, as in the real one */
         struct list *h;
 
+        t->round++;
         list_init(&now);
         list_for_each_safe(n, &t->pollers) {
                 struct qpoller *p = list_entry(n, struct qpoller, link);
