@@ -206,6 +206,15 @@ static void test_hand_overs_that_fail(void **state)
                         fail_msg("row %zu: '%s' does not say '%s'", i, err_text(r), bad[i].says);
                 all_move(20);
         }
+        err_clear();
+        assert_int_equal(be_upgrade(&be, "no-such-vdiskd"), -EREMOTEIO); /* looked for in PATH */
+        assert_non_null(strstr(err_text(-EREMOTEIO), "cannot be started"));
+        write_script(path, "exec %s \"$@\"");
+        assert_int_equal(chmod(path, 0777), 0);
+        err_clear();
+        assert_int_equal(be_upgrade(&be, path), -EREMOTEIO);
+        assert_non_null(strstr(err_text(-EREMOTEIO), "may write to it"));
+        all_move(20);
         assert_int_equal(be.pid, pid);
         write_script(path, "exec %s \"$@\"");
         must(be_upgrade(&be, path)); /* and one that does it */

@@ -23,9 +23,9 @@ static char root[] = "/tmp/test_opener.XXXXXX";
 static int make_tree(void **state)
 {
         static const char *const dirs[] = { "images", "images/deep", "bases", "sockets", "conf", "conf/disks.d", "other", "state",
-                                            "images2", "keys" };
+                                            "images2", "keys", "cmd", "cmdsock" };
         static const char *const files[] = { "images/a.img", "images/b.img", "bases/base.img", "conf/vdiskd.conf", "conf/disks.d/x.conf",
-                                             "other/file", "keys/key", "keys/other", "images2/c.img" };
+                                             "other/file", "keys/key", "keys/other", "images2/c.img", "cmd/a.img" };
 
         (void)state;
         if (!mkdtemp(root) || chdir(root) < 0)
@@ -36,7 +36,7 @@ static int make_tree(void **state)
         for (size_t i = 0; i < ARRAY_SIZE(files); i++)
                 close(open(files[i], O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
         return symlink("../other/file", "images/to-other") < 0 || symlink("../images/a.img", "other/to-image") < 0 ||
-               symlink("../other", "images/to-dir") < 0 ? -1 : 0;
+               symlink("../other", "images/to-dir") < 0 || symlink("../other/none", "images/to-none") < 0 ? -1 : 0;
 }
 
 static int remove_tree(void **state)
@@ -67,7 +67,14 @@ static const struct row {
         { OPENER_OPEN, O_RDONLY, "images/to-other", false },
         { OPENER_OPEN, O_RDONLY, "images/to-dir/file", false },
         { OPENER_OPEN, O_RDWR | O_CREAT, "images/to-dir/new", false },
+        { OPENER_OPEN, O_RDWR | O_CREAT, "images/to-none", false }, /* it would come to be elsewhere */
+        { OPENER_OPEN, O_RDWR | O_CREAT, "images/a.img/b", false },
         { OPENER_OPEN, O_RDONLY, "images/../other/file", false },
+        { OPENER_OPEN, O_RDWR, "cmd/a.img", true }, /* a command of the command line names it */
+        { OPENER_OPEN, O_RDWR | O_CREAT, "cmd/a.img.new", true },
+        { OPENER_OPEN, O_RDWR, "cmdsock/file", false },
+        { OPENER_OPEN, O_RDONLY, "keys/key-in-list", false },
+        { OPENER_OPEN, O_RDWR | O_CREAT, "here.img", false },
         { OPENER_OPEN, O_RDONLY, "/etc/hostname", false },
         { OPENER_OPEN, O_RDONLY, "/", false },
         { OPENER_OPEN, O_RDWR | O_CREAT, "nowhere/new.img", false },
@@ -96,6 +103,10 @@ static const struct row {
         { OPENER_LISTEN, -1, "bases/b.sock", true },
         { OPENER_LISTEN, -1, "other/b.sock", false },
         { OPENER_LISTEN, -1, "images/b.sock", false },
+        { OPENER_LISTEN, -1, "cmdsock/b.sock", true },
+        { OPENER_LISTEN, -1, "cmd/b.sock", false },
+        { OPENER_UNLINK, 0, "nowhere/none", false },
+        { OPENER_LOOK, 0, "other/file", true }, /* that it is there is no secret */
         { OPENER_CONNECT, 0, "sockets/vm.sock", true },
         { OPENER_CONNECT, 0, "/run/systemd/private", false },
         { OPENER_CHANGE, 0660, "sockets/a.sock", true },
@@ -107,10 +118,16 @@ static const struct row {
 static void check(bool strict)
 {
         struct disk_opts disk = { .path = (char *)"images/a.img", .socket = (char *)"sockets/a.sock", .fd = -1 };
-        char *objects[] = { (char *)"secret,id=k,file=keys/key" }, *dirs[] = { (char *)"bases" };
+        char *objects[] = { (char *)"secret,id=j,data=x", (char *)"secret,id=k,file=keys/key", (char *)"throttle-group,id=g" };
+        char *dirs[] = { (char *)"bases" };
+        struct startup commands[] = {
+                { .args = json_pack("{s:s,s:{s:s,s:s,s:b}}", "driver", "qcow2", "file", "driver", "file", "filename", "cmd/a.img",
+                                    "read-only", false) },
+                { .args = json_pack("{s:s,s:[{s:s},s]}", "id", "e", "addrs", "path", "cmdsock/a.sock", "keys/key-in-list") },
+        };
         struct options o = {
-                .disks = &disk, .ndisks = 1, .objects = objects, .nobjects = 1, .allow_dirs = dirs, .nallow_dirs = 1,
-                .config = (char *)"conf/vdiskd.conf",
+                .disks = &disk, .ndisks = 1, .objects = objects, .nobjects = 3, .allow_dirs = dirs, .nallow_dirs = 1,
+                .config = (char *)"conf/vdiskd.conf", .startup = commands, .nstartup = 2,
         };
         struct opener_rules rules = { .strict = strict, .options = &o, .state_dir = "state" };
         struct opener_question *q = calloc(1, sizeof(*q));
@@ -129,6 +146,8 @@ static void check(bool strict)
                 if (r < 0)
                         assert_non_null(strstr(err_text(r), rows[i].path));
         }
+        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+                json_decref(commands[i].args);
         free(q);
 }
 

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/cleanup.h"
 #include "common/err.h"
@@ -39,6 +40,14 @@ static char *real_name(const char *path)
         if (!real_dir || asprintf(&real, "%s/%s", real_dir, slash ? slash + 1 : path) < 0)
                 return NULL;
         return real;
+}
+
+/* A link to what is not there: what is made through it comes to be elsewhere. */
+static bool leads_nowhere(const char *path)
+{
+        struct stat st;
+
+        return stat(path, &st) < 0 && lstat(path, &st) == 0;
 }
 
 /* @real is @dir, or below it. */
@@ -151,7 +160,7 @@ static bool may_open(const struct opener_rules *rules, const struct opener_quest
         AUTO(freep) char *real = real_name(path);
         bool reads = (q->how & O_ACCMODE) == O_RDONLY && !(q->how & (O_CREAT | O_TRUNC));
 
-        if (!real) /* opening it will say what is the matter */
+        if (!real || leads_nowhere(path)) /* opening it will say what is the matter */
                 return !(q->how & O_CREAT);
         return is_named(rules->options, path) || is_image_place(rules, real) || (reads && may_read(rules->options, path, real));
 }
