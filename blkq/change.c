@@ -42,11 +42,91 @@ static void to_all(struct vol_changes *g, void (*run)(struct qtask *task))
                 post(c[i], run);
 }
 
+/* --- steps of their own ------------------------------------------------------------------------------------------- */
+
+void vol_change_go(struct vol_change *c, int res)
+{
+        struct vol_changes *g = c->all;
+
+        if (res < 0)
+                fail(g, res, err_text(res));
+        err_clear();
+        if (is_last(g))
+                g->next(g);
+}
+
+static void take_steps(struct vol_changes *g, void (*run)(struct qtask *task), bool (*wanted)(const struct vol_change *c),
+                       void (*next)(struct vol_changes *g))
+{
+        g->next = next;
+        atomic_store(&g->left, 1);
+        for (unsigned i = 0; i < g->n; i++) {
+                struct vol_change *c = g->change[i];
+
+                if (!wanted(c))
+                        continue;
+                atomic_fetch_add(&g->left, 1);
+                post(c, run);
+        }
+        if (is_last(g))
+                next(g);
+}
+
+static bool has_before(const struct vol_change *c)
+{
+        return c->before;
+}
+
+static void before(struct qtask *task)
+{
+        struct vol_change *c = container_of(task, struct vol_change, task);
+
+        c->before(c);
+}
+
+static bool has_quiet(const struct vol_change *c)
+{
+        return c->quiet;
+}
+
+static void quiet(struct qtask *task)
+{
+        struct vol_change *c = container_of(task, struct vol_change, task);
+
+        c->quiet(c);
+}
+
+static bool has_after(const struct vol_change *c)
+{
+        return c->after;
+}
+
+static void after(struct qtask *task)
+{
+        struct vol_change *c = container_of(task, struct vol_change, task);
+
+        c->after(c);
+}
+
 /* --- the last step ------------------------------------------------------------------------------------------------ */
 
 static void over(struct vol_changes *g)
 {
         g->done(g->opaque, atomic_load(&g->res), g->why, atomic_load(&g->pause_ns));
+}
+
+static void over_after(struct vol_changes *g)
+{
+        atomic_store(&g->res, 0);
+        over(g);
+}
+
+static void released(struct vol_changes *g)
+{
+        if (atomic_load(&g->res) < 0)
+                over(g);
+        else
+                take_steps(g, after, has_after, over_after);
 }
 
 /* Who comes last here had the longest pause. */
@@ -57,10 +137,14 @@ static void release(struct qtask *task)
 
         if (atomic_load(&g->res) == 0 && c->apply)
                 c->apply(c);
-        vol_release(c->v);
-        atomic_store(&g->pause_ns, clock_ns() - g->begin_ns);
+        else if (atomic_load(&g->res) < 0 && c->failed)
+                c->failed(c);
+        if (g->held) {
+                vol_release(c->v);
+                atomic_store(&g->pause_ns, clock_ns() - g->begin_ns);
+        }
         if (is_last(g))
-                over(g);
+                released(g);
 }
 
 /* --- works -------------------------------------------------------------------------------------------------------- */
@@ -154,6 +238,14 @@ static bool has_work(const struct vol_change *c)
         return c->work;
 }
 
+static void all_quiet(struct vol_changes *g)
+{
+        if (atomic_load(&g->res) < 0)
+                all_worked(g);
+        else
+                hand_out(g, work_one, has_work, all_worked);
+}
+
 /* --- all together ------------------------------------------------------------------------------------------------- */
 
 static void on_held(struct vol_hold *h, int res)
@@ -165,10 +257,11 @@ static void on_held(struct vol_hold *h, int res)
                 fail(g, res, "not all of an image could be made durable");
         if (!is_last(g))
                 return;
+        g->held = true;
         if (atomic_load(&g->res) < 0)
                 all_worked(g);
         else
-                hand_out(g, work_one, has_work, all_worked);
+                take_steps(g, quiet, has_quiet, all_quiet);
 }
 
 static void go(struct qtask *task)
@@ -186,19 +279,33 @@ static void on_turn(struct vol_hold *h)
         to_all(g, go);
 }
 
-void vol_change_all(struct vol_changes *g)
+static void stand_in_line(struct vol_changes *g)
 {
+        if (atomic_load(&g->res) < 0) {
+                to_all(g, release);
+                return;
+        }
         atomic_store(&g->left, g->n);
-        atomic_store(&g->res, 0);
-        g->why[0] = 0;
         for (unsigned i = 0, n = g->n; i < n; i++) { /* it may all be over when the last one is in line */
                 struct vol_change *c = g->change[i];
 
-                c->all = g;
-                c->worked = false;
                 c->hold.held = on_held;
                 c->hold.turn = on_turn;
                 c->hold.light = !c->settled;
+                c->hold.forget = c->forget;
                 vol_hold(c->v, &c->hold);
         }
+}
+
+void vol_change_all(struct vol_changes *g)
+{
+        atomic_store(&g->res, 0);
+        atomic_store(&g->pause_ns, 0);
+        g->why[0] = 0;
+        g->held = false;
+        for (unsigned i = 0; i < g->n; i++) {
+                g->change[i]->all = g;
+                g->change[i]->worked = false;
+        }
+        take_steps(g, before, has_before, stand_in_line);
 }

@@ -2,8 +2,8 @@
 /*
  * change.h - several volumes changed at one instant, all or none.
  *
- *   in line, all in front -> guests' requests wait, what they have under way ends -> all quiet -> works, if there are any
- *   -> all applied (or, when something failed, all undone) -> requests go on -> done
+ *   before -> in line, all in front -> guests' requests wait, what they have under way ends -> all quiet -> works, if there are any
+ *   -> all applied (or, when something failed, all undone) -> requests go on -> after -> done
  *
  * Between the last volume that became quiet and the first that goes on no guest's write is done on any of them: that is the
  * instant. No thread of the daemon waits for another; the pause that guests see has no part in which the control thread is asked.
@@ -24,9 +24,15 @@ struct vol_changes;
 struct vol_change {
         struct vol *v;
         bool settled; /* the image is made durable and wound down first, so that work() can treat it as one at rest */
+        bool forget;  /* not settled, but ports' engines forget the files (vol_hold.h) */
+        /* Steps that take their time. Home; each ends with vol_change_go(). NULL: nothing. */
+        void (*before)(struct vol_change *c); /* requests go on, nobody has the volume yet */
+        void (*quiet)(struct vol_change *c);  /* all volumes are quiet, before works */
+        void (*after)(struct vol_change *c);  /* it is applied, requests go on. Its result means nothing to the group's */
         int (*work)(struct vol_change *c);   /* a worker, all volumes quiet; NULL: none. 0 or -errno with a sentence */
         void (*apply)(struct vol_change *c); /* home, when all works are done: pointers only, it cannot fail. NULL: nothing */
         void (*undo)(struct vol_change *c, bool worked); /* a worker, when it came to nothing after all were quiet. NULL: nothing */
+        void (*failed)(struct vol_change *c); /* home, in place of apply(), whenever it came to nothing. NULL: nothing */
 
         struct vol_changes *all;
         struct vol_hold hold;
@@ -43,6 +49,8 @@ struct vol_changes {
         void *opaque;
 
         atomic_uint left;  /* of the step under way */
+        void (*next)(struct vol_changes *g); /* behind before, quiet or after */
+        bool held;
         atomic_int res;
         uint64_t begin_ns;
         _Atomic uint64_t pause_ns;
@@ -51,3 +59,5 @@ struct vol_changes {
 
 /* Any thread. */
 void vol_change_all(struct vol_changes *g);
+/* before, quiet or after is done. Any thread; @res < 0: with a sentence. */
+void vol_change_go(struct vol_change *c, int res);

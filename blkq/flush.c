@@ -6,6 +6,7 @@
  * after their writes, so they share the next one. A flush that failed for good (batch.c decides) is never retried: the
  * kernel may have dropped the pages it could not write, and a second fdatasync would say all is well.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -56,6 +57,8 @@ static void flush_start(struct img_writer *w)
         struct fmt_batch *b;
         int r = writer_may_write(w);
 
+        if (f->gated)
+                return;
         f->running = true;
         PROBE2(flush__start, w, w->v->path);
         vol_busy(w->v);
@@ -79,6 +82,25 @@ bool writer_flush(struct img_writer *w, struct waiter *waiter)
         if (!f->running)
                 flush_start(w);
         return shared;
+}
+
+void writer_gate(struct img_writer *w)
+{
+        assert(!w->flush.running && !w->flush.gated);
+        w->flush.gated = true;
+        vol_busy(w->v);
+}
+
+void writer_ungate(struct img_writer *w)
+{
+        struct vol *v = w->v;
+
+        w->flush.gated = false;
+        if (!w->flush.running && !list_empty(&w->flush.next))
+                flush_start(w);
+        else if (fmt_is_dirty(w->img))
+                writer_dirty(w);
+        vol_unbusy(v);
 }
 
 /* --- all images at once ------------------------------------------------------------------------------------------- */

@@ -29,7 +29,7 @@ static void hold_next(struct vol *v);
 static void port_is_held(struct vol_port *p)
 {
         p->hold_owed = false;
-        if (p->has_files && !p->hold_light)
+        if (p->has_files && p->hold_forget)
                 port_files(p, false);
         qthread_post(p->v->home, &p->hold_answer);
 }
@@ -197,6 +197,7 @@ static void hold_ports(struct vol *v)
 {
         v->hold.left = 1;
         v->hold.light = v->hold.now->light;
+        v->hold.forgot = !v->hold.light || v->hold.now->forget;
         pthread_mutex_lock(&v->lock);
         v->hold.ports_held = true; /* who attaches from now on is born held */
         list_for_each(n, &v->ports) {
@@ -205,6 +206,7 @@ static void hold_ports(struct vol *v)
                 v->hold.left++;
                 p->refs++;
                 p->hold_light = v->hold.light;
+                p->hold_forget = v->hold.forgot;
                 qthread_post(p->thread, &p->hold_ask);
         }
         pthread_mutex_unlock(&v->lock);
@@ -244,7 +246,7 @@ void vol_hold_go(struct vol_hold *h)
 {
         struct vol *v = h->v;
 
-        if (v->hold.ports_held && (h->light || !v->hold.light))
+        if (v->hold.ports_held && (h->light ? v->hold.forgot || !h->forget : !v->hold.light))
                 ports_are_held(v);
         else
                 hold_ports(v);

@@ -47,9 +47,7 @@ static void tell_home(struct vol *v, struct fmt_image *img)
 {
         if (!v->uses_files)
                 return;
-        if (img->data_file)
-                engine_add_file(v->mover.engine, img->data_file);
-        engine_add_file(v->mover.engine, img->file);
+        image_files(img, v->mover.engine, engine_add_file);
 }
 
 static void swap_text(char **a, char **b)

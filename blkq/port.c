@@ -7,16 +7,20 @@
 #include "blkq/vol_impl.h"
 #include "common/range.h"
 
+void image_files(struct fmt_image *img, struct engine *e, void (*tell)(struct engine *e, struct file *f))
+{
+        if (img->data_file)
+                tell(e, img->data_file);
+        if (img->file)
+                tell(e, img->file);
+        for (unsigned i = 0; i < img->nparts; i++)
+                tell(e, img->parts[i]->file);
+}
+
 void chain_files(struct vol *v, struct engine *e, void (*tell)(struct engine *e, struct file *f))
 {
-        for (struct fmt_image *img = v->top; img; img = img->backing) {
-                if (img->data_file)
-                        tell(e, img->data_file);
-                if (img->file)
-                        tell(e, img->file);
-                for (unsigned i = 0; i < img->nparts; i++)
-                        tell(e, img->parts[i]->file);
-        }
+        for (struct fmt_image *img = v->top; img; img = img->backing)
+                image_files(img, e, tell);
 }
 
 void vol_use_files(struct vol *v)

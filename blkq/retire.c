@@ -28,9 +28,43 @@ struct retire {
         struct work work;
         struct qtask back;
         struct bitmap_set bitmaps;
+        bool closes;
 };
 
 static void round_start(struct retire *t);
+
+/* --- who waits for them all --------------------------------------------------------------------------------------- */
+
+/* 1: all are clean, 0: some are on the way, -EBUSY: one of them is not. */
+static int how_far(const struct vol *v)
+{
+        list_for_each(n, &v->writers)
+                if (list_entry(n, struct img_writer, link)->paused)
+                        return -EBUSY;
+        return !v->retiring;
+}
+
+static void tell_waiters(struct vol *v)
+{
+        int r = how_far(v);
+        struct list woken, *n;
+
+        if (r == 0)
+                return;
+        list_init(&woken);
+        list_splice_tail(&woken, &v->retire_waiters);
+        while ((n = list_pop(&woken)) != NULL) {
+                struct waiter *w = list_entry(n, struct waiter, link);
+
+                w->wake(w, r < 0 ? r : 0);
+        }
+}
+
+void retire_wait(struct vol *v, struct waiter *w)
+{
+        list_add_tail(&v->retire_waiters, &w->link);
+        tell_waiters(v);
+}
 
 /* --- clean -------------------------------------------------------------------------------------------------------- */
 
@@ -40,14 +74,23 @@ static void end(struct retire *t)
 
         bitmap_set_finish(&t->bitmaps);
         free(t);
+        v->retiring--;
+        tell_waiters(v);
         vol_unbusy(v);
+}
+
+static void forget_files(struct retire *t)
+{
+        for (struct fmt_image *img = t->closes ? t->img : NULL; img; img = img->backing)
+                image_files(img, t->v->mover.engine, engine_del_file);
 }
 
 static void on_back(struct qtask *task)
 {
         struct retire *t = container_of(task, struct retire, back);
 
-        log_info("%s: whole on its disk, and only read from now on", t->img->file->path);
+        if (!t->closes)
+                log_info("%s: whole on its disk, and only read from now on", t->img->file->path);
         end(t);
 }
 
@@ -59,9 +102,12 @@ static void on_worker(struct work *work)
         if (bitmap_set_store(&t->bitmaps, t->img) < 0)
                 log_err("%s: its bitmaps could not be stored and are inconsistent from now on: %s", t->img->file->path,
                         err_text(-EIO));
+        if (t->closes)
+                chain_close(t->img);
+        else
+                fmt_demote(t->img);
         rcu_unregister_thread();
         err_clear();
-        fmt_demote(t->img);
         qthread_post(t->v->home, &t->back);
 }
 
@@ -69,8 +115,12 @@ static void on_worker(struct work *work)
 static void settled(struct retire *t)
 {
         writer_free(TAKE(t->w, NULL));
-        if (workers_run(&t->work) < 0)
-                end(t); /* it keeps its lock until it is closed, that is all */
+        forget_files(t);
+        if (workers_run(&t->work) == 0)
+                return;
+        if (t->closes)
+                chain_close(t->img); /* it waits for the disk, but it must be done */
+        end(t); /* else it keeps its lock until it is closed, that is all */
 }
 
 /* --- rounds ------------------------------------------------------------------------------------------------------- */
@@ -121,6 +171,7 @@ static void later(struct retire *t)
         t->w->paused = t;
         if (!t->w->failed)
                 qthread_timer_set(t->v->home, &t->again, AGAIN_NS);
+        tell_waiters(t->v);
         vol_unbusy(t->v);
 }
 
@@ -129,6 +180,10 @@ void retire_cancel(struct retire *t)
         if (!t->w->failed)
                 qthread_timer_cancel(t->v->home, &t->again);
         bitmap_set_finish(&t->bitmaps);
+        forget_files(t);
+        if (t->closes)
+                chain_close(t->img);
+        t->v->retiring--;
         free(t);
 }
 
@@ -162,9 +217,21 @@ struct retire *retire_new(void)
         return t;
 }
 
+void retire_free(struct retire *t)
+{
+        if (t)
+                bitmap_set_finish(&t->bitmaps);
+        free(t);
+}
+
 void retire_bitmaps(struct retire *t, struct bitmap_set *s)
 {
         bitmap_set_move(&t->bitmaps, s);
+}
+
+void retire_then_close(struct retire *t)
+{
+        t->closes = true;
 }
 
 void retire_start(struct retire *t, struct img_writer *w)
@@ -177,6 +244,7 @@ void retire_start(struct retire *t, struct img_writer *w)
         list_init(&t->again.link);
         t->work.run = on_worker;
         t->back.run = on_back;
+        t->v->retiring++;
         vol_busy(t->v);
         fmt_wind_down(w->img);
         round_start(t);

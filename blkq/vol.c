@@ -82,6 +82,7 @@ static int open_chain(struct fmt_image *top, const struct vol_opts *opts, struct
         list_init(&v->ports);
         list_init(&v->ranges);
         list_init(&v->unpack_waiters);
+        list_init(&v->retire_waiters);
         list_init(&v->grace.now);
         list_init(&v->grace.next);
         if (v->writer)

@@ -16,6 +16,7 @@ struct vol_hold {
          * once. */
         void (*turn)(struct vol_hold *h);
         bool light; /* the image is not settled: nothing is read or written by guests, and that is all */
+        bool forget; /* light, but ports' engines have forgotten all files: some of them may be closed after the release */
         struct vol *v;
         struct qtask task;
         struct list link;

@@ -62,7 +62,8 @@ struct hold_state {
         struct vol_hold *now;
         unsigned left;         /* ports that still have something in flight */
         bool ports_held;       /* changed under v->lock */
-        bool light;            /* they are, but some requests may wait for a flush, and engines know the files */
+        bool light;            /* they are, but some requests may wait for a flush */
+        bool forgot;           /* and ports' engines do not know the files */
         bool home_owed;        /* the holder waits for what guests have under way at home */
 };
 struct settle_state {
@@ -127,6 +128,8 @@ struct vol {
         _Atomic(struct cbw *) cbw; /* cbw.h; NULL: nothing is to be copied before it is written. Ports look, too */
         struct list writers;      /* struct img_writer */
         struct img_writer *writer; /* of the top image; NULL when the volume is read-only */
+        unsigned retiring;         /* images that guests wrote to, and now somebody makes tidy (retire.c) */
+        struct list retire_waiters; /* struct waiter, see retire_wait() */
         struct grace_state grace;
         struct hold_state hold;
         struct settle_state settle;
@@ -180,6 +183,7 @@ struct vol_port {
         struct qtask hold_ask, hold_answer, hold_go;
         bool held, hold_owed;    /* requests wait; home waits for the last one in flight */
         bool hold_light;         /* only for those that the port itself has in flight */
+        bool hold_forget;        /* the files are forgotten */
         struct blk_req *parked, **parked_end;
 
         struct port_throttle *throttle; /* port_throttle.c; NULL: no limits */
@@ -243,6 +247,7 @@ void vol_fail(struct vol *v, int err, const char *what);
 
 /* port.c: tell an engine about the files of the chain; home's engine, once. On the engine's thread. */
 void chain_files(struct vol *v, struct engine *e, void (*tell)(struct engine *e, struct file *f));
+void image_files(struct fmt_image *img, struct engine *e, void (*tell)(struct engine *e, struct file *f)); /* without those behind it */
 void vol_use_files(struct vol *v);
 void port_files(struct vol_port *p, bool use); /* port's thread */
 void port_unref(struct vol_port *p);           /* any thread */

@@ -38,6 +38,7 @@ struct img_writer {
                 struct waiter batch;
                 struct qtimer timer;
                 bool timer_set;
+                bool gated; /* none begins; see writer_gate() */
         } flush;
         bool housekeeping;
         struct waiter housekept;
@@ -63,6 +64,12 @@ void writer_fail(struct img_writer *w, int err, const char *what);
 bool writer_flush(struct img_writer *w, struct waiter *waiter);
 void writer_dirty(struct img_writer *w);      /* tables have changed: arm the write-back timer */
 void writer_stop_timer(struct img_writer *w);
+/*
+ * For who writes the image's header beside us: after a flush of his own has woken him, before anything else runs. No flush begins
+ * until the gate is opened again; all else goes on. So the header is the file's, and his.
+ */
+void writer_gate(struct img_writer *w);
+void writer_ungate(struct img_writer *w);
 
 /* The next piece of work that waits for no guest, if there is one and none is under way. */
 void writer_housekeep(struct img_writer *w);

@@ -541,6 +541,12 @@ struct fmt_driver {
         /* Change options of an image that is there: all of @opts or none. backing_file "": none. The backing file's contents
          * are the caller's business. @force: also what makes the disk unreadable for good. */
         int (*amend)(struct fmt_image *img, const struct fmt_option *opts, size_t n, bool force);
+        /*
+         * amend() of backing_file and backing_fmt while the image is in use. Any thread that may wait; the caller sees to it that no
+         * flush runs meanwhile. @file: the image's, or a copy of that struct, whose size is its home thread's to change. What the
+         * open image says of its names is the caller's to change, too. NULL: the format cannot.
+         */
+        int (*rename)(struct fmt_image *img, struct file *file, const struct fmt_option *opts, size_t n);
         const struct fmt_option_doc *amend_options;
         int (*info)(struct fmt_image *img, json_t *into); /* qemu-img's "format-specific" object: {"type":..,"data":..} */
         /* bitmaps_take: all are in use from now on, durably. bitmaps_store: the image has these bitmaps, and no others; a crash

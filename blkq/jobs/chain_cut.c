@@ -1,314 +1,91 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * chain_cut.c - the beginning and the end of jobs on a chain. Workers do it, while the volume is held and settled: nothing is in
- * flight, the engines have forgotten all files, and images are treated as ones at rest.
+ * chain_cut.c - the end of jobs on a chain: images that were copied go out of it. What takes time is done while guests go on:
  *
- * The order in which things become durable: the data that was copied (settling flushes all that is written to), then the header
- * that leaves images out. Whatever happens in between, the chain that headers tell shows the same disk.
+ *   stream, commit of inner images:
+ *     images that retire are waited for -> all is flushed -> worker: the header says another backing file
+ *     -> guests wait for a moment: pointers -> the images that are out are closed
+ *   active commit:
+ *     ... -> rounds over what guests changed, until little is left -> guests wait: the rest is copied, pointers -> the base is flushed
+ *
+ * The order in which things become durable: the data that was copied, then the header that leaves images out; and only then is
+ * what is written treated as if there were nothing behind it. Whatever happens in between, the chain that headers tell shows the
+ * same disk. Of an active commit both ends are whole until its end is told: the old top image as it was when guests left it, and the base
+ * as soon as it has been flushed.
  */
 #include <errno.h>
-#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <urcu.h>
 
 #include "blkq/jobs/chain_job_impl.h"
-#include "blkq/exchange.h"
-#include "blkq/rework.h"
+#include "blkq/retire.h"
 #include "common/cleanup.h"
 #include "common/err.h"
-#include "common/image_lock.h"
-#include "common/range.h"
 
-static struct chain_job *of_change(struct vol_change *c)
+static void go(struct chain_job *j, int res)
 {
-        return container_of(c, struct chain_job, change);
+        vol_change_go(&j->change, res);
 }
 
-static const struct fmt_layer *layer_at(const struct vol *v, unsigned depth)
+static void wait_with(struct chain_job *j, void (*wake)(struct waiter *w, int err))
 {
-        const struct fmt_layer *l = v->layer;
-
-        while (l && depth--)
-                l = l->backing;
-        return l;
+        j->wait = (struct waiter){ .wake = wake };
+        list_init(&j->wait.link);
 }
 
-/* How the image at @depth is opened for writing, without what is behind it. */
-static struct fmt_open_opts how_at(const struct vol *v, unsigned depth, const struct fmt_image *img)
+/* --- another backing file in a header: a worker ----------------------------------------------------------------------- */
+
+static int write_names(struct chain_job *j, struct fmt_image *img, struct file *file)
 {
-        struct fmt_open_opts how = vol_how(v);
-
-        how.format = img->drv->name;
-        how.flags = (how.flags & ~(unsigned)FMT_RDONLY) | FMT_NO_BACKING;
-        how.layer = layer_at(v, depth);
-        return how;
-}
-
-/* Our own lock for reading is in the way of a lock for writing. */
-static void unlock_files(const struct fmt_image *img)
-{
-        image_unlock(img->file->fd);
-        if (img->data_file)
-                image_unlock(img->data_file->fd);
-}
-
-static void lock_files(const struct fmt_image *img)
-{
-        int r = image_lock(img->file->fd, img->file->path, false);
-
-        if (r == 0 && img->data_file)
-                r = image_lock(img->data_file->fd, img->data_file->path, false);
-        if (r < 0)
-                log_err("%s", err_text(r));
-}
-
-static void set_backing(struct vol *v, struct fmt_image *over, struct fmt_image *below)
-{
-        pthread_mutex_lock(&v->lock);
-        over->backing = below;
-        pthread_mutex_unlock(&v->lock);
-}
-
-/* --- the beginning of a commit --------------------------------------------------------------------------------------- */
-
-static int make_fit(struct chain_job *j, struct fmt_image **img, const struct fmt_open_opts *how)
-{
-        uint64_t size = chain_at(j->job.v->top, j->top)->size;
-        int r;
-
-        if ((*img)->size > size && j->active)
-                return err_note(-EINVAL, "'%s' has a disk of %" PRIu64 " bytes, more than the one of %" PRIu64 " that would go on "
-                                "with it", (*img)->file->path, (*img)->size, size);
-        if ((*img)->size >= size)
-                return 0;
-        if (!(*img)->drv->resize)
-                return err_note(-ENOTSUP, "%s images cannot be resized", (*img)->drv->name);
-        r = (*img)->drv->resize(*img, size, false);
-        return r < 0 ? r : chain_reload(img, how);
-}
-
-static int open_base(struct chain_job *j, struct fmt_image *old, struct fmt_image **ret)
-{
-        struct vol *v = j->job.v;
-        struct fmt_open_opts how = how_at(v, j->base, old);
-        struct fmt_image *img = NULL;
-        int r;
-
-        if (!old->file || !(old->drv->caps & FMT_CAN_WRITE))
-                return err_note(-ENOTSUP, "%s images cannot be written to", old->drv->name);
-        unlock_files(old);
-        r = vol_open_image(old->file->path, &how, v->block_size, &img);
-        if (r == 0) {
-                if (img->drv->bitmaps_take) /* nobody records what is written to it now: its own bitmaps mean nothing from here on */
-                        r = img->drv->bitmaps_take(img);
-                if (r == 0)
-                        r = make_fit(j, &img, &how);
-                if (r < 0)
-                        chain_close(img);
-        }
-        if (r < 0)
-                lock_files(old);
-        else
-                *ret = img;
-        return r;
-}
-
-static int begin_work(struct vol_change *c)
-{
-        struct chain_job *j = of_change(c);
-        struct vol *v = j->job.v;
-        struct fmt_image *old = chain_at(v->top, j->base), *img = NULL;
-        int r = old ? open_base(j, old, &img) : err_note(-ENOENT, "there is no such base"), again;
-
-        if (r == 0) {
-                j->to = writer_new(v, img, false);
-                img->backing = old->backing;
-                old->backing = NULL;
-                set_backing(v, chain_at(v->top, j->base - 1), img);
-                chain_close(old);
-                if (!j->to) {
-                        fmt_demote(img);
-                        r = -ENOMEM;
-                }
-        }
-        again = vol_reload(v);
-        return r < 0 ? r : again;
-}
-
-static void begin_apply(struct vol_change *c)
-{
-        struct chain_job *j = of_change(c);
-
-        j->begun = true;
-        writer_join(j->to);
-}
-
-static void begin_undo(struct vol_change *c, bool worked)
-{
-        if (!worked && c->v->top)
-                vol_reload(c->v);
-}
-
-struct vol_change *chain_job_begin(struct copy_job *c)
-{
-        struct chain_job *j = chain_job_of(c);
-
-        j->change = (struct vol_change){
-                .v = c->v, .settled = true, .work = begin_work, .apply = begin_apply, .undo = begin_undo,
-        };
-        return &j->change;
-}
-
-/* --- headers --------------------------------------------------------------------------------------------------------- */
-
-static int write_backing(struct fmt_image *img, void *opaque)
-{
-        const struct chain_job *j = opaque;
         const struct fmt_option opts[] = {
                 { "backing_file", j->end.backing_name }, { "backing_fmt", j->end.backing_format },
         };
+        size_t n = *j->end.backing_name ? 2 : 1;
 
-        if (!img->drv->amend)
+        if (!img->drv->rename)
                 return err_note(-ENOTSUP, "%s images cannot have another backing file", img->drv->name);
-        return img->drv->amend(img, opts, *j->end.backing_name ? 2 : 1, false);
-}
-
-static int replace_text(char **text, const char *with)
-{
-        char *copy = *with ? strdup(with) : NULL;
-
-        if (*with && !copy)
-                return -ENOMEM;
-        free(*text);
-        *text = copy;
-        return 0;
+        return img->drv->rename(img, file, opts, n);
 }
 
 /* An image that is open for reading only. */
-static int write_backing_below(struct chain_job *j, unsigned depth, struct fmt_image *img)
+static int write_below(struct chain_job *j)
 {
-        struct fmt_open_opts how = how_at(j->job.v, depth, img);
+        struct fmt_open_opts how = chain_how_at(j->job.v, j->top - 1, j->over);
         struct fmt_image *again;
         int r;
 
         how.state_dir = NULL;
-        unlock_files(img);
-        r = chain_open(img->file->path, &how, &again);
+        chain_unlock_files(j->over);
+        r = chain_open(j->over->file->path, &how, &again);
         if (r == 0) {
-                r = write_backing(again, j);
+                r = write_names(j, again, again->file);
                 chain_close(again);
         }
-        lock_files(img);
-        if (r == 0)
-                r = replace_text(&img->backing_name, j->end.backing_name);
-        return r < 0 ? r : replace_text(&img->backing_format, j->end.backing_format ? j->end.backing_format : "");
-}
-
-/* --- the end --------------------------------------------------------------------------------------------------------- */
-
-/* What lies between the image at depth @over and the one at depth @base is closed. */
-static void cut(struct vol *v, unsigned over, unsigned base)
-{
-        struct fmt_image *above = chain_at(v->top, over), *out = above->backing, *below = chain_at(v->top, base);
-
-        if (out == below)
-                return;
-        set_backing(v, above, below);
-        for (struct fmt_image *last = out; last; last = last->backing)
-                if (last->backing == below) {
-                        last->backing = NULL;
-                        break;
-                }
-        chain_close(out);
-}
-
-static int stream_work(struct vol_change *c)
-{
-        struct chain_job *j = of_change(c);
-        int r = vol_rework(c->v, false, write_backing, j);
-
-        if (r == 0)
-                cut(c->v, 0, j->base);
+        chain_lock_files(j->over);
         return r;
 }
 
-static int middle_work(struct vol_change *c)
+static bool is_top(const struct chain_job *j)
 {
-        struct chain_job *j = of_change(c);
-        struct vol *v = c->v;
-        unsigned over = j->top - 1;
-        int r = over ? write_backing_below(j, over, chain_at(v->top, over)) : vol_rework(v, false, write_backing, j);
-
-        if (r < 0)
-                return r;
-        fmt_demote(j->to->img);
-        cut(v, over, j->base);
-        return over ? vol_reload(v) : 0;
+        return j->over == j->job.v->top;
 }
 
-/* --- the end of an active commit ------------------------------------------------------------------------------------- */
-
-/* The base's tables are read again, and it stays in its place. When that fails it is lost, and the disk with it. */
-static int base_again(struct chain_job *j)
+static void on_worker(struct work *w)
 {
-        struct vol *v = j->job.v;
-        struct fmt_image *over = chain_at(v->top, j->base - 1), *img = over->backing;
-        struct fmt_open_opts how = how_at(v, j->base, img);
-        int r = chain_reload(&img, &how);
+        struct chain_job *j = container_of(w, struct chain_job, work);
 
-        set_backing(v, over, img);
-        j->to->img = img;
-        if (r < 0)
-                vol_fail(v, r, "the base image could not be opened again");
-        return r;
-}
-
-static int copy_run(struct chain_job *j, struct fmt_image *top, void *buf, uint64_t from, uint64_t end)
-{
-        int r = 0;
-
-        for (struct extent e; r == 0 && from < end; from += e.len) {
-                r = chain_map_sync(top, from, min_u64(end - from, COPY_CHUNK), &e);
-                if (r < 0 || e.depth >= j->base)
-                        continue;
-                r = chain_read_sync(top, buf, e.len, from);
-                if (r == 0)
-                        r = fmt_write_sync(j->to->img, buf, e.len, from);
-        }
-        return r;
-}
-
-static int copy_rest(struct chain_job *j)
-{
-        AUTO(freep) void *buf = aligned_alloc(4096, COPY_CHUNK);
-        struct fmt_image *top = j->job.v->top;
-        uint64_t off, len;
-        int r = buf ? 0 : -ENOMEM;
-
-        for (uint64_t at = 0; r == 0 && dirty_bitmap_next(j->todo, at, UINT64_MAX, &off, &len); at = off + len)
-                r = copy_run(j, top, buf, off, min_u64(off + len, top->size));
-        if (r == 0)
-                r = fmt_settle_sync(j->to->img);
-        return r;
-}
-
-static int active_work(struct vol_change *c)
-{
-        struct chain_job *j = of_change(c);
-        struct vol *v = c->v;
-        struct fmt_image *out = v->top, *over;
-        int r = base_again(j);
-
-        if (r == 0)
-                r = copy_rest(j);
-        if (r == 0)
-                r = base_again(j);
-        if (r < 0)
-                return r;
-        over = chain_at(out, j->base - 1);
-        vol_put_image(v, TAKE(over->backing, NULL), false);
-        chain_close(out);
-        return 0;
+        rcu_register_thread();
+        if (j->gated)
+                j->named = write_names(j, j->over, j->header_file.fd < 0 ? j->over->file : &j->header_file);
+        else
+                j->named = write_below(j);
+        rcu_unregister_thread();
+        if (j->named < 0)
+                snprintf(j->why, sizeof(j->why), "%s", err_text(j->named));
+        err_clear();
+        qthread_post(j->job.v->home, &j->back);
 }
 
 static void swap_text(char **a, char **b)
@@ -319,49 +96,214 @@ static void swap_text(char **a, char **b)
         *b = was;
 }
 
-/* Home. */
-static void end_apply(struct vol_change *c)
+static void on_named(struct qtask *task)
 {
-        struct chain_job *j = of_change(c);
-        struct vol *v = c->v;
+        struct chain_job *j = container_of(task, struct chain_job, back);
+        struct vol *v = j->job.v;
 
+        if (j->named == 0) {
+                pthread_mutex_lock(&v->lock);
+                swap_text(&j->over->backing_name, &j->names[0]);
+                swap_text(&j->over->backing_format, &j->names[1]);
+                pthread_mutex_unlock(&v->lock);
+        }
+        if (TAKE(j->gated, false))
+                writer_ungate(v->writer);
+        go(j, j->named < 0 ? err_note(j->named, "%s", j->why) : 0);
+}
+
+static void write_header(struct chain_job *j)
+{
+        j->back.run = on_named;
+        j->work.run = on_worker;
+        j->named = workers_run(&j->work);
+        if (j->named < 0) {
+                snprintf(j->why, sizeof(j->why), "no worker");
+                on_named(&j->back);
+        }
+}
+
+/* The top image's header is also a flush's to write. */
+static void on_top_flushed(struct waiter *w, int err)
+{
+        struct chain_job *j = container_of(w, struct chain_job, wait);
+        struct img_writer *top = j->job.v->writer;
+
+        if (err < 0) {
+                go(j, err_note(err, "what was copied could not be made durable"));
+                return;
+        }
+        wait_with(j, on_top_flushed);
+        if (top->flush.running) { /* somebody who was woken before us wants another one */
+                writer_flush(top, &j->wait);
+                return;
+        }
+        writer_gate(top);
+        j->gated = true;
+        j->header_file = *j->over->file;
+        write_header(j);
+}
+
+/* --- before: requests go on --------------------------------------------------------------------------------------------- */
+
+static void on_little_left(struct chain_job *j, int res)
+{
+        go(j, res < 0 ? err_note(res, "what was written last could not be copied") : 0);
+}
+
+static void on_all_flushed(struct waiter *w, int err)
+{
+        struct chain_job *j = container_of(w, struct chain_job, wait);
+
+        if (err < 0) {
+                go(j, err_note(err, "what was copied could not be made durable"));
+                return;
+        }
+        if (j->active) {
+                chain_rest(j, CHAIN_REST_HELD, on_little_left);
+                return;
+        }
+        j->over = chain_at(j->job.v->top, j->stream ? 0 : j->top - 1);
+        if (is_top(j)) {
+                wait_with(j, on_top_flushed);
+                writer_flush(j->job.v->writer, &j->wait);
+        } else {
+                write_header(j);
+        }
+}
+
+static void on_retired(struct waiter *w, int err)
+{
+        struct chain_job *j = container_of(w, struct chain_job, wait);
+
+        if (err < 0) {
+                go(j, err_note(err, "an image of the chain is not whole on its disk yet"));
+                return;
+        }
+        wait_with(j, on_all_flushed);
+        flush_all(j->job.v, &j->wait);
+}
+
+static void before(struct vol_change *c)
+{
+        struct chain_job *j = chain_job_of_change(c);
+
+        wait_with(j, on_retired);
+        retire_wait(c->v, &j->wait);
+}
+
+/* --- guests wait: pointers ------------------------------------------------------------------------------------------------ */
+
+static void let_base_go(struct chain_job *j)
+{
+        struct img_writer *to = TAKE(j->to, NULL);
+
+        if (to)
+                retire_start(TAKE(j->retire, NULL), to);
+        vol_detach_bitmap(j->job.v, j->todo);
+}
+
+/* What lies between j->over and the base is out, and its names are those of the header. */
+static void cut(struct vol_change *c)
+{
+        struct chain_job *j = chain_job_of_change(c);
+        struct vol *v = c->v;
+        struct fmt_image *out = j->over->backing, *below = chain_at(v->top, j->base);
+
+        if (out != below) {
+                chain_set_backing(v, j->over, below);
+                for (struct fmt_image *img = out, *next; img; img = next) {
+                        image_files(img, v->mover.engine, engine_del_file);
+                        next = img->backing == below ? NULL : img->backing;
+                        if (!next)
+                                img->backing = NULL;
+                }
+                j->out = out;
+        }
         pthread_mutex_lock(&v->lock);
-        if (j->end.cut)
-                v->layer = j->end.layer;
-        if (j->end.cut && j->active) {
-                vol_rename(v, &j->path, TAKE(j->keep, NULL));
-                swap_text(&v->format, &j->format);
-        }
+        v->layer = j->end.layer;
         pthread_mutex_unlock(&v->lock);
-        if (j->end.cut && j->active) {
-                writer_free(v->writer);
-                v->writer = TAKE(j->to, NULL);
-                v->writer->guests = true;
-        }
-        writer_free(TAKE(j->to, NULL));
+        let_base_go(j);
+}
+
+/* The old top image is tidied in the background, like any that guests have left; then it is closed, and all down to the base. */
+static void base_becomes_top(struct vol_change *c)
+{
+        struct chain_job *j = chain_job_of_change(c);
+        struct vol *v = c->v;
+        struct img_writer *was = v->writer;
+        struct fmt_image *over = chain_at(v->top, j->base - 1);
+
+        log_info("%s: its guests go on with %s", v->path, j->path);
+        pthread_mutex_lock(&v->lock);
+        v->top = TAKE(over->backing, NULL);
+        v->layer = j->end.layer;
+        vol_rename(v, &j->path, TAKE(j->keep, NULL));
+        swap_text(&v->format, &j->format);
+        pthread_mutex_unlock(&v->lock);
+        v->writer = TAKE(j->to, NULL);
+        v->writer->guests = true;
+        was->guests = false;
+        retire_then_close(j->retire);
+        retire_start(TAKE(j->retire, NULL), was);
         vol_detach_bitmap(v, j->todo);
 }
 
-static int leave_work(struct vol_change *c)
+static void on_rest_copied(struct chain_job *j, int res)
 {
-        struct chain_job *j = of_change(c);
-
-        if (j->to)
-                fmt_demote(j->to->img);
-        return vol_reload(c->v);
+        go(j, res < 0 ? err_note(res, "what was written last could not be copied") : 0);
 }
 
-/* The volume is held, and nothing is under way: its writers may be touched here. */
-static void end_undo(struct vol_change *c, bool worked)
+static void copy_rest(struct vol_change *c)
 {
-        struct chain_job *j = of_change(c);
+        chain_rest(chain_job_of_change(c), 0, on_rest_copied);
+}
 
-        if (j->to && j->to->img && !worked)
-                fmt_demote(j->to->img);
-        writer_free(TAKE(j->to, NULL));
-        vol_detach_bitmap(c->v, j->todo);
-        if (!worked && c->v->top)
-                vol_reload(c->v);
+/* --- after ------------------------------------------------------------------------------------------------------------------ */
+
+/* When it failed for good the volume has said so. */
+static void on_base_flushed(struct waiter *w, int err)
+{
+        struct chain_job *j = container_of(w, struct chain_job, wait);
+
+        if (err < 0)
+                log_warn("%s: what was committed is not durable yet: %s", j->job.v->path, strerror(-err));
+        go(j, 0);
+}
+
+static void flush_base(struct vol_change *c)
+{
+        struct chain_job *j = chain_job_of_change(c);
+
+        wait_with(j, on_base_flushed);
+        writer_flush(c->v->writer, &j->wait);
+}
+
+/* --- the door --------------------------------------------------------------------------------------------------------------- */
+
+static void leave(struct vol_change *c)
+{
+        let_base_go(chain_job_of_change(c));
+}
+
+static bool keep_texts(struct chain_job *j)
+{
+        const struct chain_end *end = &j->end;
+
+        if (!j->active) {
+                j->names[0] = *end->backing_name ? strdup(end->backing_name) : NULL;
+                j->names[1] = *end->backing_name ? strdup(end->backing_format) : NULL;
+                return !*end->backing_name || (j->names[0] && j->names[1]);
+        }
+        j->path = strdup(end->path);
+        j->format = strdup(end->format);
+        j->keep = calloc(1, sizeof(*j->keep));
+        return j->path && j->format && j->keep;
+}
+
+static void no_memory(struct vol_change *c)
+{
+        vol_change_go(c, -ENOMEM);
 }
 
 struct vol_change *chain_job_end(struct copy_job *c, const struct chain_end *end)
@@ -369,19 +311,18 @@ struct vol_change *chain_job_end(struct copy_job *c, const struct chain_end *end
         struct chain_job *j = chain_job_of(c);
 
         j->end = *end;
-        j->change = (struct vol_change){ .v = c->v, .settled = true, .apply = end_apply, .undo = end_undo };
-        if (end->cut && j->active) {
-                j->path = strdup(end->path);
-                j->format = strdup(end->format);
-                j->keep = calloc(1, sizeof(*j->keep));
-                if (!j->path || !j->format || !j->keep)
-                        j->end.cut = false;
+        j->change = (struct vol_change){ .v = c->v, .apply = leave, .failed = leave };
+        if (!end->cut)
+                return &j->change;
+        j->change.forget = true;
+        j->change.before = keep_texts(j) ? before : no_memory;
+        if (j->active) {
+                j->change.quiet = copy_rest;
+                j->change.apply = base_becomes_top;
+                j->change.after = flush_base;
+        } else {
+                j->change.apply = cut;
+                j->change.after = chain_close_out;
         }
-        if (!j->end.cut && !j->begun)
-                j->change.settled = false; /* nothing was done that had to be taken back */
-        else if (!j->end.cut)
-                j->change.work = leave_work;
-        else
-                j->change.work = j->stream ? stream_work : j->active ? active_work : middle_work;
         return &j->change;
 }

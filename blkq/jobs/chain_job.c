@@ -14,6 +14,7 @@
 #include <urcu.h>
 
 #include "blkq/jobs/chain_job_impl.h"
+#include "blkq/retire.h"
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/range.h"
@@ -83,7 +84,10 @@ static void end(struct piece *p, int res, bool read)
                 range_unlock(&j->job.v->ranges, &p->lock);
         if (res == 0)
                 atomic_fetch_add_explicit(&j->job.done, p->ch.len, memory_order_relaxed);
-        copy_chunk_end(&p->ch, res, read, p->moved);
+        if (j->rest_done)
+                chain_rest_piece_end(&p->ch, res);
+        else
+                copy_chunk_end(&p->ch, res, read, p->moved);
 }
 
 static void next(struct piece *p, int res, bool read)
@@ -194,7 +198,7 @@ static void on_range(struct waiter *w, int err)
         look(container_of(w, struct piece, wait));
 }
 
-static void chain_copy(struct copy_chunk *ch)
+void chain_copy(struct copy_chunk *ch)
 {
         struct piece *p = container_of(ch, struct piece, ch);
         struct chain_job *j = job_of(p);
@@ -211,14 +215,14 @@ static void chain_copy(struct copy_chunk *ch)
 
 /* --- which piece ----------------------------------------------------------------------------------------------------- */
 
-static uint64_t left(struct chain_job *j)
+uint64_t chain_left(struct chain_job *j)
 {
         return min_u64(dirty_bitmap_count(j->todo) * j->unit, j->size);
 }
 
-static void show_progress(struct chain_job *j)
+void chain_show_progress(struct chain_job *j)
 {
-        uint64_t more = left(j);
+        uint64_t more = chain_left(j);
 
         for (unsigned i = 0; i < j->job.depth; i++)
                 more += j->job.chunks[i]->busy ? j->job.chunks[i]->len : 0;
@@ -237,7 +241,7 @@ static const struct copy_chunk *in_the_way(const struct chain_job *j, uint64_t o
         return NULL;
 }
 
-static bool take(struct chain_job *j, uint64_t max, uint64_t *off, uint64_t *len)
+bool chain_take(struct chain_job *j, uint64_t max, uint64_t *off, uint64_t *len)
 {
         const struct copy_chunk *other;
 
@@ -256,12 +260,12 @@ static bool take(struct chain_job *j, uint64_t max, uint64_t *off, uint64_t *len
 
 static bool has_come_near(struct chain_job *j)
 {
-        return j->ready && atomic_load(&j->job.complete) && (left(j) <= CHAIN_REST || j->rounds > ROUNDS_MAX);
+        return j->ready && atomic_load(&j->job.complete) && (chain_left(j) <= CHAIN_REST || j->rounds > ROUNDS_MAX);
 }
 
 static void look_at_readiness(struct chain_job *j)
 {
-        if (!j->active || j->ready || j->passes == 0 || left(j) > CHAIN_REST)
+        if (!j->active || j->ready || j->passes == 0 || chain_left(j) > CHAIN_REST)
                 return;
         j->ready = true;
         copy_job_ready(&j->job);
@@ -273,13 +277,13 @@ static bool chain_next(struct copy_job *c, uint64_t max, uint64_t *off, uint64_t
 
         if (has_come_near(j))
                 return false;
-        if (take(j, max, off, len))
+        if (chain_take(j, max, off, len))
                 return true;
         j->at = 0;
         j->passes++;
         j->rounds += atomic_load(&c->complete);
         look_at_readiness(j);
-        return j->active && !has_come_near(j) && take(j, max, off, len);
+        return j->active && !has_come_near(j) && chain_take(j, max, off, len);
 }
 
 static void chain_again(struct copy_job *c, uint64_t off, uint64_t len)
@@ -294,10 +298,10 @@ static void chain_idle(struct copy_job *c)
 {
         struct chain_job *j = chain_job_of(c);
 
-        show_progress(j);
+        chain_show_progress(j);
         if (j->active)
                 look_at_readiness(j);
-        if (j->active ? has_come_near(j) : left(j) == 0)
+        if (j->active ? has_come_near(j) : chain_left(j) == 0)
                 copy_job_end(c, 0);
 }
 
@@ -306,6 +310,9 @@ static void chain_free(struct copy_job *c)
         struct chain_job *j = chain_job_of(c);
 
         dirty_bitmap_unref(j->todo);
+        retire_free(j->retire);
+        free(j->names[0]);
+        free(j->names[1]);
         free(j->path);
         free(j->keep);
         free(j->format);
@@ -346,7 +353,8 @@ int chain_job_new(const struct chain_job_opts *o, struct copy_job **ret)
                 .v = o->v, .kind = &chain_kind, .owner = o->owner, .chunk_size = sizeof(struct piece), .total = j->size,
                 .step = (uint32_t)j->unit, .chunk = (uint32_t)max_u64(COPY_CHUNK, j->unit), .depth = COPY_DEPTH,
         };
-        r = dirty_bitmap_new(j->size, (uint32_t)j->unit, &j->todo);
+        j->retire = retire_new(); /* the end must not fail for want of it */
+        r = j->retire ? dirty_bitmap_new(j->size, (uint32_t)j->unit, &j->todo) : -ENOMEM;
         if (r == 0)
                 r = copy_job_init(&j->job);
         if (r < 0) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* amend.c - other options for an image that is there: all that the header alone says. One header write does it. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,10 @@
 #include "common/err.h"
 #include "common/range.h"
 #include "crypt.h"
+#include "qcow2.h"
 #include "snapshot_table.h"
+
+#define HEADER_ALIGN 4096u /* no page of tables is larger */
 
 const struct fmt_option_doc qcow2_amend_options[] = {
         { "backing_fmt", "str", "format of the backing file" },
@@ -180,11 +184,11 @@ static int apply(const struct wish *w, struct qcow2_header *h)
         return r;
 }
 
-int qcow2_amend(struct fmt_image *img, const struct fmt_option *opts, size_t n, bool force)
+static int amend(struct fmt_image *img, struct file *file, const struct fmt_option *opts, size_t n, bool force)
 {
         AUTO(qcow2_header_finish) struct qcow2_header h = { 0 };
         struct wish w = { .lazy = -1, .raw = -1 };
-        int r = qcow2_header_read(img->file, 0, &h);
+        int r = qcow2_header_read(file, 0, &h);
 
         if (r == 0)
                 r = qcow2_header_usable(&h, true);
@@ -197,14 +201,40 @@ int qcow2_amend(struct fmt_image *img, const struct fmt_option *opts, size_t n, 
         if (r == 0 && w.lazy == 1 && w.version < 3)
                 r = err_note(-EINVAL, "lazy_refcounts=on needs compat=v3");
         if (r == 0 && w.version < h.version)
-                r = may_be_v2(img->file, &h);
+                r = may_be_v2(file, &h);
         if (r == 0 && w.version > h.version && h.nb_snapshots) {
-                r = renew_snapshots(img->file);
+                r = renew_snapshots(file);
                 qcow2_header_finish(&h);
                 if (r == 0)
-                        r = qcow2_header_read(img->file, 0, &h);
+                        r = qcow2_header_read(file, 0, &h);
         }
         if (r == 0)
                 r = apply(&w, &h);
-        return r < 0 ? r : qcow2_header_replace(img->file, &h);
+        return r < 0 ? r : qcow2_header_replace(file, &h);
+}
+
+int qcow2_amend(struct fmt_image *img, const struct fmt_option *opts, size_t n, bool force)
+{
+        return amend(img, img->file, opts, n, force);
+}
+
+/* The next flush may write the header's first page again: from these bytes, and with the numbers that are in memory. */
+int qcow2_rename(struct fmt_image *img, struct file *file, const struct fmt_option *opts, size_t n)
+{
+        AUTO(qcow2_header_finish) struct qcow2_header h = { 0 };
+        AUTO(freep) void *page = aligned_alloc(HEADER_ALIGN, HEADER_ALIGN);
+        struct qcow2_image *q = qcow2_of(img);
+        int r = page ? amend(img, file, opts, n, false) : -ENOMEM;
+
+        if (r == 0)
+                r = qcow2_header_read(file, 0, &h);
+        if (r == 0)
+                r = file_pread(file, page, q->page_size, 0);
+        if (r < 0)
+                return r;
+        assert(h.length == q->h.length);
+        memcpy(q->h.raw, h.raw, h.length);
+        if (q->header_page)
+                memcpy(q->header_page, page, q->page_size);
+        return 0;
 }

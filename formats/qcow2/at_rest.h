@@ -18,6 +18,7 @@ int qcow2_check(struct fmt_image *img, struct fmt_check *chk);
 int qcow2_resize(struct fmt_image *img, uint64_t size, bool shrink_ok);
 int qcow2_empty(struct fmt_image *img);
 int qcow2_amend(struct fmt_image *img, const struct fmt_option *opts, size_t n, bool force);
+int qcow2_rename(struct fmt_image *img, struct file *file, const struct fmt_option *opts, size_t n);
 int qcow2_info(struct fmt_image *img, json_t *into);
 int qcow2_bitmaps_read_all(struct fmt_image *img, const struct fmt_bitmap_reader *reader);
 int qcow2_bitmaps_take(struct fmt_image *img);

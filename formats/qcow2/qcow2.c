@@ -377,6 +377,7 @@ const struct fmt_driver qcow2_driver = {
         .resize = qcow2_resize,
         .empty = qcow2_empty,
         .amend = qcow2_amend,
+        .rename = qcow2_rename,
         .amend_options = qcow2_amend_options,
         .info = qcow2_info,
         .bitmaps_read = qcow2_bitmaps_read_all,

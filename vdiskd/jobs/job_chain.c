@@ -6,6 +6,7 @@
 #include "vdiskd/control/control_commands.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +41,7 @@ struct chain_job_vd {
         bool copies;             /* the wishes are for the copying; before, they wait */
         bool ends, cut;
         int res;
+        uint64_t pause_ns;       /* how long guests waited for it */
         char why[256];
 };
 
@@ -117,8 +119,11 @@ static void on_change_done(struct loop_task *task)
         struct disks *d = c->node->disks;
         bool ends = c->ends;
 
-        if (ends && c->cut && c->res == 0)
+        if (ends && c->cut && c->res == 0) {
                 nodes_follow(c);
+                log_info("%s: %s: the chain is shorter; guests waited %" PRIu64 " us", node_label(c->node), c->vj.job.id,
+                         c->pause_ns / 1000);
+        }
         workers_release();
         graph_turn_end(d); /* before the job goes, which the turn is part of */
         if (ends)
@@ -134,7 +139,7 @@ static void on_changed(void *opaque, int res, const char *why, uint64_t pause_ns
 {
         struct chain_job_vd *c = opaque;
 
-        (void)pause_ns;
+        c->pause_ns = pause_ns;
         c->res = res;
         snprintf(c->why, sizeof(c->why), "%s", why);
         loop_post(c->node->disks->loop, &c->task);
