@@ -1,20 +1,32 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * exchange.h - two volumes exchange their images: ports stay where they are, and from now on show the other image. What belongs
- * to an image goes with it: how to open it again, its failure, its bitmaps. Limits and counters stay with the ports.
+ * exchange.h - the guests of a volume go on with another one, which shows the same bytes: their ports move, with what waits there. What
+ * is the image's stays where it is: flushes under way, bitmaps, failure, events. What is the guests' goes along: counters, limits, and
+ * what a full disk means to them.
  */
 #pragma once
 
-struct vol;
+#include <stdatomic.h>
+
+#include "blkq/writer.h"
+
+/* Memory of the caller's. */
+struct ports_move {
+        struct vol *from, *to;
+        void (*done)(struct ports_move *m);
+        unsigned left;
+        struct waiter wait;
+};
 
 /**
- * vol_exchange - a worker; both volumes are held and settled, and have the same size, no retiring images and no backups.
- * 0; or -errno with a sentence: nothing was exchanged. An image of @a's that cannot be opened again afterwards is lost for @b,
- * where it is then.
+ * vol_move_ports - home of @m->from, which is held, lightly at least. Both have the same size, and no backup. Each port's requests go
+ * on as soon as it has moved. @m->done: home of @m->from, still held: nobody uses it now. Who attaches to it attaches to @m->to until
+ * vol_ports_moved(), which whoever names the volume to others calls when all of them have learned the new name; any thread.
  */
-int vol_exchange(struct vol *a, struct vol *b);
+void vol_move_ports(struct ports_move *m);
+void vol_ports_moved(struct vol *from);
 
-/* Can they? Control thread, any time; what may change until then is looked at again by vol_exchange(). */
+/* Can their guests go on with each other's image? Control thread, any time. 0 or -errno with a sentence. */
 int vol_exchange_check(struct vol *a, struct vol *b);
 
 /* Not any more: what settled the volume wound its image down. A worker, the volume is held. 0 or -errno with a sentence: the

@@ -203,8 +203,8 @@ void full_yield(struct vol *v)
 static void on_hurry(struct qtask *task)
 {
         struct vol_port *p = container_of(task, struct vol_port, full_ask);
-        struct full_state *f = &p->v->full;
-        struct vol *v = p->v;
+        struct vol *v = p->full_of; /* the port may be another one's by now */
+        struct full_state *f = &v->full;
 
         atomic_store(&p->full_asked, false);
         vol_busy(v);
@@ -225,9 +225,8 @@ void full_port_hurries(struct vol_port *p)
 {
         if (!p->v->full.hold || atomic_exchange(&p->full_asked, true))
                 return;
-        pthread_mutex_lock(&p->v->lock);
         p->refs++;
-        pthread_mutex_unlock(&p->v->lock);
+        p->full_of = p->v;
         qthread_post(p->v->home, &p->full_ask);
 }
 

@@ -117,7 +117,7 @@ static bool is_something_dying(const struct vol *v)
 
 void grace_kick(struct vol *v)
 {
-        if (!v->grace.running && (!list_empty(&v->grace.next) || is_something_dying(v)))
+        if (!v->grace.running && !v->ports_move && (!list_empty(&v->grace.next) || is_something_dying(v)))
                 round_start(v);
 }
 

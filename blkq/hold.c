@@ -57,13 +57,14 @@ void hold_park(struct vol_port *p, struct blk_req *req)
         p->parked_end = &req->p.parked;
 }
 
-static void port_go(struct qtask *task)
+void hold_port_go(struct vol_port *p)
 {
-        struct vol_port *p = container_of(task, struct vol_port, hold_go);
-        struct blk_req *req = TAKE(p->parked, NULL), *next;
+        struct blk_req *req, *next;
 
+        if (p->held)
+                return;
+        req = TAKE(p->parked, NULL);
         p->parked_end = &p->parked;
-        p->held = false;
         if (!p->gone)
                 port_files(p, true);
         port_throttle_go(p); /* they came before */
@@ -71,6 +72,14 @@ static void port_go(struct qtask *task)
                 next = req->p.parked;
                 port_enter(p, req);
         }
+}
+
+static void port_go(struct qtask *task)
+{
+        struct vol_port *p = container_of(task, struct vol_port, hold_go);
+
+        p->held = false;
+        hold_port_go(p);
         port_unref(p);
 }
 

@@ -45,12 +45,7 @@ void port_files(struct vol_port *p, bool use)
 /* A port that has left stays in memory while messages to or from it are on their way. */
 void port_unref(struct vol_port *p)
 {
-        bool last;
-
-        pthread_mutex_lock(&p->v->lock);
-        last = --p->refs == 0;
-        pthread_mutex_unlock(&p->v->lock);
-        if (!last)
+        if (atomic_fetch_sub(&p->refs, 1) != 1)
                 return;
         mover_finish(&p->mover);
         free(p);
@@ -63,15 +58,23 @@ int port_attach(struct vol *v, struct qthread *t, struct vol_port **ret)
 
         if (!p)
                 return -ENOMEM;
-        p->v = v;
         p->thread = t;
         mover_init(&p->mover, t);
         grace_port_init(p);
         hold_port_init(p);
         full_port_init(p);
+        exchange_port_init(p);
         account_init(p);
-        p->refs = 1;
+        atomic_init(&p->refs, 1);
         pthread_mutex_lock(&v->lock);
+        while (v->successor) {
+                struct vol *next = v->successor;
+
+                pthread_mutex_unlock(&v->lock);
+                v = next;
+                pthread_mutex_lock(&v->lock);
+        }
+        p->v = v;
         r = port_throttle_init(p);
         p->held = v->hold.ports_held;
         if (r == 0)

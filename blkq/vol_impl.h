@@ -104,7 +104,7 @@ struct vol {
         void (*on_fail)(void *opaque, int err, const char *what); /* NULL: nobody wants to know */
         void *on_fail_opaque;
 
-        pthread_mutex_t lock; /* for ports, and refs of each; past; top; ports_held; throttle */
+        pthread_mutex_t lock; /* for ports; past; top; ports_held; throttle; successor */
         struct list ports;
         struct blk_totals past; /* what ports counted that have left */
         uint64_t past_last_ns;  /* and when one of them gave its last answer */
@@ -132,6 +132,8 @@ struct vol {
         struct list retire_waiters; /* struct waiter, see retire_wait() */
         struct grace_state grace;
         struct hold_state hold;
+        bool ports_move;        /* no round of grace begins */
+        struct vol *successor;  /* exchange.c: who attaches, attaches to this one. NULL: none */
         struct settle_state settle;
         struct vol_hold closing;
         struct file_shelf *shelf; /* closing: where its files go; NULL: they are closed */
@@ -173,7 +175,7 @@ struct vol_port {
         struct log_limit slow_done, slow_stuck;
 
         struct list link;        /* v->ports; v->lock */
-        unsigned refs;           /* v->lock: being attached, and messages on their way */
+        atomic_uint refs;        /* being attached, and messages on their way */
         bool gone;               /* detached */
         bool has_files;          /* the engine knows the image's files */
 
@@ -191,6 +193,10 @@ struct vol_port {
         bool impatient;          /* a job's: a full disk is told at once. Set before its first request */
         struct qtask full_ask;   /* tells home so, */
         atomic_bool full_asked;  /* and is on its way */
+        struct vol *full_of;     /* to that of this volume */
+
+        struct ports_move *move; /* exchange.c */
+        struct qtask move_ask, move_answer;
 };
 
 /* Its path, for log lines and probes of any thread: a change of the top image gives it another one, and the old one stays. */
@@ -302,6 +308,8 @@ void vol_release(struct vol *v);
 
 void hold_park(struct vol_port *p, struct blk_req *req); /* port's thread: it waits for the release */
 void hold_port_idle(struct vol_port *p);                 /* port's thread: a request has ended */
+void hold_port_go(struct vol_port *p);                   /* port's thread: its requests go on, unless p->held */
+void exchange_port_init(struct vol_port *p);             /* exchange.c */
 void hold_home_idle(struct vol *v);                      /* changing is 0 */
 
 /* --- account.c: port's thread ------------------------------------------------------------------------------------- */

@@ -16,6 +16,7 @@
 #include <linux/virtio_blk.h>
 #include <stdlib.h>
 #include <string.h>
+#include <urcu.h>
 
 #include "common/cleanup.h"
 #include "common/err.h"
@@ -63,8 +64,12 @@ int blk_ring_start(struct vu_device *vu, struct ring *r)
         struct blk_device *d = container_of(vu, struct blk_device, vu);
         struct vol_port **port = &d->port[(vu->first_thread + r->index) % vu->nthreads];
         struct blk_ring *br;
-        int res = *port ? 0 : port_attach(d->vol, r->thread, port);
+        int res = 0;
 
+        rcu_read_lock();
+        if (!*port)
+                res = port_attach(rcu_dereference(d->vol), r->thread, port);
+        rcu_read_unlock();
         if (res < 0)
                 return res;
         br = calloc(1, sizeof(*br));

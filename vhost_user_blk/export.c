@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <urcu.h>
 
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -102,6 +103,11 @@ void export_stop(struct export *x, void (*stopped)(void *opaque), void *opaque)
                 session_close(x->session);
         else
                 export_leave_threads(x);
+}
+
+void export_follow(struct export *x, struct vol *v)
+{
+        rcu_assign_pointer(x->dev.vol, v);
 }
 
 unsigned export_num_queues(const struct export *x)

@@ -114,10 +114,13 @@ static void on_named(struct qtask *task)
 
 static void write_header(struct chain_job *j)
 {
+        int r;
+
         j->back.run = on_named;
         j->work.run = on_worker;
-        j->named = workers_run(&j->work);
-        if (j->named < 0) {
+        r = workers_run(&j->work);
+        if (r < 0) {
+                j->named = r;
                 snprintf(j->why, sizeof(j->why), "no worker");
                 on_named(&j->back);
         }
@@ -146,9 +149,9 @@ static void on_top_flushed(struct waiter *w, int err)
 
 /* --- before: requests go on --------------------------------------------------------------------------------------------- */
 
-static void on_little_left(struct chain_job *j, int res)
+static void on_little_left(struct copy_job *c, int res)
 {
-        go(j, res < 0 ? err_note(res, "what was written last could not be copied") : 0);
+        go(chain_job_of(c), res < 0 ? err_note(res, "what was written last could not be copied") : 0);
 }
 
 static void on_all_flushed(struct waiter *w, int err)
@@ -160,7 +163,7 @@ static void on_all_flushed(struct waiter *w, int err)
                 return;
         }
         if (j->active) {
-                chain_rest(j, CHAIN_REST_HELD, on_little_left);
+                copy_rest(&j->job, &j->rest, COPY_REST_HELD, on_little_left);
                 return;
         }
         j->over = chain_at(j->job.v->top, j->stream ? 0 : j->top - 1);
@@ -249,14 +252,11 @@ static void base_becomes_top(struct vol_change *c)
         vol_detach_bitmap(v, j->todo);
 }
 
-static void on_rest_copied(struct chain_job *j, int res)
+static void copy_all(struct vol_change *c)
 {
-        go(j, res < 0 ? err_note(res, "what was written last could not be copied") : 0);
-}
+        struct chain_job *j = chain_job_of_change(c);
 
-static void copy_rest(struct vol_change *c)
-{
-        chain_rest(chain_job_of_change(c), 0, on_rest_copied);
+        copy_rest(&j->job, &j->rest, 0, on_little_left);
 }
 
 /* --- after ------------------------------------------------------------------------------------------------------------------ */
@@ -317,7 +317,7 @@ struct vol_change *chain_job_end(struct copy_job *c, const struct chain_end *end
         j->change.forget = true;
         j->change.before = keep_texts(j) ? before : no_memory;
         if (j->active) {
-                j->change.quiet = copy_rest;
+                j->change.quiet = copy_all;
                 j->change.apply = base_becomes_top;
                 j->change.after = flush_base;
         } else {

@@ -84,10 +84,7 @@ static void end(struct piece *p, int res, bool read)
                 range_unlock(&j->job.v->ranges, &p->lock);
         if (res == 0)
                 atomic_fetch_add_explicit(&j->job.done, p->ch.len, memory_order_relaxed);
-        if (j->rest_done)
-                chain_rest_piece_end(&p->ch, res);
-        else
-                copy_chunk_end(&p->ch, res, read, p->moved);
+        copy_chunk_end(&p->ch, res, read, p->moved);
 }
 
 static void next(struct piece *p, int res, bool read)
@@ -198,7 +195,7 @@ static void on_range(struct waiter *w, int err)
         look(container_of(w, struct piece, wait));
 }
 
-void chain_copy(struct copy_chunk *ch)
+static void chain_copy(struct copy_chunk *ch)
 {
         struct piece *p = container_of(ch, struct piece, ch);
         struct chain_job *j = job_of(p);
@@ -215,14 +212,14 @@ void chain_copy(struct copy_chunk *ch)
 
 /* --- which piece ----------------------------------------------------------------------------------------------------- */
 
-uint64_t chain_left(struct chain_job *j)
+static uint64_t left(struct chain_job *j)
 {
         return min_u64(dirty_bitmap_count(j->todo) * j->unit, j->size);
 }
 
-void chain_show_progress(struct chain_job *j)
+static void show_progress(struct chain_job *j)
 {
-        uint64_t more = chain_left(j);
+        uint64_t more = left(j);
 
         for (unsigned i = 0; i < j->job.depth; i++)
                 more += j->job.chunks[i]->busy ? j->job.chunks[i]->len : 0;
@@ -241,7 +238,7 @@ static const struct copy_chunk *in_the_way(const struct chain_job *j, uint64_t o
         return NULL;
 }
 
-bool chain_take(struct chain_job *j, uint64_t max, uint64_t *off, uint64_t *len)
+static bool take(struct chain_job *j, uint64_t max, uint64_t *off, uint64_t *len)
 {
         const struct copy_chunk *other;
 
@@ -258,14 +255,30 @@ bool chain_take(struct chain_job *j, uint64_t max, uint64_t *off, uint64_t *len)
         return false;
 }
 
+static uint64_t rest_left(struct copy_job *c)
+{
+        show_progress(chain_job_of(c));
+        return left(chain_job_of(c));
+}
+
+static bool rest_take(struct copy_job *c, uint64_t max, uint64_t *off, uint64_t *len)
+{
+        return take(chain_job_of(c), max, off, len);
+}
+
+static void rest_rewind(struct copy_job *c)
+{
+        chain_job_of(c)->at = 0;
+}
+
 static bool has_come_near(struct chain_job *j)
 {
-        return j->ready && atomic_load(&j->job.complete) && (chain_left(j) <= CHAIN_REST || j->rounds > ROUNDS_MAX);
+        return j->ready && atomic_load(&j->job.complete) && (left(j) <= CHAIN_REST || j->rounds > ROUNDS_MAX);
 }
 
 static void look_at_readiness(struct chain_job *j)
 {
-        if (!j->active || j->ready || j->passes == 0 || chain_left(j) > CHAIN_REST)
+        if (!j->active || j->ready || j->passes == 0 || left(j) > CHAIN_REST)
                 return;
         j->ready = true;
         copy_job_ready(&j->job);
@@ -277,13 +290,13 @@ static bool chain_next(struct copy_job *c, uint64_t max, uint64_t *off, uint64_t
 
         if (has_come_near(j))
                 return false;
-        if (chain_take(j, max, off, len))
+        if (take(j, max, off, len))
                 return true;
         j->at = 0;
         j->passes++;
         j->rounds += atomic_load(&c->complete);
         look_at_readiness(j);
-        return j->active && !has_come_near(j) && chain_take(j, max, off, len);
+        return j->active && !has_come_near(j) && take(j, max, off, len);
 }
 
 static void chain_again(struct copy_job *c, uint64_t off, uint64_t len)
@@ -298,10 +311,10 @@ static void chain_idle(struct copy_job *c)
 {
         struct chain_job *j = chain_job_of(c);
 
-        chain_show_progress(j);
+        show_progress(j);
         if (j->active)
                 look_at_readiness(j);
-        if (j->active ? has_come_near(j) : chain_left(j) == 0)
+        if (j->active ? has_come_near(j) : left(j) == 0)
                 copy_job_end(c, 0);
 }
 
@@ -349,6 +362,7 @@ int chain_job_new(const struct chain_job_opts *o, struct copy_job **ret)
         j->base = o->base;
         j->size = vol_size(o->v);
         j->unit = unit_of(o->v);
+        j->rest = (struct copy_rest){ .left = rest_left, .take = rest_take, .rewind = rest_rewind };
         j->job = (struct copy_job){
                 .v = o->v, .kind = &chain_kind, .owner = o->owner, .chunk_size = sizeof(struct piece), .total = j->size,
                 .step = (uint32_t)j->unit, .chunk = (uint32_t)max_u64(COPY_CHUNK, j->unit), .depth = COPY_DEPTH,

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * chain_job_impl.h - inside chain_job.c (the copying), chain_begin.c, chain_rest.c (the last rounds of an active commit) and
- * chain_cut.c (the end).
+ * chain_job_impl.h - inside chain_job.c (the copying), chain_begin.c and chain_cut.c (the end).
  */
 #pragma once
 
 #include "blkq/jobs/chain_job.h"
+#include "blkq/jobs/copy_rest.h"
 #include "blkq/vol_impl.h"
 
 #define CHAIN_REST (4u << 20)      /* bytes that are left when a job counts as ready, at most */
-#define CHAIN_REST_HELD (512u << 10) /* and for guests to wait for, unless they never rest */
 
 struct retire;
 
@@ -44,12 +43,7 @@ struct chain_job {
         bool gated;                    /* the top image's flushes wait */
         char why[256];
 
-        /* chain_rest.c */
-        void (*rest_done)(struct chain_job *j, int res); /* NULL: pieces are the loop's */
-        uint64_t rest_enough;
-        unsigned rest_in_flight, rest_rounds;
-        bool rest_pumping;
-        int rest_res;
+        struct copy_rest rest;
 };
 
 static inline struct chain_job *chain_job_of(struct copy_job *c)
@@ -64,21 +58,6 @@ static inline struct fmt_image *chain_at(struct fmt_image *img, unsigned depth)
                 img = img->backing;
         return img;
 }
-
-/* --- chain_job.c: home ----------------------------------------------------------------------------------------------- */
-
-uint64_t chain_left(struct chain_job *j); /* bytes */
-/* The next piece of what is left, at most @max bytes. */
-bool chain_take(struct chain_job *j, uint64_t max, uint64_t *off, uint64_t *len);
-void chain_copy(struct copy_chunk *ch);
-void chain_show_progress(struct chain_job *j);
-
-/* --- chain_rest.c ---------------------------------------------------------------------------------------------------- */
-
-/* Home, the loop is over: round after round, until not more than @enough bytes are left, or, when that is not 0, it was tried often
- * enough. */
-void chain_rest(struct chain_job *j, uint64_t enough, void (*done)(struct chain_job *j, int res));
-void chain_rest_piece_end(struct copy_chunk *ch, int res);
 
 /* --- chain_begin.c --------------------------------------------------------------------------------------------------- */
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blkq/jobs/copy_rest.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/range.h"
@@ -182,6 +183,10 @@ void copy_chunk_end(struct copy_chunk *ch, int res, bool read, uint64_t moved)
         struct copy_job *c = ch->c;
         struct vol *v = c->v;
 
+        if (c->rest) {
+                copy_rest_piece_end(ch, res);
+                return;
+        }
         pay_back(c, ch->len - min_u64(moved, ch->len));
         if (res < 0)
                 c->kind->again(c, ch->off, ch->len);

@@ -30,6 +30,7 @@ struct copy_job;
 enum copy_action { COPY_FAIL, COPY_AGAIN, COPY_STOP }; /* an error: the job ends; later once more; it stands still until resumed */
 
 /* A piece of work. The loop's, @buf and @off, @len are for the kind. */
+struct copy_rest;
 struct copy_chunk {
         struct copy_job *c;
         uint64_t off, len;
@@ -89,6 +90,7 @@ struct copy_job {
         uint64_t started;      /* bytes of pieces begun, all in all */
         struct qtimer timer;
         bool timer_set, stopped, stood, pumping, again, ending, over;
+        struct copy_rest *rest; /* copy_rest.h: pieces end there; NULL: they are the loop's */
         int res;               /* why it ends */
 
         pthread_mutex_t lock;  /* the news */

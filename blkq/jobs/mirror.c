@@ -27,12 +27,12 @@ struct mirror_chunk {
 
 /* --- what is dirty --------------------------------------------------------------------------------------------------- */
 
-uint64_t mirror_left(struct mirror *m)
+static uint64_t mirror_left(struct mirror *m)
 {
         return min_u64(dirty_bitmap_count(m->dirty) * dirty_bitmap_granularity(m->dirty), m->size);
 }
 
-bool mirror_take(struct mirror *m, uint64_t from, uint64_t max, uint64_t *off, uint64_t *len)
+static bool mirror_take(struct mirror *m, uint64_t from, uint64_t max, uint64_t *off, uint64_t *len)
 {
         uint64_t end;
 
@@ -45,7 +45,7 @@ bool mirror_take(struct mirror *m, uint64_t from, uint64_t max, uint64_t *off, u
 }
 
 /* What was never copied the target shows by itself, where the top image has nothing; of what was, it does not. */
-unsigned mirror_flags(struct mirror *m, uint64_t off, uint64_t len)
+static unsigned mirror_flags(struct mirror *m, uint64_t off, uint64_t len)
 {
         unsigned flags = m->sync == MIRROR_TOP && off >= m->high ? COPY_TOP : 0;
 
@@ -107,6 +107,22 @@ static void look_at_readiness(struct mirror *m)
 static bool has_come_near(struct mirror *m)
 {
         return m->ready && atomic_load(&m->job.complete) && (mirror_left(m) <= MIRROR_REST || m->rounds > ROUNDS_MAX);
+}
+
+static uint64_t rest_left(struct copy_job *c)
+{
+        show_progress(mirror_of(c));
+        return mirror_left(mirror_of(c));
+}
+
+static bool rest_take(struct copy_job *c, uint64_t max, uint64_t *off, uint64_t *len)
+{
+        return take_from(mirror_of(c), max, off, len);
+}
+
+static void rest_rewind(struct copy_job *c)
+{
+        mirror_of(c)->at = 0;
 }
 
 static bool mirror_next(struct copy_job *c, uint64_t max, uint64_t *off, uint64_t *len)
@@ -219,6 +235,7 @@ int mirror_new(const struct mirror_opts *o, struct copy_job **ret)
                 .v = o->v, .kind = &mirror_kind, .owner = o->owner, .chunk_size = sizeof(struct mirror_chunk), .total = m->size,
         };
         size_up(m, o);
+        m->rest = (struct copy_rest){ .left = rest_left, .take = rest_take, .rewind = rest_rewind };
         r = dirty_bitmap_new(m->size, choose_granularity(o), &m->dirty);
         if (r == 0)
                 r = copy_job_init(&m->job);

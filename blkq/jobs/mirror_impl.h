@@ -2,11 +2,13 @@
 /* mirror_impl.h - between mirror.c, the loop, and mirror_end.c, what comes after it. */
 #pragma once
 
-#include "blkq/jobs/copy_range.h"
 #include "blkq/dirty_bitmap.h"
+#include "blkq/exchange.h"
+#include "blkq/jobs/copy_range.h"
+#include "blkq/jobs/copy_rest.h"
 #include "blkq/jobs/mirror.h"
 
-#define MIRROR_REST (4u << 20) /* bytes that are copied while guests wait, about; less than that counts as the same */
+#define MIRROR_REST (4u << 20) /* bytes; less than that counts as the same */
 
 struct mirror {
         struct copy_job job;
@@ -22,16 +24,16 @@ struct mirror {
 
         /* mirror_end.c */
         enum mirror_how how;
-        void (*done)(void *opaque, int res, const char *why);
+        void (*done)(void *opaque, int res, const char *why, uint64_t pause_ns);
         void *opaque;
-        struct qtask step, released;
-        struct vol_hold hold, target_hold;
-        struct work work;
-        struct copy_range range;
+        struct qtask step;
+        struct copy_rest rest;
+        struct vol_hold hold;
+        struct ports_move move;
         struct blk_req flush;
         unsigned rounds;
         bool held;
-        atomic_uint left;      /* releases */
+        uint64_t held_at_ns, pause_ns;
         int res;
         char why[256];
 };
@@ -42,7 +44,3 @@ static inline struct mirror *mirror_of(struct copy_job *c)
 }
 
 int mirror_attach(struct mirror *m); /* home */
-uint64_t mirror_left(struct mirror *m); /* bytes that are dirty */
-/* The next piece that is dirty at or after @from, at most @max bytes; it is clean then. */
-bool mirror_take(struct mirror *m, uint64_t from, uint64_t max, uint64_t *off, uint64_t *len);
-unsigned mirror_flags(struct mirror *m, uint64_t off, uint64_t len); /* of the copy_range; it will be done */

@@ -34,17 +34,6 @@ int node_is_free(const struct node *n)
         return n->busy ? err_note(-EBUSY, "Node '%s' is busy: %s", n->name, n->busy) : 0;
 }
 
-void node_exchange(struct node *a, struct node *b)
-{
-        struct vol *vol = a->vol;
-        unsigned home = a->home;
-
-        a->vol = b->vol;
-        a->home = b->home;
-        b->vol = vol;
-        b->home = home;
-}
-
 static void node_free(struct node *n)
 {
         inner_nodes_free(n);

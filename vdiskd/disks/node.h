@@ -73,9 +73,6 @@ struct node {
         struct loop_task done_task;
 };
 
-/* Their volumes have exchanged their images (blkq/exchange.h): each record gets the volume that has its image now. */
-void node_exchange(struct node *a, struct node *b);
-
 /* 0, or -EBUSY with QEMU's sentence that says who uses it. */
 int node_is_free(const struct node *n);
 

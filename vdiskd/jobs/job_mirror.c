@@ -2,27 +2,30 @@
 /*
  * blockdev-mirror: the way from its arguments to blkq/jobs/mirror.h, and what the end of it means for nodes and exports.
  *
- * After the exchange the volume that guests use shows the target's image. Names follow images: the source's exports belong to
- * the target's node then, and the source's node has the volume that was the target's.
+ * After the exchange guests use the target: the source's exports belong to the target's node.
  */
 #include "vdiskd/control/control_commands.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <urcu.h>
 
 #include "blkq/exchange.h"
 #include "blkq/jobs/mirror.h"
 #include "blkq/vol.h"
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/log.h"
 #include "common/range.h"
 #include "vdiskd/disks/block_export.h"
 #include "vdiskd/jobs/job_copy.h"
 #include "vdiskd/jobs/job_target.h"
 #include "vdiskd/disks/node.h"
 #include "vdiskd/disks/transaction.h"
+#include "vhost_user_blk/export.h"
 
 #define GRANULARITY_MAX (64 << 20)
 
@@ -33,6 +36,7 @@ struct mirror_job {
         struct graph_turn turn; /* for the end: nobody else changes the graph meanwhile */
         struct loop_task ended; /* mirror_end() */
         int res;
+        uint64_t pause_ns;
         char why[256];
 };
 
@@ -43,20 +47,23 @@ static struct mirror_job *mirror_of(struct job *j)
 
 /* --- the end --------------------------------------------------------------------------------------------------------- */
 
-static void exchange_nodes(struct mirror_job *m)
+static void move_exports(struct mirror_job *m)
 {
         struct node *a = m->source, *b = m->target;
 
-        node_exchange(a, b);
         list_for_each(l, &a->disks->exports) {
                 struct block_export *x = list_entry(l, struct block_export, link);
 
                 if (x->node != a)
                         continue;
                 x->node = b;
+                export_follow(x->export, b->vol);
                 a->nexports--;
                 b->nexports++;
         }
+        synchronize_rcu(); /* who starts a ring knows the new name now */
+        vol_ports_moved(a->vol);
+        log_info("%s: moved to '%s'; guests waited %" PRIu64 " us", node_label(a), node_label(b), m->pause_ns / 1000);
         block_exports_follow(b);
 }
 
@@ -65,17 +72,18 @@ static void on_ended(struct loop_task *task)
         struct mirror_job *m = container_of(task, struct mirror_job, ended);
 
         if (m->res == 0 && m->exchange && !m->vj.job.res)
-                exchange_nodes(m);
+                move_exports(m);
         graph_turn_end(m->vj.job.disks);
         job_finalized(&m->vj.job, m->res, m->why);
 }
 
 /* Any thread. */
-static void on_mirror_ended(void *opaque, int res, const char *why)
+static void on_mirror_ended(void *opaque, int res, const char *why, uint64_t pause_ns)
 {
         struct mirror_job *m = opaque;
 
         m->res = res;
+        m->pause_ns = pause_ns;
         snprintf(m->why, sizeof(m->why), "%s", why);
         m->ended.run = on_ended;
         loop_post(m->vj.job.disks->loop, &m->ended);
