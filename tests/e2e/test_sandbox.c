@@ -41,7 +41,7 @@
 #include "common/path.h"
 #include "common/thread.h"
 #include "tests/e2e/daemon_fixture.h"
-#include "vdiskd/sandbox/opener.h"
+#include "vdiskd/sandbox/opener_impl.h"
 #include "vdiskd/sandbox/sandbox.h"
 #include "vdiskd/sandbox/sandbox_calls.h"
 
@@ -145,6 +145,23 @@ static int try_raise_limit(void)
 
         return TRY((int)syscall(SYS_prlimit64, 0, 7, lim, NULL));
 }
+static char elsewhere[] = "/tmp/vdiskd-elsewhere.XXXXXX"; /* a directory that no command line names, with a file */
+static const char *in_elsewhere(const char *name)
+{
+        static char path[128];
+
+        snprintf(path, sizeof(path), "%s/%s", elsewhere, name);
+        return path;
+}
+static int try_create_elsewhere(void) { return TRY(open(in_elsewhere("stolen"), O_WRONLY | O_CREAT, 0600)); }
+static int try_unlink_elsewhere(void) { return TRY(unlink(in_elsewhere("file"))); }
+static int try_bind_elsewhere(void)
+{
+        struct sockaddr_un sa = { .sun_family = AF_UNIX };
+
+        strcpy(sa.sun_path, in_elsewhere("socket"));
+        return TRY(bind(tcp, (struct sockaddr *)&sa, sizeof(sa)));
+}
 static int try_keyctl(void) { return TRY((int)syscall(SYS_keyctl, 0, 0, 0, 0, 0)); }
 
 static const struct attempt {
@@ -159,6 +176,17 @@ static const struct attempt {
         { "process_vm_readv", try_read_other }, { "kill", try_kill }, { "tgkill", try_tgkill }, { "map-code", try_map_code },
         { "protect-code", try_protect_code }, { "setuid", try_setuid }, { "io_uring_setup", try_ring }, { "bpf", try_bpf },
         { "userfaultfd", try_userfaultfd }, { "unshare", try_unshare }, { "prlimit", try_raise_limit }, { "keyctl", try_keyctl },
+};
+
+/* What an intruder in the opener would try. It may work with names in the image's directory: those attempts are left out. */
+static const struct attempt in_opener[] = {
+        { "open", try_open }, { "openat2", try_openat2 }, { "create-elsewhere", try_create_elsewhere }, { "unlink-elsewhere", try_unlink_elsewhere },
+        { "bind-elsewhere", try_bind_elsewhere }, { "mkdir", try_mkdir }, { "symlink", try_symlink }, { "mount", try_mount },
+        { "inet-socket", try_inet_socket }, { "execve", try_execve }, { "execveat", try_execveat }, { "fork", try_fork },
+        { "clone3", try_clone3 }, { "ptrace", try_ptrace }, { "traceme", try_traceme }, { "process_vm_readv", try_read_other },
+        { "kill", try_kill }, { "tgkill", try_tgkill }, { "map-code", try_map_code }, { "protect-code", try_protect_code },
+        { "setuid", try_setuid }, { "io_uring_setup", try_ring }, { "bpf", try_bpf }, { "userfaultfd", try_userfaultfd },
+        { "unshare", try_unshare }, { "prlimit", try_raise_limit }, { "keyctl", try_keyctl },
 };
 
 /* --- the inner process ------------------------------------------------------------------------------------------------ */
@@ -355,6 +383,38 @@ static void visit_threads(void)
         workers_release();
 }
 
+/* A process that has given up what an opener gives up. @who: for the lines. */
+static void visit_opener(const char *who, const struct opener_rules *rules)
+{
+        pid_t pid;
+
+        fflush(stdout);
+        pid = fork();
+        if (pid == 0) {
+                if (opener_confine(rules) < 0)
+                        _exit(1);
+                for (size_t i = 0; i < ARRAY_SIZE(in_opener) && !SANDBOX_RELAXED && HAVE_SECCOMP; i++)
+                        say(who, in_opener[i].name, in_opener[i].run());
+                say(who, "image", TRY(open("image", O_RDWR | O_CLOEXEC)));
+                _exit(0);
+        }
+        waitpid(pid, NULL, 0);
+}
+
+static void visit_openers(struct opener_rules *rules)
+{
+        int fd = mkdtemp(elsewhere) ? open(in_elsewhere("file"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
+
+        closep(&fd);
+        visit_opener("strict", rules);
+        rules->strict = false;
+        visit_opener("loose", rules);
+        rules->strict = true;
+        unlink(in_elsewhere("stolen"));
+        unlink(in_elsewhere("socket"));
+        rmdir(elsewhere);
+}
+
 static int be_probe(void)
 {
         struct disk_opts disk = { .path = (char *)"image", .fd = -1, .socket_mode = -1 };
@@ -366,6 +426,7 @@ static int be_probe(void)
         closep(&fd);
         victim = (int)getppid();
         tcp = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        visit_openers(&rules);
         if (opener_start(&rules) < 0 || sandbox_enter(&o) < 0) {
                 say("error", err_text(-1), 1);
                 return 1;
@@ -431,6 +492,31 @@ static void test_calls_are_refused(void **state)
         assert_true(exists(at("image")));
 }
 
+/* Landlock says EACCES. The loose one has all places, and no more than that. */
+static void test_opener_is_confined(void **state)
+{
+        static const char *const places[] = { "open", "openat2", "create-elsewhere", "unlink-elsewhere", "bind-elsewhere", "mkdir" };
+
+        (void)state;
+        assert_int_equal(result_of("strict", "image"), 0);
+        assert_int_equal(result_of("loose", "image"), 0);
+        if (SANDBOX_RELAXED || !HAVE_SECCOMP)
+                skip();
+        for (size_t i = 0; i < ARRAY_SIZE(in_opener); i++) {
+                int strict = result_of("strict", in_opener[i].name), loose = result_of("loose", in_opener[i].name);
+                bool place = i < ARRAY_SIZE(places);
+
+                assert_true(!place || !strcmp(places[i], in_opener[i].name));
+                if (strict != EPERM && !(place && strict == EACCES))
+                        fail_msg("%s in a strict opener: %s", in_opener[i].name, strict ? strerror(strict) : "it worked");
+                if (!place && loose != EPERM)
+                        fail_msg("%s in an opener: %s", in_opener[i].name, loose ? strerror(loose) : "it worked");
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+                assert_int_equal(result_of("loose", places[i]), 0);
+        rmdir(at("dir"));
+}
+
 /* With any build: a ring refuses by itself. */
 static void test_rings_are_restricted(void **state)
 {
@@ -491,8 +577,22 @@ static void all_have(pid_t pid, const char *key, const char *value)
         closedir(d);
 }
 
+static void children_of(pid_t parent, pid_t *opener, pid_t *starter)
+{
+        char path[64], text[32] = "";
+        FILE *f;
+
+        snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)parent, (int)parent);
+        f = fopen(path, "re");
+        assert_non_null(f);
+        (void)!fgets(text, sizeof(text), f);
+        fclose(f);
+        assert_int_equal(sscanf(text, "%d %d", opener, starter), 2);
+}
+
 static void test_every_thread_of_the_daemon(void **state)
 {
+        pid_t opener, starter;
         struct proc p;
 
         (void)state;
@@ -503,6 +603,13 @@ static void test_every_thread_of_the_daemon(void **state)
         if (!SANDBOX_RELAXED && HAVE_SECCOMP)
                 all_have(p.pid, "Seccomp:", "2");
         assert_non_null(strstr(log_of(&p), "sandbox: no capabilities"));
+        children_of(p.pid, &opener, &starter);
+        all_have(opener, "CapEff:", geteuid() ? "0000000000000000" : "000000000000000b"); /* CHOWN, DAC_OVERRIDE, FOWNER */
+        all_have(opener, "CapPrm:", geteuid() ? "0000000000000000" : "000000000000000b");
+        all_have(opener, "NoNewPrivs:", "1");
+        if (!SANDBOX_RELAXED && HAVE_SECCOMP)
+                all_have(opener, "Seccomp:", "2");
+        all_have(starter, "NoNewPrivs:", "0"); /* its child shall be a daemon as this one was */
         stop(&p);
         start(&p, NULL, 1, ARGS("--blk-file=%/d.qcow2", "--format=qcow2", "--socket-path=%/d.sock", "--sandbox=off"));
         all_have(p.pid, "NoNewPrivs:", "0");
@@ -530,19 +637,6 @@ static void test_another_user(void **state)
         assert_non_null(strstr(log_of(&p), "--user=nobody-at-all: there is no such user"));
 }
 
-static pid_t child_of(pid_t parent)
-{
-        char path[64], text[32] = "";
-        FILE *f;
-
-        snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)parent, (int)parent);
-        f = fopen(path, "re");
-        assert_non_null(f);
-        (void)!fgets(text, sizeof(text), f);
-        fclose(f);
-        return (pid_t)atoi(text);
-}
-
 /* However the daemon ends, its opener does, too; and signals that stop the daemon do not stop it first. */
 static void test_opener_ends_with_the_daemon(void **state)
 {
@@ -552,20 +646,19 @@ static void test_opener_ends_with_the_daemon(void **state)
         for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
                 uint64_t deadline;
                 struct proc p;
-                pid_t opener;
+                pid_t opener, starter;
 
                 start(&p, NULL, 1, ONE_DISK);
-                opener = child_of(p.pid);
-                assert_true(opener > 0);
+                children_of(p.pid, &opener, &starter);
                 kill(opener, SIGTERM);
                 kill(opener, SIGINT);
                 assert_int_equal(capacity(at("d.sock")), 64 * MIB);
                 kill(p.pid, signals[i]);
                 finish(&p);
                 deadline = clock_ns() + HANG_NS;
-                while (kill(opener, 0) == 0 && clock_ns() < deadline)
+                while ((kill(opener, 0) == 0 || kill(starter, 0) == 0) && clock_ns() < deadline)
                         usleep(1000);
-                assert_true(kill(opener, 0) < 0);
+                assert_true(kill(opener, 0) < 0 && kill(starter, 0) < 0);
                 unlink(at("d.sock"));
         }
 }
@@ -574,6 +667,7 @@ int main(int argc, char **argv)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_calls_are_refused),
+                cmocka_unit_test(test_opener_is_confined),
                 cmocka_unit_test(test_rings_are_restricted),
                 cmocka_unit_test(test_opener_serves_what_was_named),
                 cmocka_unit_test(test_every_thread_of_the_daemon),

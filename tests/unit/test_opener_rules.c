@@ -115,7 +115,8 @@ static const struct row {
         { OPENER_REMOVE, 0, "conf/disks.d/x.conf", false },
 };
 
-static void check(bool strict)
+/* The command line. */
+static void with_options(void (*use)(const struct opener_rules *rules), bool strict)
 {
         struct disk_opts disk = { .path = (char *)"images/a.img", .socket = (char *)"sockets/a.sock", .fd = -1 };
         char *objects[] = { (char *)"secret,id=j,data=x", (char *)"secret,id=k,file=keys/key", (char *)"throttle-group,id=g" };
@@ -129,7 +130,15 @@ static void check(bool strict)
                 .disks = &disk, .ndisks = 1, .objects = objects, .nobjects = 3, .allow_dirs = dirs, .nallow_dirs = 1,
                 .config = (char *)"conf/vdiskd.conf", .startup = commands, .nstartup = 2,
         };
-        struct opener_rules rules = { .strict = strict, .options = &o, .state_dir = "state" };
+        const struct opener_rules rules = { .strict = strict, .options = &o, .state_dir = "state" };
+
+        use(&rules);
+        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+                json_decref(commands[i].args);
+}
+
+static void check(const struct opener_rules *rules)
+{
         struct opener_question *q = calloc(1, sizeof(*q));
 
         assert_non_null(q);
@@ -140,32 +149,55 @@ static void check(bool strict)
                 q->how = rows[i].how;
                 strcpy(q->a, rows[i].path);
                 err_clear();
-                r = opener_check(&rules, q);
-                if ((r == 0) != (rows[i].passes || !strict) || (r < 0 && r != -EPERM))
+                r = opener_check(rules, q);
+                if ((r == 0) != (rows[i].passes || !rules->strict) || (r < 0 && r != -EPERM))
                         fail_msg("row %zu, %s: %d", i, rows[i].path, r);
                 if (r < 0)
                         assert_non_null(strstr(err_text(r), rows[i].path));
         }
-        for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-                json_decref(commands[i].args);
         free(q);
 }
 
 static void test_strict(void **state)
 {
         (void)state;
-        check(true);
+        with_options(check, true);
 }
 
 static void test_not_strict(void **state)
 {
         (void)state;
-        check(false);
+        with_options(check, false);
+}
+
+/* --- the same as places, for Landlock ------------------------------------------------------------------------------------ */
+
+static char places[1024];
+
+static void note_place(void *opaque, const char *path, enum opener_place kind)
+{
+        size_t at = strlen(places);
+
+        assert_ptr_equal(opaque, places);
+        if (path[0] != '/') /* the system's */
+                snprintf(places + at, sizeof(places) - at, "%c:%s ", "wfl"[kind], path);
+}
+
+static void collect(const struct opener_rules *rules)
+{
+        opener_places(rules, note_place, places);
+}
+
+static void test_places(void **state)
+{
+        (void)state;
+        with_options(collect, true);
+        assert_string_equal(places, "w:images f:images/a.img w:sockets w:bases l:keys/key w:cmd f:cmd/a.img w:cmdsock w:state l:conf ");
 }
 
 int main(void)
 {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_strict), cmocka_unit_test(test_not_strict) };
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_strict), cmocka_unit_test(test_not_strict), cmocka_unit_test(test_places) };
 
         return cmocka_run_group_tests(tests, make_tree, remove_tree);
 }

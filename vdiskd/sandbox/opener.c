@@ -16,12 +16,12 @@
 #include "common/path.h"
 #include "vdiskd/sandbox/opener_impl.h"
 
-static int sock = -1;
+static int socks[ROLES] = { -1, -1 };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* one question at a time */
 
 /* --- one question ------------------------------------------------------------------------------------------------- */
 
-static int receive(struct opener_answer *a, int *fd)
+static int receive(int sock, struct opener_answer *a, int *fd)
 {
         union {
                 char buf[CMSG_SPACE(sizeof(int))];
@@ -49,14 +49,14 @@ static int receive(struct opener_answer *a, int *fd)
 
 static int exchange(const struct opener_question *q, struct opener_answer *a, int *fd)
 {
-        int r = 0;
+        int r = 0, sock = socks[opener_role_of(q->op)];
 
         *fd = -1;
         pthread_mutex_lock(&lock);
         while (send(sock, q, sizeof(*q), MSG_NOSIGNAL) < 0 && r == 0)
                 r = errno == EINTR ? 0 : -EPIPE;
         if (r == 0)
-                r = receive(a, fd);
+                r = receive(sock, a, fd);
         pthread_mutex_unlock(&lock);
         if (r == -EPIPE)
                 return err_note(-EIO, "the process that opens files for the daemon is gone: restart the daemon");
@@ -263,18 +263,18 @@ void opener_end_spawned(bool kill_it)
 
 /* --- its life ----------------------------------------------------------------------------------------------------- */
 
-static void become_opener(int end, const struct opener_rules *rules) __attribute__((noreturn));
-static void become_opener(int end, const struct opener_rules *rules)
+static void become(enum opener_role role, int end, const struct opener_rules *rules) __attribute__((noreturn));
+static void become(enum opener_role role, int end, const struct opener_rules *rules)
 {
         if (end != 3 && dup2(end, 3) < 0)
                 _exit(1);
         close_range(4, ~0u, 0);
         fcntl(3, F_SETFD, FD_CLOEXEC);
-        prctl(PR_SET_NAME, "vdiskd-opener");
-        opener_serve(3, rules);
+        prctl(PR_SET_NAME, role == ROLE_OPENER ? "vdiskd-opener" : "vdiskd-starter");
+        opener_serve(3, rules, role);
 }
 
-int opener_start(const struct opener_rules *rules)
+static int start(enum opener_role role, const struct opener_rules *rules)
 {
         int ends[2];
         pid_t pid;
@@ -283,31 +283,61 @@ int opener_start(const struct opener_rules *rules)
                 return err_note(-errno, "cannot make a socket for the opener: %s", strerror(errno));
         pid = fork();
         if (pid == 0)
-                become_opener(ends[1], rules);
+                become(role, ends[1], rules);
         close(ends[1]);
         if (pid < 0) {
                 close(ends[0]);
                 return err_note(-errno, "cannot start the opener: %s", strerror(errno));
         }
-        sock = ends[0];
+        socks[role] = ends[0];
+        return 0;
+}
+
+/* Its first words. */
+static int hear(enum opener_role role)
+{
+        AUTO(freep) struct opener_answer *answer = malloc(sizeof(*answer));
+        int fd, r = answer ? receive(socks[role], answer, &fd) : -ENOMEM;
+
+        if (r == -EPIPE)
+                return err_note(-EIO, "the opener ended before it began");
+        if (r == 0 && answer->res < 0)
+                r = err_note(answer->res, "%.*s", (int)sizeof(answer->why) - 1, answer->why);
+        return r;
+}
+
+int opener_start(const struct opener_rules *rules)
+{
+        int r = start(ROLE_OPENER, rules);
+
+        if (r == 0)
+                r = start(ROLE_STARTER, rules);
+        for (int role = 0; role < ROLES && r == 0; role++)
+                r = hear((enum opener_role)role);
+        if (r < 0) {
+                opener_stop();
+                return r;
+        }
         path_use(&there);
         return 0;
 }
 
 bool opener_runs(void)
 {
-        return sock >= 0;
+        return socks[ROLE_OPENER] >= 0;
 }
 
 void opener_stop(void)
 {
         char byte;
 
-        if (sock < 0)
-                return;
         path_use(NULL);
-        shutdown(sock, SHUT_WR);
-        while (recv(sock, &byte, sizeof(byte), 0) > 0)
-                ;
-        close(TAKE(sock, -1));
+        for (int role = 0; role < ROLES; role++) {
+                if (socks[role] < 0)
+                        continue;
+                shutdown(socks[role], SHUT_WR);
+                while (recv(socks[role], &byte, sizeof(byte), 0) > 0)
+                        ;
+                close(TAKE(socks[role], -1));
+        }
 }

@@ -33,8 +33,26 @@ struct opener_answer {
         char why[512];   /* the sentence of an error; empty: none was said */
 };
 
-/* The opener's life: until @sock ends. */
-void opener_serve(int sock, const struct opener_rules *rules) __attribute__((noreturn));
+/*
+ * Two processes: the opener, which works with names, and the starter, which only starts the process that takes over in an upgrade. That
+ * one must not have the opener's limits, which every child keeps.
+ */
+enum opener_role { ROLE_OPENER, ROLE_STARTER, ROLES };
+
+static inline enum opener_role opener_role_of(uint32_t op)
+{
+        return op == OPENER_SPAWN || op == OPENER_END ? ROLE_STARTER : ROLE_OPENER;
+}
+
+/* The life of either: first an answer that says whether it could begin, then one to each question, until @sock ends. */
+void opener_serve(int sock, const struct opener_rules *rules, enum opener_role role) __attribute__((noreturn));
+
+/* Gives up what no question needs. 0 or -errno with a sentence. (opener_confine.c) */
+int opener_confine(const struct opener_rules *rules);
 
 /* Does @rules let the question through? 0 or -EPERM with a sentence. (opener_rules.c) */
 int opener_check(const struct opener_rules *rules, const struct opener_question *q);
+
+/* Where a strict opener works: a directory with what is below; a file; what is only read. There may be nothing. (opener_rules.c) */
+enum opener_place { PLACE_WORK, PLACE_FILE, PLACE_LOOK };
+void opener_places(const struct opener_rules *rules, void (*place)(void *opaque, const char *path, enum opener_place kind), void *opaque);

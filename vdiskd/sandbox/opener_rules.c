@@ -200,3 +200,83 @@ int opener_check(const struct opener_rules *rules, const struct opener_question 
         return err_note(-EPERM, "'%s' is out of reach of this daemon, whose sandbox is strict: start with --allow-dir=DIR to let "
                         "it work in DIR and below", q->a);
 }
+
+/* --- the same as places ------------------------------------------------------------------------------------------------- */
+
+struct places {
+        void (*place)(void *opaque, const char *path, enum opener_place kind);
+        void *opaque;
+};
+
+static void place(const struct places *p, const char *path, enum opener_place kind)
+{
+        if (path)
+                p->place(p->opaque, path, kind);
+}
+
+static void place_beside(const struct places *p, const char *path, enum opener_place kind)
+{
+        AUTO(freep) char *dir = path ? directory_of(path) : NULL;
+
+        place(p, dir, kind);
+}
+
+/* Images: where a link leads, too. */
+static void place_image(const struct places *p, const char *path)
+{
+        place_beside(p, path, PLACE_WORK);
+        place(p, path, PLACE_FILE);
+}
+
+static void place_command(const struct places *p, const json_t *o)
+{
+        const char *name;
+        json_t *value;
+        size_t i;
+
+        json_object_foreach ((json_t *)o, name, value) {
+                if (!strcmp(name, "filename"))
+                        place_image(p, json_string_value(value));
+                else if (!strcmp(name, "path"))
+                        place_beside(p, json_string_value(value), PLACE_WORK);
+                place_command(p, value);
+        }
+        json_array_foreach (o, i, value)
+                place_command(p, value);
+}
+
+static void place_secret(const struct places *p, const char *object)
+{
+        AUTO(freep) char *copy = strdup(object);
+        struct secret_source s = { 0 };
+
+        if (copy && secret_option(copy, &s) == 0)
+                place(p, s.file, PLACE_LOOK);
+}
+
+void opener_places(const struct opener_rules *rules, void (*each)(void *opaque, const char *path, enum opener_place kind), void *opaque)
+{
+        static const char *const system_files[] = { BOOT_ID, "/etc/passwd", "/etc/group", "/etc/nsswitch.conf" };
+        const struct places p = { each, opaque };
+        const struct options *o = rules->options;
+
+        for (size_t i = 0; i < ARRAY_SIZE(system_files); i++)
+                place(&p, system_files[i], PLACE_LOOK);
+        for (size_t i = 0; i < o->ndisks; i++) {
+                place_image(&p, o->disks[i].path);
+                place_image(&p, o->disks[i].data_path);
+                place_beside(&p, o->disks[i].socket, PLACE_WORK);
+                place_beside(&p, o->disks[i].connect, PLACE_WORK);
+        }
+        for (size_t i = 0; i < o->nallow_dirs; i++)
+                place(&p, o->allow_dirs[i], PLACE_WORK);
+        for (size_t i = 0; i < o->nobjects; i++)
+                place_secret(&p, o->objects[i]);
+        for (size_t i = 0; i < o->nstartup; i++)
+                place_command(&p, o->startup[i].args);
+        place(&p, rules->state_dir, PLACE_WORK);
+        place_beside(&p, o->control, PLACE_WORK);
+        place_beside(&p, o->pid_file, PLACE_WORK);
+        place_beside(&p, o->config, PLACE_LOOK);
+        err_clear();
+}

@@ -95,12 +95,14 @@ static int do_real(const struct opener_question *q, struct opener_answer *a)
         return r;
 }
 
-static int answer(const struct opener_question *q, const struct opener_rules *rules, struct opener_answer *a)
+static int answer(const struct opener_question *q, const struct opener_rules *rules, enum opener_role role, struct opener_answer *a)
 {
         int r = opener_check(rules, q);
 
         if (r < 0)
                 return r;
+        if (opener_role_of(q->op) != role)
+                return -ENOSYS;
         switch (q->op) {
         case OPENER_OPEN:
                 return path_open(q->a, q->how, q->mode);
@@ -162,28 +164,38 @@ static int reply(int sock, const struct opener_answer *a, int fd)
         return n < 0 ? -errno : 0;
 }
 
-static int serve_one(int sock, const struct opener_question *q, const struct opener_rules *rules, struct opener_answer *a)
+/* @r: what came of it. */
+static int reply_with(int sock, struct opener_answer *a, int r, int fd)
 {
-        AUTO(closep) int fd = -1;
-        int r;
-
-        memset(a, 0, sizeof(*a));
-        err_clear();
-        r = answer(q, rules, a);
-        if (r >= 0 && has_fd(q->op))
-                fd = r;
         a->res = r < 0 ? r : 0;
         if (r < 0 && strcmp(err_text(r), strerror(-r))) /* path.h leaves most sentences to the one who asked */
                 strncpy(a->why, err_text(r), sizeof(a->why) - 1);
         return reply(sock, a, fd);
 }
 
-void opener_serve(int sock, const struct opener_rules *rules)
+static int serve_one(int sock, const struct opener_question *q, const struct opener_rules *rules, enum opener_role role,
+                     struct opener_answer *a)
+{
+        AUTO(closep) int fd = -1;
+        int r;
+
+        memset(a, 0, sizeof(*a));
+        err_clear();
+        r = answer(q, rules, role, a);
+        if (r >= 0 && has_fd(q->op))
+                fd = r;
+        return reply_with(sock, a, r, fd);
+}
+
+void opener_serve(int sock, const struct opener_rules *rules, enum opener_role role)
 {
         struct opener_question *q = calloc(1, sizeof(*q));
         struct opener_answer *a = calloc(1, sizeof(*a));
+        int begun = role == ROLE_OPENER ? opener_confine(rules) : 0;
 
-        while (q && a) {
+        if (!a || reply_with(sock, a, begun, -1) < 0)
+                _exit(0);
+        while (q && begun == 0) {
                 ssize_t n = recv(sock, q, sizeof(*q), 0);
 
                 if (n < 0 && errno == EINTR)
@@ -192,7 +204,7 @@ void opener_serve(int sock, const struct opener_rules *rules)
                         break;
                 q->a[sizeof(q->a) - 1] = q->b[sizeof(q->b) - 1] = '\0';
                 q->text[sizeof(q->text) - 1] = q->owner[sizeof(q->owner) - 1] = q->group[sizeof(q->group) - 1] = '\0';
-                if (serve_one(sock, q, rules, a) < 0)
+                if (serve_one(sock, q, rules, role, a) < 0)
                         break;
         }
         _exit(0);

@@ -19,6 +19,7 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/thread.h"
+#include "vdiskd/sandbox/landlock.h"
 #include "vdiskd/sandbox/sandbox_calls.h"
 
 static struct {
@@ -108,34 +109,13 @@ static void fix_limits(void)
 
 /* --- Landlock ----------------------------------------------------------------------------------------------------- */
 
-/* linux/landlock.h as of Linux 6.12; the one that we are built with may be older. */
-struct ruleset {
-        uint64_t fs, net, scoped;
-};
-#define RULESET_VERSION (1u << 0)
-static const struct { int abi; unsigned fs_rights, net_rights, scopes; } rights[] = {
-        { 1, 13, 0, 0 }, { 2, 14, 0, 0 }, { 3, 15, 0, 0 }, { 4, 15, 2, 0 }, { 5, 16, 2, 0 }, { 6, 16, 2, 2 },
-};
-
-/* Every right that this kernel knows is asked for, and no rule gives any back. The ABI, or -errno. */
+/* Not a single rule gives any right back. The ABI, or -errno. */
 static int shut_paths(void)
 {
-        int abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, RULESET_VERSION);
-        struct ruleset all = { 0 };
-        AUTO(closep) int fd = -1;
-        size_t size = sizeof(all.fs);
+        struct landlock l;
+        int abi = landlock_begin(&l), r = abi < 0 ? abi : landlock_enter(&l);
 
-        if (abi < 1)
-                return -errno;
-        for (size_t i = 0; i < ARRAY_SIZE(rights) && rights[i].abi <= abi; i++)
-                all = (struct ruleset){ (1u << rights[i].fs_rights) - 1, (1u << rights[i].net_rights) - 1,
-                                        (1u << rights[i].scopes) - 1 };
-        if (abi >= 4)
-                size = abi >= 6 ? sizeof(all) : sizeof(all.fs) + sizeof(all.net);
-        fd = (int)syscall(SYS_landlock_create_ruleset, &all, size, 0);
-        if (fd < 0 || syscall(SYS_landlock_restrict_self, fd, 0) < 0)
-                return -errno;
-        return abi;
+        return r < 0 ? r : abi;
 }
 
 /* What libraries read from files when they are first used. */

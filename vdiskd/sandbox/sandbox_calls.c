@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -53,6 +54,19 @@ static const int control[] = {
         /* itself: timers, the hand-over, the directory of the configuration, the service manager */
         C(epoll_create1), C(timerfd_create), C(timerfd_settime), C(signalfd4), C(getdents64), C(pipe2), C(dup), C(dup2), C(dup3), C(umask),
         C(getuid), C(geteuid), C(getgid), C(getegid), C(getppid), C(getrusage), C(uname), C(sysinfo), C(times),
+};
+/* Of a process by itself, which works with names. (No read of what others may write to: it hands descriptors on.) */
+static const int opener[] = {
+        C(brk), C(munmap), C(mremap), C(madvise), C(futex), C(rt_sigprocmask), C(rt_sigreturn), C(exit), C(exit_group), C(gettid), C(getpid),
+        C(restart_syscall), C(clock_gettime), C(getrandom),
+        C(recvfrom), C(recvmsg), C(sendmsg), C(sendto),
+        C(openat), C(openat2), C(close), C(fstat), C(newfstatat), C(statx), C(readlink), C(readlinkat), C(access), C(faccessat), C(faccessat2),
+        C(getcwd), C(lseek),
+        C(read), C(pread64), C(write), C(fsync),                     /* names of users; disks that are saved */
+        C(mkdir), C(rename), C(renameat), C(renameat2), C(link), C(linkat), C(unlink), C(unlinkat), C(umask),
+        C(fchmod), C(chmod), C(fchmodat), C(fchown), C(fchownat),    /* of sockets */
+        C(bind), C(listen), C(connect), C(poll), C(ppoll),
+        C(getuid), C(geteuid), C(getgid), C(getegid), C(uname),
 };
 static const struct { const int *calls; size_t n; } lists[THREAD_KINDS] = {
         [THREAD_CONTROL] = { control, ARRAY_SIZE(control) },
@@ -168,6 +182,19 @@ static int add_rules(scmp_filter_ctx f, enum thread_kind kind)
         return r;
 }
 
+static int add_opener_rules(scmp_filter_ctx f)
+{
+        int r = allow_list(f, opener, ARRAY_SIZE(opener));
+
+        if (r == 0)
+                r = allow_mapping(f);
+        if (r == 0)
+                r = allow_own_end(f);
+        for (size_t i = 0; i < ARRAY_SIZE(commands) && r == 0; i++)
+                r = allow_if(f, C(fcntl), SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, (scmp_datum_t)commands[i]));
+        return r ? r : allow_if(f, C(socket), SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+}
+
 /* --- programs ----------------------------------------------------------------------------------------------------- */
 
 static struct sock_fprog programs[THREAD_KINDS];
@@ -216,6 +243,17 @@ int sandbox_calls_prepare(void)
         return r;
 }
 
+int sandbox_calls_opener(void)
+{
+        scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+        int r = f ? add_opener_rules(f) : -ENOMEM;
+
+        if (r == 0)
+                r = seccomp_load(f);
+        seccomp_release(f);
+        return r;
+}
+
 void sandbox_calls_apply(enum thread_kind kind)
 {
         if (programs[kind].filter && syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &programs[kind]) < 0)
@@ -225,6 +263,11 @@ void sandbox_calls_apply(enum thread_kind kind)
 #else
 
 int sandbox_calls_prepare(void)
+{
+        return -ENOTSUP;
+}
+
+int sandbox_calls_opener(void)
 {
         return -ENOTSUP;
 }

@@ -21,5 +21,8 @@
 /* Compile the filters. 0; -ENOTSUP: this build has none; or the library's -errno. Before there are threads. */
 int sandbox_calls_prepare(void);
 
+/* The calling process is an opener from now on, and has one thread. Likewise. */
+int sandbox_calls_opener(void);
+
 /* From now on the calling thread has the calls of @kind only. */
 void sandbox_calls_apply(enum thread_kind kind);
