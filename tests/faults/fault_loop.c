@@ -4,6 +4,7 @@
  * once, and then for ever, at each place where it happens.
  *
  *   fault_loop --tool VDISK-IMG --daemon VDISKD --preload MODULE [--runs N] [--seed S] [--scenario NAME] [--at KIND:N[:forever]]
+ *   fault_loop --list        the scenarios' names
  *
  * Without --runs: all. With it a sample of N, spread over all scenarios and kinds. No crash, no leak (in a build with the
  * address sanitizer), no descriptor left, no success that is not one, and the image clean: else exit status 1, with a line
@@ -189,11 +190,20 @@ static void run_that(const struct scenario *list)
         exit(!run_one(&r));
 }
 
+static void list_all(void)
+{
+        for (const struct scenario *s = tool_scenarios; s->name; s++)
+                puts(s->name);
+        for (const struct scenario *s = daemon_scenarios; s->name; s++)
+                puts(s->name);
+        exit(0);
+}
+
 static void parse(int argc, char **argv)
 {
         static const struct option longs[] = {
                 { "tool", 1, NULL, 't' }, { "daemon", 1, NULL, 'd' }, { "preload", 1, NULL, 'p' }, { "runs", 1, NULL, 'n' },
-                { "seed", 1, NULL, 's' }, { "scenario", 1, NULL, 'c' }, { "at", 1, NULL, 'a' }, { 0 },
+                { "seed", 1, NULL, 's' }, { "scenario", 1, NULL, 'c' }, { "at", 1, NULL, 'a' }, { "list", 0, NULL, 'l' }, { 0 },
         };
         int c;
 
@@ -206,11 +216,12 @@ static void parse(int argc, char **argv)
                 case 's': seed = strtoull(optarg, NULL, 10); break;
                 case 'c': only = optarg; break;
                 case 'a': at_text = optarg; break;
+                case 'l': list_all(); break;
                 default: exit(2);
                 }
         if (!tool_path || !daemon_path || !preload_path || (at_text && !only)) {
                 fputs("usage: fault_loop --tool VDISK-IMG --daemon VDISKD --preload MODULE [--runs N] [--seed S]\n"
-                      "                  [--scenario NAME [--at KIND:N[:forever]]]\n", stderr);
+                      "                  [--scenario NAME [--at KIND:N[:forever]]]\n       fault_loop --list\n", stderr);
                 exit(2);
         }
 }
