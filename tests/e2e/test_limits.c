@@ -146,6 +146,21 @@ static void test_a_disk(void **state)
         fe_close(fe);
 }
 
+/* What a snapshot gave it has a made-up name; its limits go by the name that people call it. */
+static void test_after_a_snapshot(void **state)
+{
+        char args[256], file[128], why[128];
+
+        snprintf(file, sizeof(file), "%s", at("limited.qcow2"));
+        snprintf(args, sizeof(args), "{'device':'first','snapshot-file':'%s'}", file);
+        must("blockdev-snapshot-sync", args);
+        must("block_set_io_throttle", "{'id':'first'," SLOW "}");
+        assert_non_null(strstr(entry("query-named-block-nodes", "file", file), "\"group\":\"first\""));
+        must("block_set_io_throttle", "{'id':'first'," NONE "}");
+        snprintf(why, sizeof(why), "%s", try(client, "block_set_io_throttle", "{'id':'first'," SLOW ",'group':'#x'}", NULL));
+        assert_string_equal(why, "Invalid group name: '#x'");
+}
+
 static void test_reads_and_flushes_go_on(void **state)
 {
         connect_to("first.sock");
@@ -307,6 +322,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_groups, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_a_disk, start_default, stop),
+                cmocka_unit_test_setup_teardown(test_after_a_snapshot, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_reads_and_flushes_go_on, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_a_stop_does_not_wait, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_write_threshold, start_default, stop),

@@ -231,7 +231,7 @@ static int change_limits(struct reload *r, const struct disk_opts *o)
                 return err_note(-ENOENT, "throttle group '%s' does not exist", o->throttle_group);
         if (lg)
                 throttle_group_get(lg->g, &l);
-        return limits_apply(n, o->throttle_group ?: o->id, &l);
+        return limits_apply(n, o->id, o->throttle_group ?: o->id, &l);
 }
 
 /* Returns whether all that differs has changed, so that @to holds now. */

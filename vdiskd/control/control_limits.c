@@ -251,7 +251,7 @@ static void cmd_set_throttle(struct qmp_call *call, json_t *args, void *opaque)
                 return qmp_fail(call, "DeviceNotFound", "Device '%s' not found", name);
         r = read_old_args(args, &l);
         if (r == 0)
-                r = limits_apply(n, text_of(args, "group"), &l);
+                r = limits_apply(n, name, text_of(args, "group"), &l);
         answer(call, r);
 }
 

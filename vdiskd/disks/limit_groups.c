@@ -123,21 +123,20 @@ int limits_choose(struct disks *d, const char *disk, const char *name, const str
 static int find_or_add(struct disks *d, const char *name, const struct throttle_limits *l, struct limit_group **ret)
 {
         *ret = limits_find(d, name);
-        if (*ret)
-                return 0;
-        if (!id_is_valid(name) || strlen(name) > ID_BYTES)
-                return err_note(-EINVAL, "Invalid group name: '%s'", name);
-        return limits_add(d, name, false, l, ret);
+        return *ret ? 0 : limits_add(d, name, false, l, ret);
 }
 
-int limits_apply(struct node *n, const char *name, const struct throttle_limits *l)
+int limits_apply(struct node *n, const char *disk, const char *name, const struct throttle_limits *l)
 {
         struct throttle_group *now = vol_throttle(n->vol);
         struct limit_group *lg = NULL;
         int r = throttle_limits_check(l);
 
+        /* a disk's own group has its name, whatever that is: a node that nobody named is a #block001 */
+        if (r == 0 && name && (!id_is_valid(name) || strlen(name) > ID_BYTES))
+                r = err_note(-EINVAL, "Invalid group name: '%s'", name);
         if (r == 0 && throttle_limits_any(l)) {
-                r = find_or_add(n->disks, name ?: now ? throttle_group_name(now) : n->name, l, &lg);
+                r = find_or_add(n->disks, name ?: now ? throttle_group_name(now) : disk, l, &lg);
                 if (r == 0)
                         throttle_group_set(lg->g, l);
         }

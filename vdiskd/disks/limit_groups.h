@@ -38,10 +38,10 @@ int limits_choose(struct disks *d, const char *disk, const char *name, const str
                   struct throttle_group **ret);
 
 /*
- * The disk obeys group @name (NULL: the one it is in, or one of its own) from now on, whose limits are @l; without any
- * limit it leaves its group. 0, or -errno with a sentence.
+ * The disk obeys group @name (NULL: the one it is in, or one of its own, called @disk) from now on, whose limits are @l; without
+ * any limit it leaves its group. 0, or -errno with a sentence.
  */
-int limits_apply(struct node *n, const char *name, const struct throttle_limits *l);
+int limits_apply(struct node *n, const char *disk, const char *name, const struct throttle_limits *l);
 
 /* Forgets groups that were a disk's own and have no disk any more. */
 void limits_sweep(struct disks *d);
