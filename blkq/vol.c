@@ -159,7 +159,7 @@ int vol_load(const char *path, const struct vol_opts *opts, struct vol_image *re
                 .format = opts->format,
                 .flags = (opts->read_only ? FMT_RDONLY : 0) | (opts->writeback ? 0 : FMT_DIRECT) |
                          (opts->no_lock ? FMT_NO_LOCK : 0) | (opts->entry_with_data ? FMT_ENTRY_WITH_DATA : 0) |
-                         FMT_KEEP_BITMAPS,
+                         FMT_KEEP_BITMAPS | FMT_TELL,
                 .cache_bytes = opts->cache_bytes,
                 .null_size = opts->null_size,
                 .layer = opts->layer,

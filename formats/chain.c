@@ -26,6 +26,7 @@ static void close_one(struct fmt_image *img)
 
         free(TAKE(img->backing_name, NULL));
         free(TAKE(img->backing_format, NULL));
+        json_decref(TAKE(img->about, NULL));
         img->drv->close(img);
         file_close(data_file);
         file_close(file);
@@ -195,6 +196,8 @@ static int open_one(const char *path, const char *named_by, const struct fmt_ope
                 if (r == 0)
                         r = open_with_data(file, opts, ret);
         }
+        if (r == 0 && opts->flags & FMT_TELL)
+                fmt_tell(*ret);
         return r < 0 ? name_path(r, path) : 0;
 }
 
@@ -315,7 +318,7 @@ static int open_backing(struct fmt_image *top, struct fmt_image *img, const stru
         how.layer = layer;
         how.snapshot = NULL;
         how.data_file = NULL;
-        how.flags = FMT_RDONLY | (opts->flags & (FMT_DIRECT | FMT_NO_LOCK | FMT_GUESS));
+        how.flags = FMT_RDONLY | (opts->flags & (FMT_DIRECT | FMT_NO_LOCK | FMT_GUESS | FMT_TELL));
         if (!how.format && !(opts->flags & FMT_GUESS))
                 return err_note(-EINVAL, "'%s' does not say which format its backing file '%s' has; "
                                 "'qemu-img rebase -u -F' can write it down", img->file->path, path);
@@ -371,6 +374,7 @@ int chain_reload(struct fmt_image **top, const struct fmt_open_opts *opts)
         *top = NULL;
         free(TAKE(old->backing_name, NULL));
         free(TAKE(old->backing_format, NULL));
+        json_decref(TAKE(old->about, NULL));
         drv->close(old);
         how.data_file = data_file;
         r = drv->open(file, &how, top);
@@ -380,6 +384,8 @@ int chain_reload(struct fmt_image **top, const struct fmt_open_opts *opts)
                 return name_path(r, path ? path : "");
         }
         (*top)->backing = backing;
+        if (opts->flags & FMT_TELL)
+                fmt_tell(*top);
         return 0;
 }
 

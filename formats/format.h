@@ -253,6 +253,7 @@ enum fmt_open_flags {
         /* For writing: the opener sees to the image's bitmaps (bitmaps_take() before the disk changes, bitmaps_store() at the
          * end), or does not change the disk. Without it they are given up at once, since they would tell lies. */
         FMT_KEEP_BITMAPS = 1 << 9,
+        FMT_TELL = 1 << 10,    /* fmt_image.about of all images of the chain */
 };
 /* An internal snapshot; the names that are not NULL must all be its. @any: its id, or else its name. */
 struct fmt_snapshot_which {
@@ -397,6 +398,9 @@ struct fmt_image {
         bool dirty;                /* as found: it was not closed clean (qcow2's dirty bit) */
         char *backing_name;        /* as written in the image; NULL: none */
         char *backing_format;      /* likewise; NULL: not named */
+        /* What the image says of itself, as it was when it was opened: "snapshots" (QEMU's SnapshotInfo, none: not there) and
+         * "format-specific" (likewise). Owned; NULL: nothing, or opened without FMT_TELL. */
+        json_t *about;
 };
 
 /* Where the guest's data is written to. */
@@ -570,3 +574,7 @@ const struct fmt_driver *const *fmt_drivers(void);           /* NULL-terminated 
 int fmt_create_path(const char *path, const struct fmt_driver *drv, const struct fmt_create *req);
 
 void fmt_snapshots_free(struct fmt_snapshot *s, size_t n);
+json_t *fmt_snapshot_json(const struct fmt_snapshot *s); /* as QEMU's SnapshotInfo. NULL: no memory */
+
+/* Makes img->about; what cannot be read is left out. A thread that may wait; nobody else has the image yet. */
+void fmt_tell(struct fmt_image *img);

@@ -44,8 +44,10 @@ static int fill_bitmaps(json_t *data, struct file *file, const struct qcow2_head
 
         if (r == -ENOMEM)
                 return r;
-        if (r < 0 || !s.n)
+        if (r < 0)
                 return err_clear(), 0;
+        if (!s.n)
+                return 0;
         list = json_array();
         r = set(data, "bitmaps", list);
         for (uint32_t i = 0; r == 0 && i < s.n; i++)

@@ -178,6 +178,8 @@ refuses 1 "there is no disk 'nosuch'" snapshot a nosuch
 [ "$(ls -- *nosuch* x.qcow2 2>/dev/null)" = "" ] && ok || bad "a snapshot that was refused left a file"
 works "^a +before +$dir/a3.qcow2$" snapshot a name=before
 "$img" snapshot -l -U a3.qcow2 | grep -q before && ok || bad "the image has no snapshot"
+works "^1 +before +20[0-9]{2}-[0-9-]+ [0-9:]+ +$dir/a3.qcow2$" list-snapshots a
+works '"name": "before"' --json list-snapshots a
 does resize a +1M
 does revert a before
 refuses 1 "does not exist" revert a never

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * cmd_snapshot.c - snapshot, revert, delete-snapshot. Several disks are one transaction: they are kept as they are at one and
- * the same instant, or none is.
+ * cmd_snapshot.c - snapshot, list-snapshots, revert, delete-snapshot. Several disks are one transaction: they are kept as they are
+ * at one and the same instant, or none is.
  */
 #include "vdiskctl.h"
 
@@ -161,4 +161,60 @@ int cmd_revert(struct ctl *c)
 int cmd_delete_snapshot(struct ctl *c)
 {
         return about_internal(c, "blockdev-snapshot-delete-internal-sync");
+}
+
+/* Those of @image first, then of the images behind it. */
+static int add_listed(json_t *all, const json_t *image)
+{
+        const json_t *name = json_object_get(image, "filename");
+        size_t i;
+        json_t *s;
+
+        json_array_foreach (json_object_get(image, "snapshots"), i, s)
+                if (json_array_append_new(all, json_pack("{s:O,s:O,s:O,s:O,s:O}", "image", name, "id", json_object_get(s, "id"), "name",
+                                                         json_object_get(s, "name"), "date-sec", json_object_get(s, "date-sec"),
+                                                         "vm-state-size", json_object_get(s, "vm-state-size"))) < 0)
+                        return -ENOMEM;
+        image = json_object_get(image, "backing-image");
+        return image ? add_listed(all, image) : 0;
+}
+
+static void print_listed(const json_t *all)
+{
+        static const char *const heads[] = { "ID", "SNAPSHOT", "DATE", "IMAGE", NULL };
+        struct table *t = table_new(heads);
+        size_t i;
+        json_t *s;
+
+        json_array_foreach (all, i, s) {
+                time_t at = (time_t)json_integer_value(json_object_get(s, "date-sec"));
+                char when[32] = "-";
+                struct tm tm;
+
+                if (localtime_r(&at, &tm))
+                        strftime(when, sizeof(when), "%F %T", &tm);
+                table_cell(t, "%s", json_string_value(json_object_get(s, "id")));
+                table_cell(t, "%s", json_string_value(json_object_get(s, "name")));
+                table_cell(t, "%s", when);
+                table_cell(t, "%s", json_string_value(json_object_get(s, "image")));
+        }
+        table_print(t);
+}
+
+int cmd_list_snapshots(struct ctl *c)
+{
+        json_t *node = NULL, *all = json_array();
+        int r = describe_disk(c, c->words[0], &node);
+
+        if (r == 0)
+                r = add_listed(all, json_object_get(node, "image"));
+        if (r == 0 && c->json) {
+                json_dumpf(all, stdout, JSON_INDENT(2));
+                putchar('\n');
+        } else if (r == 0) {
+                print_listed(all);
+        }
+        json_decref(node);
+        json_decref(all);
+        return r;
 }

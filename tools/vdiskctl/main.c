@@ -31,6 +31,7 @@ static const struct command {
         { "snapshot", "NAME... [file=FILE|dir=DIR|name=NAME]", "keep disks as they are now, all at the same instant: their guests go on in\n"
           "        new qcow2 files (FILE, or in DIR; else beside the image); name: inside their qcow2 images instead", 1,
           MANY_WORDS, cmd_snapshot },
+        { "list-snapshots", "NAME", "the snapshots inside a disk's image and inside those behind it", 1, 1, cmd_list_snapshots },
         { "revert", "NAME SNAPSHOT", "back to what a snapshot inside the image has; what came later is lost", 2, 2, cmd_revert },
         { "delete-snapshot", "NAME SNAPSHOT", "delete a snapshot inside the image", 2, 2, cmd_delete_snapshot },
         { "stats", "[NAME]", "what disks have done since they were added; of one disk also where its requests spent their time",

@@ -36,6 +36,7 @@ int cmd_remove(struct ctl *c);
 int cmd_resize(struct ctl *c);
 int cmd_limit(struct ctl *c);  /* cmd_limit.c */
 int cmd_snapshot(struct ctl *c); /* cmd_snapshot.c */
+int cmd_list_snapshots(struct ctl *c);
 int cmd_revert(struct ctl *c);
 int cmd_delete_snapshot(struct ctl *c);
 int cmd_job(struct ctl *c);    /* cmd_jobs.c */

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/cleanup.h"
+#include "common/err.h"
 #include "common/range.h"
 #include "vdiskd/disks/block_export.h"
 #include "vdiskd/disks/file_node.h"
@@ -29,6 +31,21 @@ static json_t *text(const char *s)
 
 /* --- nodes ------------------------------------------------------------------------------------------------------- */
 
+/* What it said when it was opened. Copies: another thread may own the image's next. */
+static void describe_more(const struct fmt_image *img, json_t *o)
+{
+        json_t *more = json_deep_copy(img->about), *data = json_object_get(json_object_get(more, "format-specific"), "data");
+        AUTO(freep) char *full = NULL;
+
+        if (img->corrupt && json_object_get(data, "corrupt"))
+                json_object_set_new(data, "corrupt", json_true());
+        json_object_update(o, more);
+        json_decref(more);
+        if (img->backing_name && img->file && chain_backing_path(img->file->path, img->backing_name, &full) == 0)
+                json_object_set_new(o, "full-backing-filename", text(full));
+        err_clear();
+}
+
 /* As QEMU's ImageInfo. @img: NULL when it is being resized. */
 static json_t *describe_image(const char *path, const char *format, uint64_t size, const struct fmt_image *img)
 {
@@ -48,6 +65,7 @@ static json_t *describe_image(const char *path, const char *format, uint64_t siz
                 json_object_set_new(o, "backing-filename", text(img->backing_name));
         if (img->backing_format)
                 json_object_set_new(o, "backing-filename-format", text(img->backing_format));
+        describe_more(img, o);
         return o;
 }
 
@@ -87,6 +105,16 @@ static json_t *describe_node(const char *name, const char *path, const char *for
         return o;
 }
 
+static json_t *describe_inner(const struct inner_node *i, const struct fmt_image *img, bool flat)
+{
+        static const char *const limits[] = { "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr" };
+        json_t *o = describe_node(i->name, img->file ? img->file->path : "null", img->drv->name, img->size, true, img, flat);
+
+        for (size_t k = 0; k < ARRAY_SIZE(limits); k++)
+                json_object_set_new(o, limits[k], json_integer(0));
+        return o;
+}
+
 /*
  * Reads only what of an image never changes while it is served, so home need not be asked. No image: it is being resized.
  * The nodes behind it follow it.
@@ -103,8 +131,7 @@ static void describe_nodes(struct node *n, bool flat, json_t *all)
 
                 img = img ? img->backing : NULL;
                 if (img)
-                        json_array_append_new(all, describe_node(i->name, img->file ? img->file->path : "null", img->drv->name,
-                                                                 img->size, true, img, flat));
+                        json_array_append_new(all, describe_inner(i, img, flat));
         }
         vol_image_put(n->vol);
         bitmaps = node_bitmaps_json(n);

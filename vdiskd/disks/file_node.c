@@ -10,6 +10,7 @@
 #include "common/err.h"
 #include "common/parcel.h"
 #include "common/path.h"
+#include "common/range.h"
 
 static const char *text_of(const json_t *o, const char *key)
 {
@@ -128,10 +129,11 @@ json_t *file_node_describe(const struct file_node *f)
         json_t *o;
 
         path_look(path, true, &st); /* zeros when it is gone */
-        o = json_pack("{s:s,s:s,s:s,s:b,s:b,s:s,s:i,s:i,s:{s:b,s:b,s:b},s:{s:s,s:s,s:I,s:I}}", "node-name", f->name, "drv", driver,
+        o = json_pack("{s:s,s:s,s:s,s:b,s:b,s:s,s:i,s:i,s:{s:b,s:b,s:b},s:{s:s,s:s,s:I,s:I,s:b}}", "node-name", f->name, "drv", driver,
                       "file", path, "ro", f->read_only, "encrypted", 0, "detect_zeroes", "off", "backing_file_depth", 0,
                       "write_threshold", 0, "cache", "writeback", 1, "direct", direct, "no-flush", 0, "image", "filename", path,
-                      "format", driver, "virtual-size", (json_int_t)st.st_size, "actual-size", (json_int_t)st.st_blocks * 512);
+                      "format", driver, "virtual-size", (json_int_t)round_up((uint64_t)st.st_size, 512), "actual-size",
+                      (json_int_t)st.st_blocks * 512, "dirty-flag", 0);
         for (size_t i = 0; i < ARRAY_SIZE(limits); i++)
                 json_object_set_new(o, limits[i], json_integer(0));
         return o;

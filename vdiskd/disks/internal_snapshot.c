@@ -42,19 +42,6 @@ static bool is_it(const struct internal_action *i, const struct fmt_snapshot *s)
         return (!i->id || !strcmp(s->id, i->id)) && (!i->name || !strcmp(s->name, i->name));
 }
 
-/* As QEMU's SnapshotInfo. */
-static json_t *describe(const struct fmt_snapshot *s)
-{
-        json_t *o = json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I}", "id", s->id, "name", s->name, "vm-state-size",
-                              (json_int_t)s->vm_state_size, "date-sec", (json_int_t)s->date_sec, "date-nsec",
-                              (json_int_t)s->date_nsec, "vm-clock-sec", (json_int_t)(s->vm_clock_ns / 1000000000),
-                              "vm-clock-nsec", (json_int_t)(s->vm_clock_ns % 1000000000));
-
-        if (o && s->icount != UINT64_MAX)
-                json_object_set_new(o, "icount", json_integer((json_int_t)s->icount));
-        return o;
-}
-
 /* 1: found; 0: there is none. */
 static int find(struct internal_action *i, struct fmt_image *top)
 {
@@ -70,7 +57,7 @@ static int find(struct internal_action *i, struct fmt_image *top)
         if (r)
                 snprintf(i->which, sizeof(i->which), "%s", s[at].id);
         if (r && !i->was)
-                i->was = describe(&s[at]);
+                i->was = fmt_snapshot_json(&s[at]);
         fmt_snapshots_free(s, n);
         return r;
 }
