@@ -96,6 +96,8 @@ static int ring_unpack(struct ring *r, struct parcel *p, const json_t *o)
                 res = parcel_take_fd(p, o, "err", true, &r->err.fd);
         if (res == 0 && r->parked && !(r->layout.num && r->has_addr && r->has_kick))
                 res = err_note(-EBADMSG, "queue %u ran without all it needs", r->index);
+        if (res == 0 && !r->has_bell && (r->call.fd >= 0 || r->err.fd >= 0))
+                res = err_note(-EBADMSG, "queue %u has a bell, and has none", r->index);
         return res < 0 ? err_prefix(res, "queue %u: ", r->index) : 0;
 }
 
@@ -108,6 +110,8 @@ static int rings_unpack(struct session *s, struct parcel *p, const json_t *rings
                 unsigned index = 0;
 
                 r = parcel_get_unsigned(o, "index", s->dev->num_queues - 1, &index);
+                if (r == 0 && !is_untouched(&s->ring[index]))
+                        r = err_note(-EBADMSG, "queue %u twice", index);
                 if (r == 0)
                         r = ring_unpack(&s->ring[index], p, o);
                 if (r == 0 && s->ring[index].layout.num &&
@@ -162,6 +166,8 @@ static int unpack_features(struct session *s, const json_t *o)
         if (r < 0)
                 return r;
         s->status = (uint8_t)status;
+        if (s->awake && !s->dev->ops->rest)
+                return err_note(-EBADMSG, "'awake': this device does not sleep");
         if (s->features & offered & ~s->dev->features || s->protocol_features & ~session_protocol_features)
                 return err_note(-EPROTO, "features were negotiated that this version does not have: 0x%llx, protocol 0x%llx",
                                 (unsigned long long)(s->features & offered & ~s->dev->features),

@@ -486,6 +486,111 @@ static void test_more_than_an_answer(void **state)
         disconnect();
 }
 
+/* --- everything that can be wrong --------------------------------------------------------------------------------------- */
+
+static char changed[32]; /* the key of what was changed last */
+
+/* The @nth value of the tree, counted from 1 in the order of a walk, becomes @with; NULL: it is gone. @nth gets what is left. */
+static void change_nth(json_t *o, unsigned *nth, json_t *with)
+{
+        json_t *value;
+        const char *key;
+        void *next;
+        size_t i;
+
+        json_object_foreach_safe (o, next, key, value) {
+                if (*nth && !--*nth) {
+                        snprintf(changed, sizeof(changed), "%s", key);
+                        if (with)
+                                json_object_set(o, key, with);
+                        else
+                                json_object_del(o, key);
+                        return;
+                }
+                change_nth(value, nth, with);
+                if (!*nth)
+                        return;
+        }
+        for (i = 0; *nth && i < json_array_size(o); i++) {
+                if (!--*nth) {
+                        if (with)
+                                json_array_set(o, i, with);
+                        else
+                                json_array_remove(o, i);
+                        return;
+                }
+                change_nth(json_array_get(o, i), nth, with);
+        }
+}
+
+static void on_copy_ended(void *opaque)
+{
+        ++*(unsigned *)opaque;
+}
+
+/* Each value of a parcel is gone, or another: a sentence, or a session that goes on or ends as any other. Nothing leaks. */
+static void test_everything_damaged(void **state)
+{
+        json_t *with[] = { NULL, json_string("x"), json_integer(-1), json_integer(0), json_integer(1), json_integer(INT64_MAX),
+                           json_array(), json_object(), json_true(), json_false() };
+        unsigned refusals = 0, taken = 0, fds;
+        int record, sv[2];
+        struct packet k;
+
+        connect_session(); /* with all that a session can have */
+        handshake(FEATURES);
+        record = ask_inflight(2, sizeof(struct vu_inflight), &k);
+        assert_int_equal(say(VU_SET_INFLIGHT_FD, &k.p.inflight, sizeof(k.p.inflight), record), 0);
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv), 0);
+        assert_int_equal(say_u64(VU_SET_BACKEND_REQ_FD, 0, sv[1]), 0);
+        assert_int_equal(set_memory(), 0);
+        start_ring(0);
+        assert_int_equal(say_state(VU_SET_VRING_ENABLE, 0, 1), 0);
+        park();
+        fds = open_fds();
+        for (unsigned n = 1, left = 0; !left; n++)
+                for (size_t w = 0; w < ARRAY_SIZE(with); w++) {
+                        struct session *got = NULL;
+                        unsigned gone = 0;
+                        struct parcel p;
+
+                        pack(&p);
+                        left = n;
+                        change_nth(p.root, &left, with[w]);
+                        if (session_unpack(loop, &device, &p, p.root, on_copy_ended, &gone, &got) < 0) {
+                                refusals++;
+                        } else {
+                                taken++;
+                                if (w % 2) {
+                                        session_resume(got);
+                                        turn();
+                                }
+                                if (!gone) {
+                                        session_close(got);
+                                        turn();
+                                }
+                                if (gone != 1)
+                                        fail_msg("value %u, '%s': the session does not end", n, changed);
+                        }
+                        err_clear();
+                        parcel_finish(&p);
+                        if (open_fds() != fds)
+                                fail_msg("value %u, '%s', %s: descriptors leak", n, changed, with[w] ? json_dumps(with[w], JSON_ENCODE_ANY) : "gone");
+                }
+        for (size_t w = 0; w < ARRAY_SIZE(with); w++)
+                json_decref(with[w]);
+        assert_true(refusals > 100 && taken > 100);
+        session_resume(session);
+        turn();
+        offer(0);
+        kick_it();
+        assert_int_equal(used_idx(), 1);
+        disconnect();
+        close(record);
+        close(sv[0]);
+        close(sv[1]);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -505,6 +610,7 @@ int main(void)
                 T(test_parcels_that_make_no_sense),
                 T(test_more_than_a_message),
                 T(test_more_than_an_answer),
+                T(test_everything_damaged),
         };
 
         return cmocka_run_group_tests(tests, fixture_begin, fixture_end);
