@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
 #include "common/err.h"
 #include "tests/e2e/control_fixture.h"
 #include "tests/lib/front_end.h"
@@ -450,6 +451,83 @@ static void test_active_commit(void **state)
         expect_all_again("c0.qcow2");
 }
 
+/* A chain of three sizes, 16, 32 and 64 MiB from below: a base is made as large as what is merged into it. */
+static struct front_end *three_sizes(void)
+{
+        struct front_end *fe;
+
+        assert_int_equal(run("rm -f c?.qcow2; qemu-img create -q -f qcow2 c0.qcow2 16M && "
+                             "qemu-io -f qcow2 -c 'write -q -P 1 0 16M' c0.qcow2 && "
+                             "qemu-img create -q -f qcow2 -b c0.qcow2 -F qcow2 c1.qcow2 32M && "
+                             "qemu-io -f qcow2 -c 'write -q -P 2 15M 2M' c1.qcow2 && "
+                             "qemu-img create -q -f qcow2 -b c1.qcow2 -F qcow2 c2.qcow2 64M"), 0);
+        fe = serve("c2.qcow2");
+        put(fe, 31 * MIB, 3);
+        put(fe, 63 * MIB, 4);
+        return fe;
+}
+
+static void expect_three(struct front_end *fe)
+{
+        static const struct { unsigned mib; int fill; } is[] = {
+                { 0, 1 }, { 14, 1 }, { 15, 2 }, { 16, 2 }, { 17, 0 }, { 31, 3 }, { 32, 0 }, { 62, 0 }, { 63, 4 },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(is); i++)
+                expect(fe, is[i].mib * MIB, is[i].fill);
+}
+
+static void test_commit_to_a_smaller_base(void **state)
+{
+        struct front_end *fe = three_sizes();
+        char del[64], node[32];
+
+        (void)state;
+        expect_three(fe);
+        must("block-commit", "{'device':'k','top':'c1.qcow2','job-id':'s'}");
+        wait_event("BLOCK_JOB_COMPLETED", "\"device\":\"s\"");
+        expect_three(fe);
+        assert_int_equal(run("test $(qemu-img info -U --output=json c0.qcow2 | jq '.\"virtual-size\"') = 33554432"), 0);
+        must("block-commit", "{'device':'k','job-id':'s'}");
+        wait_event("BLOCK_JOB_READY", "\"device\":\"s\"");
+        put(fe, 62 * MIB, 5);
+        must("job-complete", "{'id':'s'}");
+        wait_event("BLOCK_JOB_COMPLETED", "\"device\":\"s\"");
+        put(fe, 62 * MIB, 0);
+        expect_three(fe);
+        assert_int_equal(sscanf(strstr(entry("query-block-exports", "id", "k"), "\"node-name\""), "\"node-name\":\"%31[^\"]", node), 1);
+        unserve(fe);
+        snprintf(del, sizeof(del), "{'node-name':'%s'}", node); /* the base's, which nobody named */
+        must("blockdev-del", del);
+        check("c0.qcow2");
+        fe = serve("c0.qcow2");
+        expect_three(fe);
+        unserve(fe);
+        must("blockdev-del", "{'node-name':'k'}");
+}
+
+/* A disk does not grow by itself: a guest would see the end of its disk move. What the job had begun is undone. */
+static void test_commit_to_a_larger_base(void **state)
+{
+        struct front_end *fe;
+
+        (void)state;
+        assert_int_equal(run("rm -f c?.qcow2; qemu-img create -q -f qcow2 c0.qcow2 64M && "
+                             "qemu-img create -q -f qcow2 -b c0.qcow2 -F qcow2 c1.qcow2 32M"), 0);
+        fe = serve("c1.qcow2");
+        put(fe, 31 * MIB, 3);
+        must("block-commit", "{'device':'k','job-id':'s'}");
+        wait_event("BLOCK_JOB_COMPLETED", "more than the one of 33554432");
+        put(fe, 30 * MIB, 4);
+        expect(fe, 31 * MIB, 3);
+        must("block-stream", "{'device':'k','job-id':'s'}"); /* and others may begin */
+        wait_event("BLOCK_JOB_COMPLETED", "\"device\":\"s\"");
+        expect(fe, 30 * MIB, 4);
+        unserve(fe);
+        must("blockdev-del", "{'node-name':'k'}");
+        check("c1.qcow2");
+}
+
 /* --- a daemon that is killed ------------------------------------------------------------------------------------------ */
 
 /* Right after the snapshot, before anything was flushed: the old top's tables are in the log only. */
@@ -496,7 +574,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 TEST(test_overlay), TEST(test_overlay_refused), TEST(test_ready_overlay), TEST(test_named_chains),
                 TEST(test_all_or_none), TEST(test_many), TEST(test_internal), TEST(test_stream),
-                TEST(test_commit_in_the_middle), TEST(test_active_commit), TEST(test_killed),
+                TEST(test_commit_in_the_middle), TEST(test_active_commit),
+                TEST(test_commit_to_a_smaller_base), TEST(test_commit_to_a_larger_base), TEST(test_killed),
         };
 
         return cmocka_run_group_tests(tests, make_images, remove_images);
