@@ -54,7 +54,7 @@ static bool listens(const char *path)
 /* False: it did not start, and said why. */
 static bool daemon_up(void)
 {
-        uint64_t deadline = clock_ns() + (fault.at ? 10 : 60) * NS_PER_SEC;
+        uint64_t deadline = clock_ns() + (fault.at ? 30 : 60) * NS_PER_SEC;
 
         pid = start_daemon(ARGV(daemon_path, "--disk", "id=d,path=d.qcow2,format=qcow2,socket=d.sock", "--control=c.sock",
                                 "--state-dir=none", "--log-level=warning"));
@@ -95,7 +95,7 @@ static void guest_down(void)
 #define GOES_ON_NS (10 * NS_PER_SEC)
 static bool find_successor(void)
 {
-        uint64_t began = clock_ns(), deadline = began + PATIENCE_NS + GOES_ON_NS;
+        uint64_t began = clock_ns(), deadline = began + 60 * NS_PER_SEC;
         int st = 0;
 
         while (waitpid(pid, &st, WNOHANG) == 0) {

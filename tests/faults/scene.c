@@ -270,7 +270,8 @@ static unsigned children(pid_t of, pid_t *list)
         return n;
 }
 
-static bool is_opener(pid_t pid)
+/* "vdiskd-opener", "vdiskd-starter": they open and start for a daemon, and end with it. */
+static bool is_helper(pid_t pid)
 {
         char path[64], name[32] = "";
         FILE *f;
@@ -281,7 +282,7 @@ static bool is_opener(pid_t pid)
                 name[0] = '\0';
         if (f)
                 fclose(f);
-        return !strncmp(name, "vdiskd-opener", 13);
+        return !strncmp(name, "vdiskd-", 7);
 }
 
 pid_t daemon_under(pid_t of)
@@ -290,7 +291,7 @@ pid_t daemon_under(pid_t of)
         unsigned n = children(of, list);
 
         for (unsigned i = 0; i < n && !found; i++)
-                found = is_opener(list[i]) ? daemon_under(list[i]) : list[i];
+                found = is_helper(list[i]) ? daemon_under(list[i]) : list[i];
         return found;
 }
 
@@ -300,7 +301,7 @@ pid_t adopt(void)
         unsigned n = children(getpid(), list);
 
         for (unsigned i = 0; i < n; i++)
-                while (is_opener(list[i]) && waitpid(list[i], NULL, 0) < 0 && errno == EINTR)
+                while (is_helper(list[i]) && waitpid(list[i], NULL, 0) < 0 && errno == EINTR)
                         ;
         return daemon_under(getpid());
 }

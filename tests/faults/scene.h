@@ -45,9 +45,9 @@ int end_daemon(pid_t *pid); /* SIGTERM when it still runs; exit status, as above
 bool daemon_runs(pid_t pid);
 int count_fds(pid_t pid);
 /*
- * A daemon that takes over is a child of the old one's opener, and ours when both have ended.
- * daemon_under: the one that @of or its opener has started; 0: none.
- * adopt: after the old daemon was waited for: lets its opener end; the daemon that is our child now, or 0.
+ * A daemon that takes over is a child of a helper of the old one, and ours when both have ended.
+ * daemon_under: the one that @of or its helper has started; 0: none.
+ * adopt: after the old daemon was waited for: lets its helpers end; the daemon that is our child now, or 0.
  */
 pid_t daemon_under(pid_t of);
 pid_t adopt(void);
