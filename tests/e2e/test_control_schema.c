@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * query-qmp-schema is a schema, and every command that it names is tried with each of its arguments missing, of every wrong
+ * query-qmp-schema is a schema, answers are what it says, and every command that it names is tried with each of its arguments missing, of every wrong
  * type, huge, and with one more that is not there. What must fail fails with QEMU's error object, nothing else comes, and the
  * daemon goes on. A new command is covered by being in a table.
  */
@@ -102,6 +102,150 @@ static void test_every_type_is_there(void **state)
         }
         assert_int_equal(commands, json_array_size(all));
         json_decref(all);
+        json_decref(TAKE(schema, NULL));
+}
+
+/* --- are answers what it says? ------------------------------------------------------------------------------------ */
+
+static void check_answer(const json_t *v, const char *type, const char *where);
+
+static const json_t *member_of(const json_t *type, const json_t *o, const char *name)
+{
+        const json_t *m, *variant;
+        size_t i;
+
+        json_array_foreach (json_object_get(type, "members"), i, m)
+                if (!strcmp(text_of(m, "name"), name))
+                        return m;
+        json_array_foreach (json_object_get(type, "variants"), i, variant)
+                if (!strcmp(text_of(variant, "case"), text_of(o, text_of(type, "tag"))))
+                        return member_of(find_type(text_of(variant, "type")), o, name);
+        return NULL;
+}
+
+static void check_all_there(const json_t *type, const json_t *o, const char *where)
+{
+        const json_t *m, *variant;
+        size_t i;
+
+        json_array_foreach (json_object_get(type, "members"), i, m)
+                if (!json_object_get(m, "default") && !json_object_get(o, text_of(m, "name")))
+                        fail_msg("%s: there is no %s", where, text_of(m, "name"));
+        json_array_foreach (json_object_get(type, "variants"), i, variant)
+                if (!strcmp(text_of(variant, "case"), text_of(o, text_of(type, "tag"))))
+                        check_all_there(find_type(text_of(variant, "type")), o, where);
+}
+
+static void check_object(const json_t *o, const json_t *type, const char *where)
+{
+        const char *name;
+        json_t *v;
+
+        assert_true(json_is_object(o));
+        check_all_there(type, o, where);
+        json_object_foreach ((json_t *)o, name, v) {
+                const json_t *m = member_of(type, o, name);
+                char at_name[256];
+
+                snprintf(at_name, sizeof(at_name), "%s.%s", where, name);
+                if (!m)
+                        fail_msg("%s is not in the schema", at_name);
+                check_answer(v, text_of(m, "type"), at_name);
+        }
+}
+
+static bool is_word(const json_t *v, const json_t *words)
+{
+        const json_t *w;
+        size_t i;
+
+        json_array_foreach (words, i, w)
+                if (json_equal(v, w))
+                        return true;
+        return false;
+}
+
+static void check_answer(const json_t *v, const char *type, const char *where)
+{
+        const json_t *t = find_type(type), *e;
+        const char *meta = text_of(t, "meta-type"), *json = text_of(t, "json-type");
+        size_t i;
+
+        if (!strcmp(meta, "object")) {
+                check_object(v, t, where);
+        } else if (!strcmp(meta, "array")) {
+                assert_true(json_is_array(v));
+                json_array_foreach (v, i, e)
+                        check_answer(e, text_of(t, "element-type"), where);
+        } else if (!strcmp(meta, "alternate")) { /* of null and something */
+                if (!json_is_null(v))
+                        check_answer(v, text_of(json_array_get(json_object_get(t, "members"), 1), "type"), where);
+        } else if (!strcmp(meta, "enum")) {
+                if (!is_word(v, json_object_get(t, "values")))
+                        fail_msg("%s: '%s' is no word of the schema", where, json_string_value(v));
+        } else if (!(!strcmp(json, "value") || (!strcmp(json, "int") && json_is_integer(v)) ||
+                     (!strcmp(json, "string") && json_is_string(v)) || (!strcmp(json, "boolean") && json_is_boolean(v)))) {
+                fail_msg("%s is no %s", where, json);
+        }
+}
+
+static const char *ret_type(const char *command)
+{
+        const json_t *o;
+        size_t i;
+
+        json_array_foreach (schema, i, o)
+                if (!strcmp(text_of(o, "name"), command) && !strcmp(text_of(o, "meta-type"), "command"))
+                        return text_of(o, "ret-type");
+        fail_msg("no command '%s'", command);
+        return NULL;
+}
+
+static size_t check_command(const char *command, const char *args)
+{
+        json_t *v = NULL;
+        const char *error = try(client, command, args, &v);
+        size_t n;
+
+        if (error)
+                fail_msg("%s: %s", command, error);
+        check_answer(v, ret_type(command), command);
+        n = json_is_array(v) ? json_array_size(v) : json_object_size(v);
+        json_decref(v);
+        return n;
+}
+
+/* With something of everything there is. */
+static void test_answers_are_of_their_types(void **state)
+{
+        static const char *const queries[] = {
+                "query-version", "query-commands", "query-qmp-schema", "query-named-block-nodes", "query-block-exports",
+                "query-blockstats", "query-disk-stats", "query-jobs", "query-block-jobs",
+        };
+
+        (void)state;
+        schema = ask("query-qmp-schema");
+        must("blockdev-snapshot-internal-sync", "{'device':'first','name':'inside'}");
+        must("blockdev-snapshot-sync", "{'node-name':'first','snapshot-file':'schema.qcow2','snapshot-node-name':'over'}");
+        must("blockdev-snapshot-internal-sync", "{'device':'over','name':'one'}");
+        must("blockdev-snapshot-internal-sync", "{'device':'over','name':'two'}");
+        check_command("blockdev-snapshot-delete-internal-sync", "{'device':'over','name':'one'}");
+        must("block-dirty-bitmap-add", "{'node':'over','name':'b'}");
+        must("object-add", "{'qom-type':'throttle-group','id':'g','limits':{'iops-total':1000}}");
+        must("block_set_io_throttle", "{'device':'over','group':'g','bps':100000000,'bps_rd':0,'bps_wr':0,'iops':0,'iops_rd':0,"
+             "'iops_wr':0,'bps_max':200000000}");
+        must("blockdev-add", "{'driver':'file','node-name':'file','filename':'second.qcow2'}");
+        assert_int_equal(run("qemu-img create -q -f qcow2 copy.qcow2 64M"), 0);
+        must("blockdev-add", "{'driver':'qcow2','node-name':'copy','file':{'driver':'file','filename':'copy.qcow2'}}");
+        must("blockdev-backup", "{'device':'over','target':'copy','sync':'full','job-id':'j','auto-dismiss':false,'speed':1024}");
+        for (size_t i = 0; i < ARRAY_SIZE(queries); i++)
+                if (check_command(queries[i], NULL) == 0)
+                        fail_msg("%s answers nothing, so nothing was looked at", queries[i]);
+        check_command("query-named-block-nodes", "{'flat':true}");
+        check_command("query-disk-stats", "{'histograms':true}");
+        check_command("qom-list", "{'path':'/objects/g'}");
+        check_command("qom-get", "{'path':'/objects/g','property':'limits'}");
+        check_command("x-debug-block-dirty-bitmap-sha256", "{'node':'over','name':'b'}");
         json_decref(TAKE(schema, NULL));
 }
 
@@ -314,6 +458,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_every_type_is_there, start_default, stop),
+                cmocka_unit_test_setup_teardown(test_answers_are_of_their_types, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_every_argument, start_default, stop),
         };
 

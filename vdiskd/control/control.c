@@ -37,9 +37,9 @@ static void cmd_query_version(struct qmp_call *call, json_t *args, void *opaque)
 static const struct qmp_arg none[] = { { NULL } };
 
 static const struct qmp_command process_commands[] = {
-        { "query-version", none, cmd_query_version },
+        { "query-version", none, cmd_query_version, &answer_version },
         { "quit", none, cmd_quit },
-        { "upgrade", upgrade_args, cmd_upgrade },
+        { "upgrade", upgrade_args, cmd_upgrade, &answer_upgrade },
         { NULL },
 };
 

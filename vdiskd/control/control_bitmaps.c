@@ -147,6 +147,6 @@ const struct qmp_command bitmap_commands[] = {
         { "block-dirty-bitmap-enable", bitmap_args, cmd_enable },
         { "block-dirty-bitmap-merge", bitmap_merge_args, cmd_merge },
         { "block-dirty-bitmap-remove", bitmap_args, cmd_remove },
-        { "x-debug-block-dirty-bitmap-sha256", bitmap_args, cmd_sha256 },
+        { "x-debug-block-dirty-bitmap-sha256", bitmap_args, cmd_sha256, &answer_sha256 },
         { NULL },
 };

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "vdiskd/control/control.h"
+#include "vdiskd/control/control_answers.h"
 #include "vdiskd/disks/disks.h"
 #include "vdiskd/control/qmp.h"
 #include "vdiskd/control/qmp_args.h"

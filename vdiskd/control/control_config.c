@@ -127,7 +127,7 @@ static void cmd_disk_remove(struct qmp_call *call, json_t *args, void *opaque)
 /* --- the table ---------------------------------------------------------------------------------------------------- */
 
 const struct qmp_command config_commands[] = {
-        { "reload-config", no_args, cmd_reload },
+        { "reload-config", no_args, cmd_reload, &answer_reload },
         { "disk-add", disk_add_args, cmd_disk_add },
         { "disk-remove", disk_remove_args, cmd_disk_remove },
         { NULL },

@@ -171,14 +171,14 @@ static const struct qmp_arg cancel_args[] = { { "device", QMP_STR }, { "force", 
 static const struct qmp_arg speed_args[] = { { "device", QMP_STR }, { "speed", QMP_INT }, { NULL } };
 
 const struct qmp_command job_commands[] = {
-        { "query-jobs", no_args, cmd_query_jobs },
+        { "query-jobs", no_args, cmd_query_jobs, &answer_jobs },
         { "job-cancel", id_args, cmd_job_cancel },
         { "job-pause", id_args, cmd_job_pause },
         { "job-resume", id_args, cmd_job_resume },
         { "job-complete", id_args, cmd_job_complete },
         { "job-finalize", id_args, cmd_job_finalize },
         { "job-dismiss", id_args, cmd_job_dismiss },
-        { "query-block-jobs", no_args, cmd_query_block_jobs },
+        { "query-block-jobs", no_args, cmd_query_block_jobs, &answer_block_jobs },
         { "block-job-cancel", cancel_args, cmd_block_job_cancel },
         { "block-job-pause", device_args, cmd_block_job_pause },
         { "block-job-resume", device_args, cmd_block_job_resume },

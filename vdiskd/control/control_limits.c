@@ -297,8 +297,8 @@ const struct qmp_command limit_commands[] = {
         { "block-set-write-threshold", threshold_args, cmd_set_threshold },
         { "block-try-space", try_space_args, cmd_try_space },
         { "block_set_io_throttle", set_throttle_args, cmd_set_throttle },
-        { "qom-get", qom_get_args, cmd_qom_get },
-        { "qom-list", qom_list_args, cmd_qom_list },
+        { "qom-get", qom_get_args, cmd_qom_get, &answer_property },
+        { "qom-list", qom_list_args, cmd_qom_list, &answer_properties },
         { "qom-set", qom_set_args, cmd_qom_set },
         { NULL },
 };

@@ -177,7 +177,7 @@ static void cmd_query_exports(struct qmp_call *call, json_t *args, void *opaque)
 /* --- the table ---------------------------------------------------------------------------------------------------- */
 
 const struct qmp_command query_commands[] = {
-        { "query-block-exports", no_args, cmd_query_exports },
-        { "query-named-block-nodes", query_nodes_args, cmd_query_nodes },
+        { "query-block-exports", no_args, cmd_query_exports, &answer_exports },
+        { "query-named-block-nodes", query_nodes_args, cmd_query_nodes, &answer_nodes },
         { NULL },
 };

@@ -19,7 +19,7 @@ const struct qmp_command snapshot_commands[] = {
         { "blockdev-snapshot", snapshot_args, cmd_snapshot },
         { "blockdev-snapshot-sync", snapshot_sync_args, cmd_snapshot_sync },
         { "blockdev-snapshot-internal-sync", internal_snapshot_args, cmd_internal },
-        { "blockdev-snapshot-delete-internal-sync", internal_delete_args, cmd_delete_internal },
+        { "blockdev-snapshot-delete-internal-sync", internal_delete_args, cmd_delete_internal, &answer_snapshot },
         { "blockdev-snapshot-revert", internal_revert_args, cmd_revert },
         { NULL },
 };

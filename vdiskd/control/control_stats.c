@@ -229,7 +229,7 @@ static void cmd_query_disk_stats(struct qmp_call *call, json_t *args, void *opaq
 /* --- the table ---------------------------------------------------------------------------------------------------- */
 
 const struct qmp_command stats_commands[] = {
-        { "query-blockstats", query_blockstats_args, cmd_query_blockstats },
-        { "query-disk-stats", query_disk_stats_args, cmd_query_disk_stats },
+        { "query-blockstats", query_blockstats_args, cmd_query_blockstats, &answer_blockstats },
+        { "query-disk-stats", query_disk_stats_args, cmd_query_disk_stats, &answer_disk_stats },
         { NULL },
 };

@@ -228,10 +228,40 @@ static void cmd_query_schema(struct qmp_call *call, json_t *args, void *opaque);
 
 static const struct qmp_arg no_args[] = { { NULL } };
 static const struct qmp_arg capabilities_args[] = { { "enable", QMP_ARRAY, .optional = true }, { NULL } };
+static const struct qmp_arg command_info[] = { { "name", QMP_STR }, { NULL } };
+
+/* What qmp_schema.c makes. */
+static const char *const json_types[] = { "string", "number", "int", "boolean", "null", "object", "array", "value", NULL };
+static const struct qmp_arg builtin_info[] = { { "json-type", QMP_STR, .values = json_types }, { NULL } };
+static const struct qmp_arg enum_info[] = {
+        { "members", QMP_ARRAY, .members = command_info }, { "values", QMP_ARRAY, .strings = true }, { NULL },
+};
+static const struct qmp_arg array_info[] = { { "element-type", QMP_STR }, { NULL } };
+static const struct qmp_arg member_info[] = {
+        { "name", QMP_STR }, { "type", QMP_STR }, { "default", QMP_STR, .optional = true, .nullable = true }, { NULL },
+};
+static const struct qmp_arg variant_info[] = { { "case", QMP_STR }, { "type", QMP_STR }, { NULL } };
+static const struct qmp_arg object_info[] = {
+        { "members", QMP_ARRAY, .members = member_info }, { "tag", QMP_STR, .optional = true },
+        { "variants", QMP_ARRAY, .optional = true, .members = variant_info }, { NULL },
+};
+static const struct qmp_arg type_info[] = { { "type", QMP_STR }, { NULL } };
+static const struct qmp_arg alternate_info[] = { { "members", QMP_ARRAY, .members = type_info }, { NULL } };
+static const struct qmp_arg command_type_info[] = { { "arg-type", QMP_STR }, { "ret-type", QMP_STR }, { NULL } };
+static const struct qmp_arg event_info[] = { { "arg-type", QMP_STR }, { NULL } };
+static const char *const meta_types[] = { "builtin", "enum", "array", "object", "alternate", "command", "event", NULL };
+static const struct qmp_variant meta_variants[] = {
+        { "builtin", builtin_info }, { "enum", enum_info },           { "array", array_info }, { "object", object_info },
+        { "alternate", alternate_info }, { "command", command_type_info }, { "event", event_info }, { NULL },
+};
+static const struct qmp_arg schema_info[] = {
+        { "name", QMP_STR }, { "meta-type", QMP_STR, .values = meta_types, .variants = meta_variants }, { NULL },
+};
+static const struct qmp_answer answer_commands = { command_info, .list = true }, answer_schema = { schema_info, .list = true };
 static const struct qmp_command own_commands[] = {
         { "qmp_capabilities", capabilities_args, cmd_capabilities },
-        { "query-commands", no_args, cmd_query_commands },
-        { "query-qmp-schema", no_args, cmd_query_schema },
+        { "query-commands", no_args, cmd_query_commands, &answer_commands },
+        { "query-qmp-schema", no_args, cmd_query_schema, &answer_schema },
         { NULL },
 };
 

@@ -32,11 +32,18 @@ struct qmp_arg {
         json_int_t min, max;           /* QMP_INT, when max is not 0 */
         const struct qmp_variant *variants; /* QMP_STR with values: the object around is a union, this its tag */
         bool nullable;                 /* null will do, too */
+        bool strings;                  /* QMP_ARRAY: of texts */
 };
 /* What the object around may have besides when its tag has this value. No row for a value: nothing more. */
 struct qmp_variant {
         const char *value; /* NULL ends the list */
         const struct qmp_arg *members;
+};
+
+/* What a command answers: an object with these members (NULL: any value), or a list of such. */
+struct qmp_answer {
+        const struct qmp_arg *members;
+        bool list;
 };
 
 /*
@@ -48,6 +55,7 @@ struct qmp_command {
         const char *name; /* NULL ends the table */
         const struct qmp_arg *args;
         void (*run)(struct qmp_call *call, json_t *args, void *opaque);
+        const struct qmp_answer *answer; /* for query-qmp-schema; NULL: an empty object */
 };
 
 /* An event and its data, for query-qmp-schema. */

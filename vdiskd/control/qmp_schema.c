@@ -2,7 +2,6 @@
 /*
  * Commands and events have their own names; types have numbers, as in QEMU, whose clients look at the shape only. A type is
  * known by the table that it comes from, so each is told once, and one that contains itself (backing) comes to an end.
- * What a command returns is told as "any": only arguments have tables.
  */
 #include "qmp_schema.h"
 
@@ -58,10 +57,10 @@ static json_t *object_number(struct schema *s, const struct qmp_arg *spec)
         return number(s, (struct type){ .table = spec ?: empty, .kind = OBJECT });
 }
 
-/* An array's name has its element's in brackets; it is told where it is found. */
-static json_t *array_name(struct schema *s, const struct qmp_arg *members)
+/* An array's name has its element's (@of, taken) in brackets; it is told where it is found. */
+static json_t *array_name(struct schema *s, json_t *of)
 {
-        json_t *of = members ? object_number(s, members) : json_string("any"), *known;
+        json_t *known;
         json_t *name = json_sprintf("[%s]", json_string_value(of));
         size_t i;
 
@@ -88,7 +87,7 @@ static json_t *type_name(struct schema *s, const struct qmp_arg *arg)
         case QMP_REF:
                 return number(s, (struct type){ .table = arg->members, .kind = REF });
         case QMP_ARRAY:
-                return array_name(s, arg->members);
+                return array_name(s, arg->members ? object_number(s, arg->members) : json_string(arg->strings ? "str" : "any"));
         }
         return NULL;
 }
@@ -189,6 +188,13 @@ static void tell_builtins(struct schema *s)
                                     builtins[i].json));
 }
 
+static json_t *answer_name(struct schema *s, const struct qmp_answer *a)
+{
+        json_t *one = a && !a->members ? json_string("any") : object_number(s, a ? a->members : empty);
+
+        return a && a->list ? array_name(s, one) : one;
+}
+
 json_t *qmp_schema(const struct qmp_command *const *tables, const struct qmp_event_type *events)
 {
         struct schema s = { .all = json_array() };
@@ -196,8 +202,8 @@ json_t *qmp_schema(const struct qmp_command *const *tables, const struct qmp_eve
         json_decref(object_number(&s, empty)); /* "0", as in QEMU */
         for (; *tables; tables++)
                 for (const struct qmp_command *c = *tables; c->name; c++)
-                        append(&s, json_pack("{s:s,s:s,s:o,s:s}", "name", c->name, "meta-type", "command", "arg-type",
-                                             object_number(&s, c->args), "ret-type", "any"));
+                        append(&s, json_pack("{s:s,s:s,s:o,s:o}", "name", c->name, "meta-type", "command", "arg-type",
+                                             object_number(&s, c->args), "ret-type", answer_name(&s, c->answer)));
         for (; events && events->name; events++)
                 append(&s, json_pack("{s:s,s:s,s:o}", "name", events->name, "meta-type", "event", "arg-type",
                                      object_number(&s, events->data)));
