@@ -3,6 +3,8 @@
 #pragma once
 
 #include <endian.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -26,3 +28,10 @@ BYTES_ACCESSORS(16, le)
 BYTES_ACCESSORS(32, le)
 BYTES_ACCESSORS(64, le)
 #undef BYTES_ACCESSORS
+
+static inline bool bytes_are_zero(const void *p, size_t len) /* len > 0 */
+{
+        const char *b = p;
+
+        return b[0] == 0 && memcmp(b, b + 1, len - 1) == 0;
+}

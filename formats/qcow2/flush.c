@@ -17,6 +17,9 @@
  *
  * Data that replaces zeros needs no sync before its entry: the fresh cluster reads as zeros, which is what was there.
  *
+ * Tables are written in pieces: one write for each page (4 KiB) of a table that has changed, from its first to its last piece
+ * that differs. A piece is a sector of 512 bytes, or what O_DIRECT asks of the file where that is more.
+ *
  * The batch carries copies, so home goes on changing pages meanwhile. A page that a batch carries is marked `writing` and
  * stays in memory: its bytes are not in the file yet.
  */
@@ -34,7 +37,8 @@
 struct flush_item {
         struct page *page;         /* NULL: a page of a top table */
         struct qcow2_table *table; /* top table: */
-        uint64_t top_page;
+        uint64_t first, n;         /* pieces of it */
+        uint16_t from, to;         /* page: bytes of it */
         bool carried;
 };
 
@@ -50,16 +54,16 @@ struct flush {
         size_t used;  /* bytes of copies */
 };
 
-static uint64_t top_pages(const struct qcow2_image *q, const struct qcow2_table *t)
+static uint64_t top_pieces(const struct qcow2_image *q, const struct qcow2_table *t)
 {
-        return div_round_up(t->ntop * QCOW2_ENTRY_SIZE, q->page_size);
+        return div_round_up(t->ntop * QCOW2_ENTRY_SIZE, q->piece);
 }
 
 static size_t count_dirty_top(const struct qcow2_image *q, const struct qcow2_table *t)
 {
         size_t n = 0;
 
-        for (uint64_t i = 0; t->any_top_dirty && i < top_pages(q, t); i++)
+        for (uint64_t i = 0; t->any_top_dirty && i < top_pieces(q, t); i++)
                 n += bitmap_test(t->top_dirty, i);
         return n;
 }
@@ -103,8 +107,9 @@ static void add_pages(struct qcow2_image *q, struct flush *f, enum which_pages w
 
                 if (is != which || p->writing)
                         continue;
-                memcpy(add_write(f, p->off, q->page_size), p->bytes, q->page_size);
-                f->item[f->nitems++] = (struct flush_item){ .page = p, .carried = p->carries };
+                memcpy(add_write(f, p->off + p->dirty_from, p->dirty_to - p->dirty_from), (char *)p->bytes + p->dirty_from,
+                       p->dirty_to - p->dirty_from);
+                f->item[f->nitems++] = (struct flush_item){ .page = p, .from = p->dirty_from, .to = p->dirty_to, .carried = p->carries };
                 list_del(&p->link);
                 p->dirty = false;
                 p->writing = true;
@@ -119,14 +124,20 @@ static void put_top(const struct qcow2_table *t, uint64_t first, uint64_t n, cha
 
 static void add_top(struct qcow2_image *q, struct flush *f, struct qcow2_table *t)
 {
-        unsigned per = q->page_size / QCOW2_ENTRY_SIZE;
+        unsigned entries = q->piece / QCOW2_ENTRY_SIZE, per_page = q->page_size / q->piece;
+        uint64_t end = top_pieces(q, t);
 
-        for (uint64_t i = 0; t->any_top_dirty && i < top_pages(q, t); i++) {
+        for (uint64_t i = 0, n; t->any_top_dirty && i < end; i += n) {
+                n = 1;
                 if (!bitmap_test(t->top_dirty, i))
                         continue;
-                put_top(t, i * per, per, add_write(f, t->top_off + i * q->page_size, q->page_size));
-                bitmap_clear(t->top_dirty, i);
-                f->item[f->nitems++] = (struct flush_item){ .table = t, .top_page = i };
+                for (uint64_t k = i; k < min_u64(round_up(i + 1, per_page), end); k++) {
+                        if (bitmap_test(t->top_dirty, k))
+                                n = k - i + 1;
+                        bitmap_clear(t->top_dirty, k);
+                }
+                put_top(t, i * entries, n * entries, add_write(f, t->top_off + i * q->piece, n * q->piece));
+                f->item[f->nitems++] = (struct flush_item){ .table = t, .first = i, .n = n };
         }
         t->any_top_dirty = false;
 }
@@ -136,7 +147,7 @@ static void add_moved_table(struct qcow2_image *q, struct flush *f)
         size_t bytes = q->rc.ntop * QCOW2_ENTRY_SIZE;
 
         put_top(&q->rc, 0, q->rc.ntop, add_write(f, q->rc.top_off, bytes));
-        memset(q->rc.top_dirty, 0, BITMAP_WORDS(top_pages(q, &q->rc)) * sizeof(unsigned long));
+        memset(q->rc.top_dirty, 0, BITMAP_WORDS(top_pieces(q, &q->rc)) * sizeof(unsigned long));
         q->rc.any_top_dirty = false;
 }
 
@@ -166,14 +177,14 @@ static void mark_again(struct qcow2_image *q, const struct flush *f)
 {
         q->carried_linked |= f->carried_linked;
         for (size_t i = 0; i < f->nitems; i++) {
-                struct qcow2_table *t = f->item[i].table;
+                const struct flush_item *it = &f->item[i];
 
-                q->carried_linked |= f->item[i].carried;
-                if (f->item[i].page) {
-                        page_dirty(q, f->item[i].page);
-                } else if (f->item[i].top_page < top_pages(q, t)) {
-                        bitmap_set(t->top_dirty, f->item[i].top_page);
-                        t->any_top_dirty = true;
+                q->carried_linked |= it->carried;
+                if (it->page)
+                        page_dirty(q, it->page, it->from, it->to - it->from);
+                for (uint64_t k = it->first; !it->page && k < min_u64(it->first + it->n, top_pieces(q, it->table)); k++) {
+                        bitmap_set(it->table->top_dirty, k);
+                        it->table->any_top_dirty = true;
                 }
         }
         q->newest_used = max_u64(q->newest_used, f->newest_used);

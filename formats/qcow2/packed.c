@@ -126,6 +126,7 @@ void packed_commit(struct qcow2_image *q, struct change *c)
         struct entry old = entry_decode(q, page_entry(q, c->page, c->slot));
 
         page_set_entry(q, c->page, c->slot, (struct l2e){ c->packed, 0 });
+        entry_dirty(q, c->page, c->slot);
         page_set_pristine(q, c->page, c->slot, false);
         if (old.host)
                 space_unlink(q, &c->spare, old.host, old.kind == ENTRY_PACKED ? old.packed_len : q->img.cluster_size);

@@ -65,6 +65,7 @@ static void set_geometry(struct qcow2_image *q, size_t cache_bytes)
 {
         q->cluster_bits = q->h.cluster_bits;
         q->page_size = (uint32_t)min_u64(q->h.cluster_size, PAGE_MAX);
+        q->piece = (uint32_t)min_u64(max_u64(q->img.file->off_align, SECTOR), q->page_size);
         q->pages_per_leaf = q->h.cluster_size / q->page_size;
         q->page_entries = q->page_size / QCOW2_ENTRY_SIZE / l2e_words(&q->h);
         q->l2_bits = log2_of(l2_entries(&q->h));

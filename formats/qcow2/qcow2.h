@@ -46,6 +46,7 @@ struct page {
         uint64_t off;    /* byte in the file where it belongs; changes when its L2 table is copied */
         unsigned pins;   /* plans that will change it: keeps it in memory */
         bool dirty;      /* differs from the file; implies a later flush */
+        uint16_t dirty_from, dirty_to; /* bytes, in pieces: what differs is in between */
         bool writing;    /* a flush batch in flight carries its bytes: must not be dropped and read again */
         bool carries;    /* of a copied L2 table whose L1 entry is not durable: goes to the file before L1 does */
         atomic_bool used; /* looked at since the clock hand passed */
@@ -67,7 +68,7 @@ struct qcow2_table {
         uint64_t ntop;         /* entries */
         uint64_t top_off;      /* in the file */
         struct page_dir **dir; /* ntop, RCU */
-        unsigned long *top_dirty; /* a bit for each page of the top table */
+        unsigned long *top_dirty; /* a bit for each piece of the top table */
         bool any_top_dirty;
         bool is_l2;
 };
@@ -136,6 +137,7 @@ struct qcow2_image {
 
         uint32_t cluster_bits;
         uint32_t page_size;
+        uint32_t piece;        /* tables are written in multiples of it (flush.c); so is page_size one */
         unsigned pages_per_leaf;
         unsigned page_entries; /* L2 entries in a page */
         unsigned l2_bits;      /* log2 of the entries of an L2 table */
@@ -205,7 +207,7 @@ void tcache_unmake(struct qcow2_image *q, struct page *p);
 /* The directory that tcache_publish() hangs a page into: -ENOMEM now rather than then. */
 int tcache_make_dir(struct qcow2_image *q, struct qcow2_table *t, uint64_t top_index);
 
-void page_dirty(struct qcow2_image *q, struct page *p);
+void page_dirty(struct qcow2_image *q, struct page *p, uint32_t from, uint32_t len); /* bytes of it have changed */
 void page_settle(struct qcow2_image *q, struct page *p); /* no longer written by a flush: back among the clean ones */
 
 static inline uint64_t page_word(const struct page *p, unsigned i)
@@ -353,6 +355,7 @@ struct change {
 };
 int change_new(struct qcow2_image *q, unsigned slot, unsigned n, unsigned spare, struct change **ret);
 void change_pin(struct change *c, struct page *p);
+void entry_dirty(struct qcow2_image *q, struct page *p, unsigned slot);
 void change_entry(struct qcow2_image *q, struct change *c, unsigned k, const struct entry *now); /* the k-th becomes @now */
 uint32_t change_subs(const struct qcow2_image *q, const struct change *c, unsigned k); /* those of the k-th cluster */
 void change_free(struct change *c);

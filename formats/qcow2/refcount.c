@@ -24,8 +24,10 @@ uint64_t rc_get(const struct qcow2_image *q, const struct page *p, uint64_t clus
 
 void rc_set(struct qcow2_image *q, struct page *p, uint64_t cluster, uint64_t value)
 {
-        refcount_set(p->bytes, q->h.refcount_order, cluster & ((1ull << q->rc_page_bits) - 1), value);
-        page_dirty(q, p);
+        uint64_t i = cluster & ((1ull << q->rc_page_bits) - 1);
+
+        refcount_set(p->bytes, q->h.refcount_order, i, value);
+        page_dirty(q, p, (uint32_t)((i << q->h.refcount_order) / 8), max_u64(1u << q->h.refcount_order, 8) / 8);
 }
 
 uint64_t rc_page_left(const struct qcow2_image *q, uint64_t cluster)
@@ -159,7 +161,7 @@ static int bigger_make(struct qcow2_image *q, struct bigger *b)
         b->t.top_off = (b->first + b->nblocks) << q->cluster_bits;
         b->t.top = calloc(b->t.ntop, sizeof(*b->t.top));
         b->t.dir = calloc(b->t.ntop, sizeof(*b->t.dir));
-        b->t.top_dirty = calloc(BITMAP_WORDS(bytes / q->page_size), sizeof(unsigned long));
+        b->t.top_dirty = calloc(BITMAP_WORDS(bytes / q->piece), sizeof(unsigned long));
         if (!b->t.top || !b->t.dir || !b->t.top_dirty)
                 return -ENOMEM;
         memcpy((void *)b->t.top, (void *)q->rc.top, q->rc.ntop * sizeof(*b->t.top));

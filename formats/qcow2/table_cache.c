@@ -62,7 +62,7 @@ int tcache_table_init(struct qcow2_image *q, struct qcow2_table *t, uint64_t off
         t->ntop = ntop;
         t->top = calloc(1, bytes); /* what lies beyond the end of the file is zeros that cost no memory */
         t->dir = calloc(max_u64(ntop, 1), sizeof(*t->dir));
-        t->top_dirty = calloc(BITMAP_WORDS(bytes / q->page_size), sizeof(unsigned long));
+        t->top_dirty = calloc(BITMAP_WORDS(bytes / q->piece), sizeof(unsigned long));
         if (!t->top || !t->dir || !t->top_dirty)
                 return -ENOMEM;
         r = there ? file_pread(q->img.file, (void *)t->top, min_u64(there, ntop * QCOW2_ENTRY_SIZE), off) : 0;
@@ -114,7 +114,7 @@ void tcache_finish(struct qcow2_image *q)
 void table_set_top(struct qcow2_image *q, struct qcow2_table *t, uint64_t i, uint64_t entry)
 {
         atomic_store_explicit(&t->top[i], entry, memory_order_release); /* pairs with table_top() */
-        bitmap_set(t->top_dirty, i * QCOW2_ENTRY_SIZE / q->page_size);
+        bitmap_set(t->top_dirty, i * QCOW2_ENTRY_SIZE / q->piece);
         t->any_top_dirty = true;
 }
 
@@ -247,8 +247,14 @@ void tcache_publish(struct qcow2_image *q, struct page *p)
         publish(*slot, p);
 }
 
-void page_dirty(struct qcow2_image *q, struct page *p)
+void page_dirty(struct qcow2_image *q, struct page *p, uint32_t from, uint32_t len)
 {
+        uint32_t to = round_up(from + len, q->piece);
+
+        assert(to <= q->page_size);
+        from = round_down(from, q->piece);
+        p->dirty_from = (uint16_t)(p->dirty ? min_u64(p->dirty_from, from) : from);
+        p->dirty_to = (uint16_t)(p->dirty ? max_u64(p->dirty_to, to) : to);
         if (p->dirty)
                 return;
         p->dirty = true;

@@ -60,13 +60,6 @@ static int l2_new(struct qcow2_image *q, uint64_t off, struct page **ret)
         return 0;
 }
 
-static bool is_zero(const void *bytes, size_t len)
-{
-        const char *b = bytes;
-
-        return b[0] == 0 && memcmp(b, b + 1, len - 1) == 0;
-}
-
 /* A snapshot shares the table: its pages move to a new cluster. Readers go on with the same pages. */
 static int l2_copy(struct qcow2_image *q, uint64_t off, struct page **ret)
 {
@@ -87,9 +80,9 @@ static int l2_copy(struct qcow2_image *q, uint64_t off, struct page **ret)
 
                 assert(!p->dirty && !p->writing); /* a shared table is never changed */
                 p->off = (cluster << q->cluster_bits) + (uint64_t)k * q->page_size;
-                if (!is_zero(p->bytes, q->page_size)) {
+                if (!bytes_are_zero(p->bytes, q->page_size)) {
                         p->carries = true;
-                        page_dirty(q, p);
+                        page_dirty(q, p, 0, q->page_size);
                 }
         }
         meta_remove(&q->meta, old);
@@ -159,6 +152,13 @@ static void log_entry(struct qcow2_image *q, const struct change *c, unsigned sl
         maplog_put(q->log, e + same, words - same);
 }
 
+void entry_dirty(struct qcow2_image *q, struct page *p, unsigned slot)
+{
+        uint32_t size = q->page_size / q->page_entries;
+
+        page_dirty(q, p, slot * size, size);
+}
+
 void change_entry(struct qcow2_image *q, struct change *c, unsigned k, const struct entry *now)
 {
         struct l2e e = entry_encode(q, now);
@@ -166,6 +166,7 @@ void change_entry(struct qcow2_image *q, struct change *c, unsigned k, const str
         if (q->log)
                 log_entry(q, c, c->slot + k, page_entry(q, c->page, c->slot + k), e);
         page_set_entry(q, c->page, c->slot + k, e);
+        entry_dirty(q, c->page, c->slot + k);
 }
 
 void change_free(struct change *c)
@@ -438,7 +439,6 @@ void qcow2_commit(struct fmt_image *img, struct fmt_plan *plan)
                 packed_commit(q, c);
         else
                 zero_commit(q, c);
-        page_dirty(q, c->page);
         change_free(c);
         plan->tag[0] = 0;
 }

@@ -37,8 +37,13 @@ b("a failed flush forgets what its entries relied on", FLUSH, "q->newest_used = 
 b("a failed flush forgets that data comes first", FLUSH, "q->data_first |= f->data_first;", "", "loads", "qcow2_crash")
 b("a failed flush counts as durable", FLUSH, "if (err < 0)\n                mark_again(q, f);\n        else\n                q->durable_gen",
   "if (err < 0)\n                mark_again(q, f);\n        q->durable_gen", "loads", "qcow2_crash", "qcow2_faults")
-b("a failed flush loses its pages", FLUSH, "                        page_dirty(q, f->item[i].page);", "                        ;",
+b("a failed flush loses its pages", FLUSH, "                        page_dirty(q, it->page, it->from, it->to - it->from);", "                        ;",
   "qcow2_faults", "qcow2_crash", "vol_random")
+b("a failed flush loses all but the first piece of its pages", FLUSH, "it->from, it->to - it->from);", "it->from, 1);", "qcow2_crash")
+b("a page forgets that an earlier piece of it changed", "formats/qcow2/table_cache.c", "p->dirty ? min_u64(p->dirty_from, from) : from", "from",
+  "qcow2_crash", "replay", "qcow2_random")
+b("a page forgets that a later piece of it changed", "formats/qcow2/table_cache.c", "p->dirty ? max_u64(p->dirty_to, to) : to", "to",
+  "qcow2_crash", "qcow2_random")
 b("one generation too much is durable", FLUSH, "q->durable_gen = f->gen;", "q->durable_gen = f->gen + 1;", "replay", "qcow2_crash")
 b("the data file is not synced", FLUSH, "if (img->data_file)\n                f->b.step", "if (false)\n                f->b.step", "replay")
 b("a new cluster's data does not come first where old bytes were", "formats/qcow2/write.c",

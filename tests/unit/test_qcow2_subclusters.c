@@ -130,11 +130,11 @@ static void test_a_write_copies_nothing(void **state)
         make_disk(true);
         open_disk();
         first_write();
-        assert_int_equal(cost_of(CLUSTER + 5 * SUB, SUB), SUB + 4096);            /* a new cluster: the data, a piece of L2 */
-        assert_int_equal(cost_of(CLUSTER + 9 * SUB, SUB), SUB + 4096);            /* more of it */
+        assert_int_equal(cost_of(CLUSTER + 5 * SUB, SUB), SUB + 512);             /* a new cluster: the data, a sector of L2 */
+        assert_int_equal(cost_of(CLUSTER + 9 * SUB, SUB), SUB + 512);             /* more of it */
         assert_int_equal(cost_of(CLUSTER + 5 * SUB, SUB), SUB);                   /* again */
-        assert_int_equal(cost_of(2 * CLUSTER + 512, 512), SUB + 4096);            /* the rest of one sub-cluster */
-        assert_int_equal(cost_of(3 * CLUSTER + 512, 2 * SUB), 3 * SUB + 4096);    /* of two */
+        assert_int_equal(cost_of(2 * CLUSTER + 512, 512), SUB + 512);             /* the rest of one sub-cluster */
+        assert_int_equal(cost_of(3 * CLUSTER + 512, 2 * SUB), 3 * SUB + 512);     /* of two */
         expect(0x11, CLUSTER, 5 * SUB);
         expect(0x22, CLUSTER + 5 * SUB, SUB);
         expect(0x11, CLUSTER + 6 * SUB, 3 * SUB);
