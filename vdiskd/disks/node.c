@@ -234,6 +234,19 @@ static void settle_base(struct opening *p)
         node_drop(base);
 }
 
+/* The lock tells only that somebody has the image. */
+static void blame_ourselves(struct opening *p)
+{
+        const struct node *n = p->n;
+
+        list_for_each(l, &n->disks->nodes) {
+                const struct node *other = list_entry(l, struct node, link);
+
+                if (other != n && other->path && n->path && !strcmp(other->path, n->path))
+                        snprintf(p->why, sizeof(p->why), "'%s' is in use by this daemon, as '%s'", n->path, other->name);
+        }
+}
+
 static void on_loaded(struct loop_task *task)
 {
         struct opening *p = container_of(task, struct opening, task);
@@ -249,6 +262,8 @@ static void on_loaded(struct loop_task *task)
         workers_release(); /* an open volume holds them itself */
         if (p->res == 0)
                 node_opened(n);
+        if (p->res == -EBUSY)
+                blame_ourselves(p);
         if (p->res < 0) {
                 p->done(p->opaque, p->res, p->why);
                 node_drop(n);
