@@ -40,6 +40,9 @@ refuses 2 "does not go with list" list --force
 refuses 2 "unrecognized option" --frobnicate list
 works "usage: vdiskctl" --help
 for command in list add remove backup mirror job reload resize limit stats top events query; do works "^  $command" --help; done
+works "^usage: vdiskctl .*list$" list --help
+works "^usage: vdiskctl .*backup DISK FILE" --help backup
+"$ctl" add --help | grep -q "remove" && bad "the help of add tells of other commands" || ok
 works "^vdiskctl [0-9]" --version
 
 # --- with one
@@ -97,14 +100,16 @@ refuses 1 "reading only" resize b 4G
 refuses 1 "is not a size" resize a big
 refuses 1 "there is no disk 'x'" resize x +1G
 refuses 1 "node-name='x'" resize x 1G
-refuses 1 "Duplicate nodes with node-name='b'" add b path=b.qcow2 format=qcow2 socket=x.sock
+refuses 1 "there is a disk 'b' already" add b path=b.qcow2 format=qcow2 socket=x.sock
+refuses 1 "b.qcow2' is in use by this daemon, as 'b'" add x path=b.qcow2 format=qcow2 socket=x.sock
 refuses 1 "no.qcow2.*No such file" add x path=no.qcow2 format=qcow2 socket=x.sock
-refuses 1 "KEY=VALUE" add x path
-refuses 1 "the keys are" add x pfad=b.qcow2
-refuses 1 "expected on or off" add x read-only=yes
-refuses 1 "expected a number" add x num-queues=many
-refuses 1 "expected path=FILE" add x path=b.qcow2 format=qcow2
-refuses 1 "does not accept value 'vdi'" add x path=b.qcow2 format=vdi socket=x.sock
+refuses 1 "path=on.*No such file\|on': cannot open" add x path format=raw socket=x.sock
+refuses 1 "'pth' is not a key of a disk; did you mean 'path'" add x pth=b.qcow2
+refuses 1 "path=c.qcow2: a key is given once" add x path=b.qcow2 path=c.qcow2
+refuses 1 "read-only=yes: expected on or off" add x path=b.qcow2 socket=x.sock read-only=yes
+refuses 1 "num-queues=many: expected a number" add x path=b.qcow2 socket=x.sock num-queues=many
+refuses 1 "no socket to listen on" add x path=b.qcow2 format=qcow2 read-only
+refuses 1 "format=ide: no such format" add x path=b.qcow2 format=ide socket=x.sock
 refuses 1 "Failed to find node with node-name='x'" remove x
 refuses 1 "there is no disk 'x'" stats x
 refuses 1 "has not been found" query frobnicate
@@ -119,14 +124,17 @@ does add m path=m.qcow2 format=qcow2 socket=m.sock socket-mode=0604
 does remove m
 refuses 1 "socket-mode=9: expected permissions in octal" add m path=m.qcow2 format=qcow2 socket=m.sock socket-mode=9
 refuses 1 "there is no such group" add m path=m.qcow2 format=qcow2 socket=m.sock socket-group=no-such-group
-refuses 1 "do not go with connect" add m path=m.qcow2 format=qcow2 connect=m.sock socket-mode=0600
-refuses 1 "socket=PATH or connect=PATH" add m path=m.qcow2 format=qcow2 connect=m.sock socket=m.sock
+refuses 1 "for a socket that we make" add m path=m.qcow2 format=qcow2 connect=m.sock socket-mode=0600
+refuses 1 "a disk has one socket" add m path=m.qcow2 format=qcow2 connect=m.sock socket=m.sock
 does add m path=m.qcow2 format=qcow2 connect=nobody.sock
+does remove m
+does add m path=m.qcow2 socket=m.sock iops-total=100 on-full=report full-timeout=7 data-first=off
+works "^iops +100/s$" limit m
 does remove m
 
 # --- another process takes over (ours is its child, so it is waited for in another way)
 # jobs
-"$img" create -f qcow2 j.qcow2 64M >/dev/null
+"$img" create -f qcow2 j.qcow2 64M >/dev/null && "$img" bench -f qcow2 -w --pattern=7 -c 64 -s 64k j.qcow2 >/dev/null || exit 1
 does add j path=j.qcow2 format=qcow2 socket=j.sock
 works "^JOB +TYPE +STATE +DONE +SPEED +ERROR$" job list
 refuses 1 "there is no job 'x'" job wait x
@@ -136,7 +144,20 @@ refuses 1 "'frob' is not one of list" job frob x
 does backup j copy.qcow2
 "$img" compare -U j.qcow2 copy.qcow2 >/dev/null && ok || bad "the copy is another disk"
 refuses 1 "expected format=raw" backup j copy2.qcow2 format=vmdk
-refuses 1 "in use by" backup j a.qcow2
+refuses 1 "'$dir/copy.qcow2' exists; --force overwrites it" backup j copy.qcow2
+refuses 1 "exists; --force" mirror j copy.qcow2
+does backup j copy.qcow2 --force
+refuses 1 "in use by" backup j a.qcow2 --force
+[ -s a.qcow2 ] && ok || bad "a.qcow2 is gone"
+# interrupted, or refused, there is no half of a copy
+"$ctl" --control=c.sock backup j half.qcow2 speed=512 >out 2>err &
+half=$!
+for _ in $(seq 500); do "$ctl" --control=c.sock job list | grep -q "^j.1 *backup" && break; sleep 0.02; done
+refuses 1 "is busy" mirror j half2.qcow2
+kill "$half"; wait "$half"; [ $? = 1 ] && grep -q "^vdiskctl: interrupted" err && ok || bad "an interrupted backup"
+[ "$(ls half* 2>/dev/null)" = "" ] && ok || bad "half of a copy is left: $(ls half*)"
+works "^JOB" job list
+[ "$(wc -l <out)" = 1 ] && ok || bad "the job of an interrupted backup goes on"
 does mirror j moved.img format=raw
 works "^j +raw +64 MiB .* read-write +$dir/moved.img$" list
 does resize j 65M

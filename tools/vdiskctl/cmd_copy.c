@@ -4,15 +4,18 @@
  *
  *   blockdev-create -> blockdev-add -> blockdev-backup, and wait -> blockdev-del of the copy
  *                                   -> blockdev-mirror, and wait -> complete, and wait -> blockdev-del of what was the disk's image
+ *
+ * When it fails, or is interrupted, the image goes again: only once its node is gone, for then it is no disk's.
  */
 #include "vdiskctl.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -59,20 +62,27 @@ static int choose_name(struct ctl *c, struct copy *p)
         return r;
 }
 
+/* Something may be in it that somebody wants to keep. Devices are for the daemon to judge. */
+static int check_new(const struct ctl *c, const struct copy *p)
+{
+        struct stat st;
+
+        if (!c->force && stat(p->path, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0)
+                return err_note(-EEXIST, "'%s' exists; --force overwrites it", p->path);
+        return 0;
+}
+
 static int prepare(struct ctl *c, struct copy *p)
 {
-        char cwd[PATH_MAX];
         int r = 0;
 
         *p = (struct copy){ .disk = c->words[0], .format = "qcow2" };
         for (int i = 2; r == 0 && i < c->nwords; i++)
                 r = read_word(p, c->words[i]);
-        if (r == 0 && *c->words[1] == '/')
-                p->path = strdup(c->words[1]);
-        else if (r == 0 && getcwd(cwd, sizeof(cwd)) && asprintf(&p->path, "%s/%s", cwd, c->words[1]) < 0)
-                p->path = NULL;
-        if (r == 0 && !p->path)
-                r = -ENOMEM;
+        if (r == 0)
+                p->path = absolute_path(c->words[1]);
+        if (r == 0)
+                r = p->path ? check_new(c, p) : -ENOMEM;
         if (r == 0)
                 r = node_of_disk(c, p->disk, &p->node);
         if (r == 0)
@@ -122,10 +132,30 @@ static int begin(struct ctl *c, const struct copy *p, const char *command)
         return qmp_client_call(c->client, command, o, NULL);
 }
 
+/* err_note() keeps the first sentence, which is why. */
+static void take_back(struct ctl *c, const struct copy *p)
+{
+        struct stat st;
+
+        if (delete_node(c, p->made) < 0)
+                return;
+        if (stat(p->path, &st) == 0 && S_ISREG(st.st_mode) && unlink(p->path) < 0)
+                fprintf(stderr, "vdiskctl: '%s' has a part of the disk and cannot be removed: %s\n", p->path, strerror(errno));
+}
+
+static void on_signal(int sig)
+{
+        (void)sig;
+        job_interrupted = 1;
+}
+
 static int into_new_image(struct ctl *c, const struct copy *p, const char *command)
 {
-        int r = make_image(c, p);
+        int r;
 
+        signal(SIGINT, on_signal);
+        signal(SIGTERM, on_signal);
+        r = make_image(c, p);
         if (r == 0)
                 r = add_image(c, p);
         if (r < 0)
@@ -134,7 +164,7 @@ static int into_new_image(struct ctl *c, const struct copy *p, const char *comma
         if (r == 0)
                 r = job_wait(c, p->made, true, true);
         if (r < 0)
-                delete_node(c, p->made); /* err_note() keeps the first sentence */
+                take_back(c, p);
         return r;
 }
 

@@ -15,6 +15,8 @@
 
 #define POLL_US 200000
 
+volatile sig_atomic_t job_interrupted;
+
 static const char *text_of(const json_t *o, const char *name)
 {
         return json_string_value(json_object_get(o, name)) ?: "";
@@ -111,7 +113,7 @@ static void show_progress(const char *id, const json_t *job, bool last)
         fprintf(stderr, "\r%s: %s, %.1f%%\033[K%s", id, text_of(job, "status"), percent(job), last ? "\n" : "");
 }
 
-/* It is gone: how did it end, the events say, and they have come. */
+/* It is gone: how did it end, the events say, and they have come. A line of progress may stand there. */
 static int how_it_ended(struct ctl *c, const char *id)
 {
         for (;;) {
@@ -129,8 +131,11 @@ static int how_it_ended(struct ctl *c, const char *id)
                 else if (!strcmp(text_of(data, "device"), id) && !strcmp(name, "BLOCK_JOB_COMPLETED"))
                         r = *text_of(data, "error") ? err_note(-EIO, "job '%s' failed: %s", id, text_of(data, "error")) : 0;
                 json_decref(event);
-                if (r != 1)
+                if (r != 1) {
+                        if (isatty(STDERR_FILENO))
+                                fprintf(stderr, "\r%s: %s\033[K\n", id, r == 0 ? "done" : r == -ECANCELED ? "cancelled" : "failed");
                         return r;
+                }
         }
 }
 
@@ -168,15 +173,32 @@ static int look(struct ctl *c, const char *id, bool until_ready, bool seen)
         return r;
 }
 
+/* Some jobs cannot be: one that makes an image, one that is at its end. They end soon. */
+static void cancel(struct ctl *c, const char *id)
+{
+        qmp_client_call(c->client, "block-job-cancel", json_pack("{s:s,s:b}", "device", id, "force", 1), NULL);
+        err_clear();
+}
+
 int job_wait(struct ctl *c, const char *id, bool until_ready, bool ours)
 {
-        int r = look(c, id, until_ready, ours);
+        bool cancelled = false;
+        int r = 1;
 
         while (r == 1) {
-                usleep(POLL_US);
-                r = look(c, id, until_ready, true);
+                if (job_interrupted && !cancelled) {
+                        cancelled = true;
+                        cancel(c, id);
+                }
+                r = look(c, id, until_ready && !cancelled, ours);
+                ours = true;
+                if (r == 1)
+                        usleep(POLL_US);
         }
-        return r;
+        if (r != -ECANCELED || !cancelled)
+                return r;
+        err_clear();
+        return err_note(-EINTR, "interrupted; the job is cancelled");
 }
 
 /* --- saying ----------------------------------------------------------------------------------------------------------- */

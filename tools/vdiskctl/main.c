@@ -19,9 +19,9 @@ static const struct command {
         int (*run)(struct ctl *c);
 } commands[] = {
         { "list", "", "the disks that there are", 0, 0, cmd_list },
-        { "add", "NAME path=FILE format=raw|qcow2 socket=PATH ...", "serve an image; more keys: serial=TEXT,\n"
-          "        read-only=on|off, migratable=on|off, cache=none|writeback, num-queues=N, block-size=512|4096,\n"
-          "        socket-mode=MODE, socket-owner=USER, socket-group=GROUP; connect=PATH in place of socket", 1, MAX_WORDS,
+        { "add", "NAME path=FILE format=raw|qcow2 socket=PATH [KEY=VALUE ...]", "serve an image; KEY is any of 'vdiskd --disk':\n"
+          "        serial=TEXT, read-only, connect=PATH in place of socket, socket-mode=MODE, socket-group=GROUP, key-secret=ID,\n"
+          "        iops-total=N, ... ('vdiskd --help' has them all); --save: also into the daemon's configuration", 1, MANY_WORDS,
           cmd_add },
         { "remove", "NAME", "stop serving a disk and close its image; --force: also when it is in use", 1, 1, cmd_remove },
         { "resize", "NAME SIZE", "make a disk larger; its guest sees it at once. SIZE: bytes, 20G, or +5G for more", 2, 2, cmd_resize },
@@ -38,9 +38,9 @@ static const struct command {
           0, 1, cmd_stats },
         { "top", "", "what disks do just now, once a second; --batch prints plain tables", 0, 0, cmd_top },
         { "backup", "DISK FILE [format=raw|qcow2] [compress=on] [speed=BYTES]", "copy a disk as it is now into a new image, while its\n"
-          "        guest goes on", 2, 5, cmd_backup },
-        { "mirror", "DISK FILE [format=raw|qcow2] [speed=BYTES]", "move a disk into a new image, while its guest goes on", 2, 4,
-          cmd_mirror },
+          "        guest goes on; interrupted, the copy goes again; --force: overwrite FILE", 2, 5, cmd_backup },
+        { "mirror", "DISK FILE [format=raw|qcow2] [speed=BYTES]", "move a disk into a new image, while its guest goes on;\n"
+          "        interrupted, it stays where it is; --force: overwrite FILE", 2, 4, cmd_mirror },
         { "job", "list | wait|pause|resume|complete|cancel|finalize|dismiss JOB | set-speed JOB BYTES", "background jobs", 1, 3,
           cmd_job },
         { "reload", "", "read the configuration again and do what differs", 0, 0, cmd_reload },
@@ -56,13 +56,22 @@ static void usage(FILE *to)
                     "Control a running vdiskd.\n\n"
                     "  --control=PATH   the daemon's control socket (default " DEFAULT_CONTROL ")\n"
                     "  --json           print JSON, for programs\n"
-                    "  --force          remove: disconnect the front end; job cancel: also a mirror that is ready\n"
+                    "  --force          remove: disconnect the front end; job cancel: also a mirror that is ready;\n"
+                    "                   backup, mirror: overwrite FILE\n"
                     "  --save           add: also into the daemon's configuration; remove: also out of it\n"
                     "  -b, --batch      top: print tables, for scripts; -n, --iterations=N: so many\n"
                     "  -d, --interval=SECONDS, --sort=COLUMN   top: how often, and by what\n"
                     "  --help, --version\n\ncommands:\n");
         for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-                fprintf(to, "  %s %s\n        %s\n", commands[i].name, commands[i].words, commands[i].help);
+                fprintf(to, "  %s%s%s\n        %s\n", commands[i].name, *commands[i].words ? " " : "", commands[i].words,
+                        commands[i].help);
+        fprintf(to, "\n'vdiskctl COMMAND --help' tells of one, 'man vdiskctl' of all.\n");
+}
+
+static void usage_of(const struct command *cmd)
+{
+        printf("usage: vdiskctl [--control=PATH] [--json] %s%s%s\n\n        %s\n", cmd->name, *cmd->words ? " " : "", cmd->words,
+               cmd->help);
 }
 
 static int wrong_usage(const char *fmt, const char *what)
@@ -129,11 +138,11 @@ int main(int argc, char **argv)
         const char *control = DEFAULT_CONTROL;
         const struct command *cmd;
         struct ctl c = { 0 };
+        bool help = false;
         int opt;
 
         while ((opt = getopt_long(argc, argv, "bn:d:", longs, NULL)) != -1) {
-                if (opt == 'h')
-                        return usage(stdout), 0;
+                help |= opt == 'h';
                 if (opt == 'v')
                         return printf("vdiskctl %s\n", VDISKD_VERSION) < 0;
                 if (opt == '?')
@@ -149,16 +158,20 @@ int main(int argc, char **argv)
                 }
                 control = opt == 'c' ? optarg : control;
         }
+        if (optind == argc && help)
+                return usage(stdout), 0;
         if (optind == argc)
                 return wrong_usage("%s", "a command is missing");
         cmd = find_command(argv[optind]);
         if (!cmd)
                 return wrong_usage("'%s' is no command", argv[optind]);
+        if (help)
+                return usage_of(cmd), 0;
         c.words = argv + optind + 1;
         c.nwords = argc - optind - 1;
         if (c.nwords < cmd->min || c.nwords > cmd->max)
                 return wrong_usage(c.nwords < cmd->min ? "%s: a word is missing" : "%s: too many words", cmd->name);
-        if (c.force && cmd->run != cmd_remove && (cmd->run != cmd_job || strcmp(c.words[0], "cancel") != 0))
+        if (c.force && cmd->run != cmd_remove && cmd->run != cmd_backup && cmd->run != cmd_mirror && (cmd->run != cmd_job || strcmp(c.words[0], "cancel") != 0))
                 return wrong_usage("--force does not go with %s", cmd->name);
         if (c.save && cmd->run != cmd_add && cmd->run != cmd_remove)
                 return wrong_usage("--save does not go with %s", cmd->name);

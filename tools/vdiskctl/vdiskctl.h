@@ -3,6 +3,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -46,6 +47,8 @@ int cmd_mirror(struct ctl *c);
 /* Until the job has ended, or waits to be finalized, or (@until_ready) is ready. Fails as the job does. @ours: we began
  * it, so it may have ended before the first look. */
 int job_wait(struct ctl *c, const char *id, bool until_ready, bool ours);
+/* For a signal handler: not 0, and job_wait() cancels the job and fails with -EINTR when that is done. */
+extern volatile sig_atomic_t job_interrupted;
 
 /* disk_name.c. What is returned in *ret is the caller's. */
 int find_export(struct ctl *c, const char *id, json_t **ret);     /* as query-block-exports tells it; NULL: there is none */
