@@ -25,6 +25,7 @@
  * Up to this many bytes are ciphered on the queue thread: to wake a worker and be woken costs about as much. Longer ones
  * go to workers in pieces, so that a large request uses several processors and the thread's other requests do not wait.
  */
+#define CLEAR_HERE (1u << 20) /* bytes; more are a worker's */
 #define CIPHER_HERE (32u << 10)
 #define CIPHER_CHUNK (128u << 10)
 
@@ -39,8 +40,8 @@ struct part {
         struct bounce_wait wait;
         struct iovec bounce_iov;
         struct sector_cipher *cipher; /* NULL: plain */
-        struct work work;             /* ciphering, when it is long */
-        struct qtask ciphered;
+        struct work work;             /* ciphering or clearing, when it is long */
+        struct qtask back;
         int res;                      /* of it */
         struct iovec few[PART_IOV];
 };
@@ -163,7 +164,7 @@ static void after_cipher(struct part *p)
 
 static void on_ciphered(struct qtask *task)
 {
-        after_cipher(container_of(task, struct part, ciphered));
+        after_cipher(container_of(task, struct part, back));
 }
 
 static void cipher_on_worker(struct work *w)
@@ -171,13 +172,13 @@ static void cipher_on_worker(struct work *w)
         struct part *p = container_of(w, struct part, work);
 
         run_cipher(p);
-        qthread_post(p->mv->m->thread, &p->ciphered);
+        qthread_post(p->mv->m->thread, &p->back);
 }
 
 static void part_cipher(struct part *p)
 {
         p->work.run = cipher_on_worker;
-        p->ciphered.run = on_ciphered;
+        p->back.run = on_ciphered;
         list_init(&p->work.link);
         if (p->io.len > CIPHER_HERE && workers_run(&p->work) == 0)
                 return;
@@ -254,6 +255,39 @@ static void move_part(struct move *mv, enum io_op op, const struct extent *e, ui
                 part_bounce(m, p);
 }
 
+/* --- zeros ------------------------------------------------------------------------------------------------------------- */
+
+static void on_cleared(struct qtask *task)
+{
+        part_end(container_of(task, struct part, back), 0);
+}
+
+static void clear_on_worker(struct work *w)
+{
+        struct part *p = container_of(w, struct part, work);
+
+        iov_copy(IOV_CLEAR, p->iov, 0, NULL, p->io.len);
+        qthread_post(p->mv->m->thread, &p->back);
+}
+
+/* Many of them take milliseconds, in which this thread has other disks to serve. */
+static void move_zeros(struct move *mv, const struct extent *e, const struct iovec *iov, uint64_t skip)
+{
+        struct part *p = e->len > CLEAR_HERE ? part_new(mv->m, mv, iov, skip, e->len) : NULL;
+
+        if (p) {
+                p->io = (struct io){ .op = IO_READ, .len = e->len };
+                p->work.run = clear_on_worker;
+                p->back.run = on_cleared;
+                list_init(&p->work.link);
+                mv->left++;
+                if (workers_run(&p->work) == 0)
+                        return;
+                part_end(p, 0); /* not the last: move_start() holds one */
+        }
+        iov_copy(IOV_CLEAR, iov, skip, NULL, e->len);
+}
+
 static void move_data(struct move *mv, enum io_op op, const struct extent *e, const struct iovec *iov, unsigned niov,
                       uint64_t skip)
 {
@@ -294,7 +328,7 @@ void move_start(struct mover *m, struct move *mv, enum io_op op, const struct ex
                 if (e->kind == EXT_DATA)
                         move_data(mv, op, e, iov, niov, e->off - base);
                 else if (e->kind == EXT_ZERO && op == IO_READ)
-                        iov_copy(IOV_CLEAR, iov, e->off - base, NULL, e->len);
+                        move_zeros(mv, e, iov, e->off - base);
         }
         move_drop(mv, 0);
 }

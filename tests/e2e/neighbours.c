@@ -11,6 +11,7 @@
  *   hostile guest        rings of random descriptors, kicked; memory truncated under them
  *   hostile image        as "small clusters", with random damage in its tables
  *   greedy guest         a ring full of reads of 16 MiB each
+ *   greedy, no data      the same of a disk that is empty
  *
  * Prints median, p99 and the worst answer of A for each, and how they stand to the honest work that is most like it, which is done
  * just before and after, round after round.
@@ -215,16 +216,15 @@ static void coming_and_going(uint64_t *rng)
 }
 
 /* Nothing wrong in it, but as much at once as the ring holds, and each request as long as the disk. */
-static void greedy_guest(uint64_t *rng)
+static void greedy(const char *socket)
 {
-        struct front_end *fe = try_dial("b.sock");
+        struct front_end *fe = try_dial(socket);
         struct fe_ring *ring = fe ? fe_queue_ring(fe_queue(fe, 0)) : NULL;
         uint32_t *hdr = fe ? fe_alloc(fe, 4096, 4096) : NULL;
         uint8_t *data = fe ? fe_alloc(fe, 1 << 20, 4096) : NULL;
         uint16_t shown = ring ? ring->avail->idx : 0;
         unsigned n = 0;
 
-        (void)rng;
         for (; ring && n + GREEDY_DESCS <= ring->size; n += GREEDY_DESCS) {
                 for (unsigned i = 0; i < GREEDY_DESCS; i++)
                         ring->desc[n + i] = (struct fe_ring_desc){ fe_gpa(fe, data), 1 << 20, FE_DESC_NEXT | FE_DESC_WRITE,
@@ -247,6 +247,18 @@ static void greedy_guest(uint64_t *rng)
         }
         fe_close(fe);
         err_clear();
+}
+
+static void greedy_guest(uint64_t *rng)
+{
+        (void)rng;
+        greedy("b.sock");
+}
+
+static void greedy_for_nothing(uint64_t *rng)
+{
+        (void)rng;
+        greedy("e.sock");
 }
 
 /* Reads and writes all over an image of small clusters. When it is damaged most of it gets an I/O error. */
@@ -278,7 +290,7 @@ static void sound_image(uint64_t *rng)
 
 /* --- phases ----------------------------------------------------------------------------------------------------------- */
 
-enum { NOTHING, HONEST, COMING, SOUND, FRONT_END, GUEST, IMAGE, GREEDY, PHASES };
+enum { NOTHING, HONEST, COMING, SOUND, FRONT_END, GUEST, IMAGE, GREEDY, EMPTY, PHASES };
 static const struct phase {
         const char *name;
         void (*attack)(uint64_t *rng);
@@ -292,6 +304,7 @@ static const struct phase {
         [GUEST] = { "hostile guest", hostile_guest, COMING },
         [IMAGE] = { "hostile image", hostile_image, SOUND },
         [GREEDY] = { "greedy guest", greedy_guest, HONEST },
+        [EMPTY] = { "greedy, no data", greedy_for_nothing, HONEST },
 };
 
 /*
@@ -470,14 +483,16 @@ static void test_neighbours(void **state)
         (void)state;
         qemu_img(ARGS("create", "-q", "-f", "qcow2", "%/a.qcow2", "16M"));
         qemu_img(ARGS("create", "-q", "-f", "qcow2", "%/b.qcow2", "16M"));
+        qemu_img(ARGS("create", "-q", "-f", "qcow2", "%/e.qcow2", "16M"));
         qemu_img(ARGS("create", "-q", "-f", "qcow2", "-o", "cluster_size=512", "%/c.qcow2", "16M"));
         snprintf(cmd, sizeof(cmd), "cd %s && qemu-io -f qcow2 -c 'write -P 5 0 8M' c.qcow2 > /dev/null && cp c.qcow2 d.qcow2", at("."));
         assert_int_equal(system(cmd), 0);
         damage(at("c.qcow2"));
-        start(&d, NULL, 4, ARGS("--disk", "path=%/a.qcow2,format=qcow2,socket=%/a.sock", "--disk",
+        start(&d, NULL, 5, ARGS("--disk", "path=%/a.qcow2,format=qcow2,socket=%/a.sock", "--disk",
                                 "path=%/b.qcow2,format=qcow2,socket=%/b.sock", "--disk",
                                 "path=%/c.qcow2,format=qcow2,socket=%/c.sock", "--disk",
-                                "path=%/d.qcow2,format=qcow2,socket=%/d.sock"));
+                                "path=%/d.qcow2,format=qcow2,socket=%/d.sock", "--disk",
+                                "path=%/e.qcow2,format=qcow2,socket=%/e.sock"));
         fe = try_dial("a.sock");
         assert_non_null(fe);
         buf = fe_alloc(fe, BLOCK, BLOCK);

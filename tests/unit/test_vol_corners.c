@@ -226,6 +226,29 @@ static void test_discard_waits_for_what_is_under_way(void **state)
         discard_waits(BLK_READ, 40);
 }
 
+/* Few zeros are there at once; many are a worker's, and the thread goes on meanwhile. */
+static void test_reading_nothing(void **state)
+{
+        AUTO(freep) char *buf = memory(4 * MIB, 'x'), *zeros = memory(4 * MIB, 0);
+        struct rig g;
+
+        (void)state;
+        vf_create("disk", "qcow2", "", 8 * MIB, NULL);
+        vf_open(&g, "disk", &qcow2_opts, &sync_engine);
+        assert_int_equal(vf_do(&g, BLK_READ, 0, 0, 4096, buf), 0); /* the table is here now */
+        for (unsigned few = 0; few < 2; few++) {
+                memset(buf, 'x', 4 * MIB);
+                add(BLK_READ, few ? 512 : MIB + 512, few ? MIB : 3 * MIB, buf + 512);
+                submit_many(&g);
+                assert_int_equal(many.left, !few);
+                assert_int_equal(few ? many.failed : finish_many(&g), 0);
+                assert_memory_equal(buf + 512, zeros, few ? MIB : 3 * MIB);
+                assert_int_equal(buf[511], 'x');
+                assert_int_equal(buf[512 + (few ? MIB : 3 * MIB)], 'x');
+        }
+        assert_int_equal(vf_close(&g), 0);
+}
+
 /* The file cannot grow now: the request fails, the disk does not. */
 static void test_growing_fails(void **state)
 {
@@ -342,6 +365,7 @@ int main(void)
                 cmocka_unit_test(test_cache_full_of_loads),
                 cmocka_unit_test(test_long_discard),
                 cmocka_unit_test(test_discard_waits_for_what_is_under_way),
+                cmocka_unit_test(test_reading_nothing),
                 cmocka_unit_test(test_growing_fails),
                 cmocka_unit_test(test_odd_sizes),
         };
