@@ -105,13 +105,28 @@ static int plan_next(struct chain_zero *z)
         return r < 0 ? r : fmt_plan_zero(z->w->img, z->off, z->end - z->off, z->flags, &z->plan);
 }
 
+/* So many in one go: with small clusters a long range has a hundred thousand, and other disks have their turn meanwhile. */
+#define PLANS_A_TURN 256u
+
+static void zero_again(struct qtask *task)
+{
+        zero_step(container_of(task, struct chain_zero, again));
+}
+
 /* Plans that are settled at once are a loop here; the others come back through plan_done(). */
 static void zero_step(struct chain_zero *z)
 {
         struct img_writer *w = z->w;
 
-        while (z->off < z->end) {
-                int r = plan_next(z);
+        for (unsigned n = 0; z->off < z->end; n++) {
+                int r;
+
+                if (n == PLANS_A_TURN) {
+                        z->again.run = zero_again;
+                        qthread_post(w->v->home, &z->again);
+                        return;
+                }
+                r = plan_next(z);
 
                 if (r == -EAGAIN) {
                         batch_want(w->v, w->img, &z->wait);

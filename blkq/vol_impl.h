@@ -417,6 +417,7 @@ struct chain_zero {
         void (*done)(struct chain_zero *z, int res);
         struct stage_clock *clock; /* as chain_read's */
         struct waiter wait;
+        struct qtask again;
         struct fmt_plan plan;
         bool unlinked;     /* a commit was made: grace before the end */
         int res;

@@ -226,6 +226,23 @@ static void test_discard_waits_for_what_is_under_way(void **state)
         discard_waits(BLK_READ, 40);
 }
 
+/* A discard with many thousand plans takes many rounds of the thread, in which others have their turn. */
+static void test_discard_of_nothing(void **state)
+{
+        struct rig g;
+
+        (void)state;
+        vf_create("disk", "qcow2", "cluster_size=512", 1024 * (uint64_t)MIB, NULL);
+        vf_open(&g, "disk", &qcow2_opts, &sync_engine);
+        add(BLK_DISCARD, 0, 1024 * (uint64_t)MIB, NULL);
+        submit_many(&g);
+        for (unsigned i = 0; i < 50; i++)
+                qthread_run_once(g.home, 0);
+        assert_int_equal(many.left, 1);
+        assert_int_equal(finish_many(&g), 0);
+        assert_int_equal(vf_close(&g), 0);
+}
+
 /* Few zeros are there at once; many are a worker's, and the thread goes on meanwhile. */
 static void test_reading_nothing(void **state)
 {
@@ -365,6 +382,7 @@ int main(void)
                 cmocka_unit_test(test_cache_full_of_loads),
                 cmocka_unit_test(test_long_discard),
                 cmocka_unit_test(test_discard_waits_for_what_is_under_way),
+                cmocka_unit_test(test_discard_of_nothing),
                 cmocka_unit_test(test_reading_nothing),
                 cmocka_unit_test(test_growing_fails),
                 cmocka_unit_test(test_odd_sizes),
