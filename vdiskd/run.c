@@ -34,6 +34,7 @@
 #include "vdiskd/control/control.h"
 #include "vdiskd/disks/disks.h"
 #include "vdiskd/disks/file_node.h"
+#include "vdiskd/disks/filter_node.h"
 #include "vdiskd/disks/limit_groups.h"
 #include "vdiskd/manager.h"
 #include "vdiskd/metrics/metrics.h"
@@ -611,6 +612,7 @@ static void daemon_finish(struct daemon *d)
         control_free(d->control);
         closep(&d->pump_fd);
         stdio_pump_finish(d->pump);
+        filter_nodes_finish(&d->disks);
         file_nodes_finish(&d->disks);
         limits_finish(&d->disks);
         metrics_free(d->metrics);

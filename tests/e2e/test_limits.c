@@ -317,6 +317,57 @@ static void test_corrupt(void **state)
         fe_close(fe);
 }
 
+/* driver=throttle: in front of an image, and between an image and its file. */
+static void throttled(const char *exported)
+{
+        char text[256];
+
+        snprintf(text, sizeof(text), "{'type':'vhost-user-blk','id':'x','node-name':'%s','writable':true,"
+                 "'addr':{'type':'unix','path':'x.sock'}}", exported);
+        must("block-export-add", text);
+        connect_to("x.sock");
+        submit_writes();
+        upgrade();
+        assert_string_equal(try(client, "blockdev-del", "{'node-name':'t'}", NULL), "Node t is in use");
+        must("qom-set", "{'path':'g','property':'limits','value':{'bps-write':0}}");
+        reap_rest(N - 1);
+        fe_close(fe);
+        must("block-export-del", "{'id':'x','mode':'hard'}");
+        expect_event(client, "BLOCK_EXPORT_DELETED", "x");
+        must("qom-set", "{'path':'g','property':'limits','value':{'bps-write':1}}");
+}
+
+static void test_throttle_nodes(void **state)
+{
+        must("object-add", "{'qom-type':'throttle-group','id':'g','limits':{'bps-write':1}}");
+        must("object-add", "{'qom-type':'throttle-group','id':'h'}");
+        must("blockdev-add", "{'driver':'file','node-name':'f','filename':'second.qcow2'}");
+        must("blockdev-add", "{'driver':'qcow2','node-name':'q','file':'f'}");
+        assert_non_null(try(client, "blockdev-add", "{'driver':'throttle','node-name':'t','file':'q'}", NULL));
+        assert_non_null(try(client, "blockdev-add", "{'driver':'throttle','node-name':'t','throttle-group':'no','file':'q'}", NULL));
+        assert_non_null(try(client, "blockdev-add", "{'driver':'throttle','node-name':'t','throttle-group':'g','file':'no'}", NULL));
+        assert_non_null(try(client, "blockdev-add", "{'driver':'throttle','node-name':'q','throttle-group':'g','file':'q'}", NULL));
+        must("blockdev-add", "{'driver':'throttle','node-name':'t','throttle-group':'g','file':'q'}");
+        assert_non_null(try(client, "blockdev-add", "{'driver':'throttle','node-name':'u','throttle-group':'h','file':'t'}", NULL));
+        assert_string_equal(try(client, "blockdev-del", "{'node-name':'q'}", NULL), "Block device q is in use");
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "t"), "\"drv\":\"throttle\""));
+        throttled("t");
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "q"), "\"group\":\"g\""));
+        must("blockdev-del", "{'node-name':'t'}");
+        assert_null(strstr(entry("query-named-block-nodes", "node-name", "q"), "\"group\""));
+        must("blockdev-del", "{'node-name':'q'}");
+
+        must("blockdev-add", "{'driver':'throttle','node-name':'t','throttle-group':'g','file':'f'}");
+        assert_non_null(try(client, "blockdev-add", "{'driver':'qcow2','node-name':'q','file':'f'}", NULL)); /* only through it */
+        assert_non_null(try(client, "blockdev-add", "{'driver':'qcow2','node-name':'q','file':'t','throttle-group':'h'}", NULL));
+        must("blockdev-add", "{'driver':'qcow2','node-name':'q','file':'t'}");
+        throttled("q");
+        must("blockdev-del", "{'node-name':'q'}");
+        must("blockdev-del", "{'node-name':'t'}");
+        must("blockdev-del", "{'node-name':'f'}");
+        must("object-del", "{'id':'g'}");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -329,6 +380,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_write_threshold_qcow2, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_corrupt, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_an_upgrade_keeps_them, start_default, stop),
+                cmocka_unit_test_setup_teardown(test_throttle_nodes, start_default, stop),
         };
 
         return cmocka_run_group_tests(tests, make_images, remove_images);

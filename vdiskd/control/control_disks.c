@@ -13,6 +13,7 @@
 #include "common/err.h"
 #include "vdiskd/disks/block_export.h"
 #include "vdiskd/disks/file_node.h"
+#include "vdiskd/disks/filter_node.h"
 #include "vdiskd/id.h"
 #include "vdiskd/disks/inner_node.h"
 #include "vdiskd/disks/limit_groups.h"
@@ -110,10 +111,11 @@ static const struct qmp_arg null_args[] = {
         { NULL },
 };
 static const struct qmp_arg bare_file_args[] = { FILE_ARGS, { NULL } };
-static const char *const drivers[] = { "raw", "qcow2", "null-co", "file", "host_device", NULL };
+static const struct qmp_arg throttle_args[] = { { "file", QMP_STR }, { NULL } }; /* the name of a node */
+static const char *const drivers[] = { "raw", "qcow2", "null-co", "file", "host_device", "throttle", NULL };
 static const struct qmp_variant driver_args[] = {
         { "raw", raw_args }, { "qcow2", qcow2_args }, { "null-co", null_args }, { "file", bare_file_args },
-        { "host_device", bare_file_args }, { NULL },
+        { "host_device", bare_file_args }, { "throttle", throttle_args }, { NULL },
 };
 static const char *const on_fulls[] = { "hold", "report", NULL };
 const struct qmp_arg blockdev_add_args[] = {
@@ -149,7 +151,7 @@ static int check_new_name(struct disks *d, const char *name)
                 return err_note(-EINVAL, "Invalid node-name: '%s'", name);
         if (strlen(name) > ID_BYTES)
                 return err_note(-EINVAL, "Node name too long");
-        if (disks_name_taken(d, name) || file_node_find(d, name))
+        if (disks_name_taken(d, name) || file_node_find(d, name) || filter_node_find(d, name))
                 return err_note(-EEXIST, "Duplicate nodes with node-name='%s'", name);
         return 0;
 }
@@ -179,7 +181,7 @@ static int check_backing_name(struct disks *d, const struct said *s, const char 
         for (unsigned i = 0; i < s->nbelow; i++)
                 if (s->below[i] && !strcmp(s->below[i], name))
                         top = name;
-        if (!strcmp(top, name) || disks_name_taken(d, name))
+        if (!strcmp(top, name) || disks_name_taken(d, name) || filter_node_find(d, name))
                 return err_note(-EEXIST, "Duplicate nodes with node-name='%s'", name);
         return 0;
 }
@@ -194,6 +196,8 @@ static int read_base(struct disks *d, struct said *s, unsigned at, const char *n
                                 inner_node_over(disks_find_inner(d, name)));
         if (!n)
                 return err_note(-ENOENT, "Cannot find device='' nor node-name='%s'", name);
+        if (filter_node_of(d, n))
+                return err_note(-EBUSY, "Node '%s' is busy: node is used as file of '%s'", name, filter_node_of(d, n)->name);
         if (n->nexports || n->pins)
                 return err_note(-EBUSY, "Node '%s' is busy: it is exported, and a backing image is only read", name);
         if (node_is_free(n) < 0)
@@ -318,6 +322,13 @@ static void cmd_blockdev_add(struct qmp_call *call, json_t *args, void *opaque)
                 if (r == 0)
                         return qmp_return(call, NULL);
         }
+        if (r == 0 && !strcmp(driver, "throttle")) {
+                r = check_new_name(c->disks, text_of(args, "node-name"));
+                if (r == 0)
+                        r = filter_node_add(c->disks, args);
+                if (r == 0)
+                        return qmp_return(call, NULL);
+        }
         if (r == 0)
                 r = file_nodes_resolve(c->disks, args);
         if (r == 0)
@@ -346,7 +357,19 @@ static void cmd_blockdev_del(struct qmp_call *call, json_t *args, void *opaque)
         const char *name = text_of(args, "node-name");
         struct node *n = disks_find_node(c->disks, name);
         struct file_node *f = n ? NULL : file_node_find(c->disks, name);
+        struct filter_node *filter = filter_node_find(c->disks, name);
 
+        if (filter) {
+                int r = filter_node_del(c->disks, filter);
+
+                return r < 0 ? fail(call, r) : qmp_return(call, NULL);
+        }
+        if (n)
+                filter = filter_node_of(c->disks, n);
+        else if (f)
+                filter = filter_node_of_file(c->disks, f);
+        if (filter)
+                return qmp_fail(call, NULL, "Block device %s is in use", name);
         if (f && file_node_used(c->disks, f))
                 return qmp_fail(call, NULL, "Node %s is in use", name);
         if (f) {

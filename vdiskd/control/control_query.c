@@ -13,6 +13,7 @@
 #include "common/range.h"
 #include "vdiskd/disks/block_export.h"
 #include "vdiskd/disks/file_node.h"
+#include "vdiskd/disks/filter_node.h"
 #include "vdiskd/disks/inner_node.h"
 #include "vdiskd/disks/node.h"
 #include "vdiskd/disks/node_bitmaps.h"
@@ -140,6 +141,18 @@ static void describe_nodes(struct node *n, bool flat, json_t *all)
         limits_describe(n, o);
 }
 
+static json_t *describe_filter(const struct filter_node *f)
+{
+        json_t *nodes = json_array(), *of = NULL;
+
+        if (f->node)
+                describe_nodes(f->node, true, nodes);
+        if (f->node)
+                of = json_incref(json_array_get(nodes, 0));
+        json_decref(nodes);
+        return filter_node_describe(f, of);
+}
+
 static void cmd_query_nodes(struct qmp_call *call, json_t *args, void *opaque)
 {
         bool flat = json_is_true(json_object_get(args, "flat"));
@@ -154,6 +167,8 @@ static void cmd_query_nodes(struct qmp_call *call, json_t *args, void *opaque)
         }
         list_for_each(l, &c->disks->files)
                 json_array_append_new(all, file_node_describe(list_entry(l, struct file_node, link)));
+        list_for_each(l, &c->disks->filters)
+                json_array_append_new(all, describe_filter(list_entry(l, struct filter_node, link)));
         qmp_return(call, all);
 }
 

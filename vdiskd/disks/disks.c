@@ -13,6 +13,7 @@
 #include "vdiskd/disks/limit_groups.h"
 #include "vdiskd/config/disk_ops.h"
 #include "vdiskd/jobs/job.h"
+#include "vdiskd/disks/filter_node.h"
 #include "vdiskd/disks/inner_node.h"
 #include "vdiskd/disks/node.h"
 #include "vhost_user_blk/export.h"
@@ -27,6 +28,7 @@ void disks_init(struct disks *d)
         list_init(&d->limit_groups);
         list_init(&d->endings);
         list_init(&d->files);
+        list_init(&d->filters);
         list_init(&d->turns);
         list_init(&d->jobs);
 }
@@ -51,7 +53,8 @@ static struct node *find(const struct disks *d, const char *name)
 
 struct node *disks_find_node(struct disks *d, const char *name)
 {
-        struct node *n = find(d, name);
+        const struct filter_node *f = filter_node_find(d, name);
+        struct node *n = f ? f->node : find(d, name);
 
         return n && !n->closing ? n : NULL;
 }

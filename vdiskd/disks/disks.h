@@ -41,6 +41,7 @@ struct disks {
         struct list limit_groups; /* limit_groups.h */
         struct list endings;             /* disk_ops.c */
         struct list files;               /* file_node.h */
+        struct list filters;             /* filter_node.h */
         struct list turns;       /* changes of the graph that wait, the first one under way: transaction.h */
         unsigned names_made_up;  /* of nodes */
         bool stopping, exports_stopping; /* the second when no job is left */

@@ -11,6 +11,7 @@
 #include "common/parcel.h"
 #include "common/path.h"
 #include "common/range.h"
+#include "vdiskd/disks/filter_node.h"
 
 static const char *text_of(const json_t *o, const char *key)
 {
@@ -87,13 +88,23 @@ int file_node_add(struct disks *d, json_t *args)
 
 /* --- references ---------------------------------------------------------------------------------------------------- */
 
-static int resolve_one(struct disks *d, json_t *o, const char *key, const char *user)
+static int resolve_one(struct disks *d, json_t *top, json_t *o, const char *key, const char *user)
 {
         const char *name = text_of(o, key);
-        struct file_node *f = name ? file_node_find(d, name) : NULL;
+        struct filter_node *filter = name ? filter_node_find(d, name) : NULL;
+        struct file_node *f = filter ? filter->file : name ? file_node_find(d, name) : NULL;
 
         if (!name)
                 return 0;
+        if (f && filter_node_of_file(d, f) != filter)
+                return err_note(-EBUSY, "Node '%s' is in use by '%s'", name, filter_node_of_file(d, f)->name);
+        if (f && filter && (o != top || strcmp(key, "file")))
+                return err_note(-EINVAL, "Node '%s' has limits, which only the file of the disk itself can have", name);
+        if (f && filter && text_of(top, "throttle-group") && strcmp(text_of(top, "throttle-group"), filter->group))
+                return err_note(-EINVAL, "Node '%s' has the limits of group '%s', and a disk has those of one group", name,
+                                filter->group);
+        if (f && filter && json_object_set_new(top, "throttle-group", json_string(filter->group)) < 0)
+                return -ENOMEM;
         if (!f && disks_find_node(d, name))
                 return err_note(-EINVAL, "Node '%s' is an image; '%s' takes a node of driver file or host_device", name, key);
         if (!f)
@@ -111,9 +122,9 @@ int file_nodes_resolve(struct disks *d, json_t *args)
         int r = 0;
 
         for (json_t *o = args; r == 0 && json_is_object(o); o = json_object_get(o, "backing")) {
-                r = resolve_one(d, o, "file", user);
+                r = resolve_one(d, args, o, "file", user);
                 if (r == 0)
-                        r = resolve_one(d, o, "data-file", user);
+                        r = resolve_one(d, args, o, "data-file", user);
         }
         return r;
 }

@@ -147,6 +147,18 @@ int limits_apply(struct node *n, const char *disk, const char *name, const struc
         return r;
 }
 
+int limits_join(struct node *n, const char *name)
+{
+        struct limit_group *lg = name ? limits_find(n->disks, name) : NULL;
+        int r;
+
+        if (name && !lg)
+                return err_note(-EINVAL, "Throttle group '%s' does not exist", name);
+        r = vol_set_throttle(n->vol, lg ? lg->g : NULL);
+        limits_sweep(n->disks);
+        return r;
+}
+
 /* --- for another process ------------------------------------------------------------------------------------------ */
 
 json_t *limits_pack(const struct disks *d)

@@ -43,6 +43,9 @@ int limits_choose(struct disks *d, const char *disk, const char *name, const str
  */
 int limits_apply(struct node *n, const char *disk, const char *name, const struct throttle_limits *l);
 
+/* The disk obeys group @name, which must be there, as it is; NULL: it has no limits. 0, or -errno with a sentence. */
+int limits_join(struct node *n, const char *name);
+
 /* Forgets groups that were a disk's own and have no disk any more. */
 void limits_sweep(struct disks *d);
 

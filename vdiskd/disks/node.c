@@ -20,6 +20,7 @@
 #include "common/log.h"
 #include "formats/format.h"
 #include "common/size.h"
+#include "vdiskd/disks/filter_node.h"
 #include "vdiskd/disks/inner_node.h"
 
 #define LOCK_PAUSE_US 10000
@@ -36,6 +37,7 @@ int node_is_free(const struct node *n)
 
 static void node_free(struct node *n)
 {
+        filter_nodes_forget(n);
         inner_nodes_free(n);
         free(n->name);
         free(n->path);

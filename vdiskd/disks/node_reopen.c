@@ -15,6 +15,7 @@
 #include "common/log.h"
 #include "vdiskd/disks/block_export.h"
 #include "vdiskd/disks/file_node.h"
+#include "vdiskd/disks/filter_node.h"
 #include "vdiskd/disks/inner_node.h"
 #include "vdiskd/disks/limit_groups.h"
 #include "vdiskd/disks/node.h"
@@ -242,6 +243,9 @@ static int find(struct disks *d, const char *name, struct node **ret)
 
         if (!name)
                 return err_note(-EINVAL, "node-name not specified");
+        if (filter_node_find(d, name))
+                return err_note(-ENOTSUP, "Node '%s' is a throttle node, whose group cannot be changed: qom-set changes the group's limits",
+                                name);
         *ret = disks_find_node(d, name);
         i = *ret ? NULL : disks_find_inner(d, name);
         if (i)

@@ -21,6 +21,7 @@
 #include "common/log.h"
 #include "common/range.h"
 #include "vdiskd/disks/block_export.h"
+#include "vdiskd/disks/filter_node.h"
 #include "vdiskd/jobs/job_copy.h"
 #include "vdiskd/jobs/job_target.h"
 #include "vdiskd/disks/node.h"
@@ -61,6 +62,7 @@ static void move_exports(struct mirror_job *m)
                 a->nexports--;
                 b->nexports++;
         }
+        filter_nodes_follow(a, b);
         synchronize_rcu(); /* who starts a ring knows the new name now */
         vol_ports_moved(a->vol);
         log_info("%s: moved to '%s'; guests waited %" PRIu64 " us", node_label(a), node_label(b), m->pause_ns / 1000);

@@ -15,6 +15,7 @@
 #include "config.h"
 #include "vdiskd/disks/block_export.h"
 #include "vdiskd/disks/file_node.h"
+#include "vdiskd/disks/filter_node.h"
 #include "vdiskd/disks/limit_groups.h"
 #include "vdiskd/disks/node.h"
 #include "vdiskd/config/reload.h"
@@ -35,10 +36,10 @@ int handover_pack(struct parcel *p, const struct disks *d, int control_fd, const
                 parcel_append(p, nodes, node_pack(list_entry(l, struct node, link), p));
         list_for_each(l, &d->exports)
                 parcel_append(p, exports, block_export_pack(list_entry(l, struct block_export, link), p));
-        p->root = json_pack("{s:i,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:i}", "handover", HANDOVER_VERSION, "vdiskd", VDISKD_VERSION,
+        p->root = json_pack("{s:i,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:i}", "handover", HANDOVER_VERSION, "vdiskd", VDISKD_VERSION,
                             "throttle-groups", limits_pack(d), "nodes", nodes, "exports", exports, "control",
                             listening_pack(p, control_fd, control), "metrics", listening_pack(p, metrics->fd, metrics),
-                            "configuration", reload_pack(d->configuration), "files", file_nodes_pack(d), "pid-file",
+                            "configuration", reload_pack(d->configuration), "files", file_nodes_pack(d), "filters", filter_nodes_pack(d), "pid-file",
                             parcel_put_fd(p, d->pid_fd));
         return p->root ? 0 : -ENOMEM;
 }
@@ -86,8 +87,11 @@ static int unpack_listening(struct parcel *p, const char *key, struct listener *
 static int unpack_configuration(struct parcel *p, struct disks *d)
 {
         const json_t *files = json_object_get(p->root, "files"), *all = json_object_get(p->root, "configuration");
+        const json_t *filters = json_object_get(p->root, "filters");
         int r = files ? file_nodes_unpack(d, files) : 0;
 
+        if (r == 0 && filters)
+                r = filter_nodes_unpack(d, filters);
         if (r == 0 && json_object_get(p->root, "pid-file"))
                 r = parcel_take_fd(p, p->root, "pid-file", true, &d->pid_fd);
         return r < 0 || !all ? r : reload_unpack(d->configuration, all);
