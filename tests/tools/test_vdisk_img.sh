@@ -141,7 +141,7 @@ refuses 1 "raw images cannot be compressed" convert -c disk.raw new
 refuses 1 "-c and -W" convert -c -W -O qcow2 disk.raw new
 refuses 1 "-c and preallocation" convert -c -O qcow2 -o preallocation=metadata disk.raw new
 refuses 1 "-m '17'" convert -m 17 disk.raw new
-refuses 1 "-S '100'" convert -S 100 disk.raw new
+refuses 1 "-S '100' is not a multiple of 512 up to 16M" convert -S 100 disk.raw new
 refuses 1 "-t 'fast'" convert -t fast disk.raw new
 refuses 1 "'vmdx'" convert -O vmdx disk.raw new
 refuses 1 "'missing': cannot open" convert -f raw missing new
@@ -171,6 +171,13 @@ for ((i = 0; i < 500; i++)); do [ -s new ] && break; sleep 0.02; done
 sleep 0.2; kill -INT $busy; kill -TERM $busy; kill -HUP $busy; wait $busy
 [ $? = 1 ] && grep -q interrupted v.err && [ ! -e new ] && ok || { bad "convert, interrupted"; cat v.err; ls -l new; }
 rm -f huge.raw
+for what in "-f raw -o preallocation=full" "-f qcow2 -o preallocation=full,data_file=new.data"; do
+        "$img" create -q $what new 500G 2>v.err & # likewise
+        busy=$!
+        for ((i = 0; i < 500; i++)); do [ -e new ] && break; sleep 0.02; done
+        kill -INT $busy; kill -TERM $busy; wait $busy # this shell's children do not get SIGINT
+        [ $? = 143 ] && [ ! -e new ] && [ ! -e new.data ] && ok || { bad "create, interrupted"; cat v.err; ls -l new new.data; }
+done
 
 echo "== convert -c"
 { head -c 3M /dev/zero | tr '\0' 'x'; head -c 1M /dev/urandom; head -c 20000 /dev/zero
@@ -197,7 +204,7 @@ for ct in zlib zstd; do
 2M 2097152
 X
 done
-for how in "-o compat=0.10" "-m 1" "-S 0" "-t none" "-B text.raw -F raw" "-m 16 -S 64k"; do
+for how in "-o compat=0.10" "-m 1" "-S 0" "-t none" "-B text.raw -F raw" "-m 16 -S 64k" "-S 16M"; do
         rm -f t.img
         works convert -f raw -c -O qcow2 $how text.raw t.img
         equal raw text.raw qcow2 t.img
@@ -356,7 +363,7 @@ echo length >&9
 for ((i = 0; i < 500; i++)); do [ -s held ] && break; sleep 0.02; done
 rm hold
 for c in info check map; do
-        refuses 1 "in use by another program" $c -f qcow2 e.qcow2
+        refuses 1 "in use by another program.*; -U looks at it all the same" $c -f qcow2 e.qcow2
         "$img" $c -U -f qcow2 e.qcow2 >v.out 2>v.err && ok || { bad "$c -U of an image in use"; cat v.err; }
 done
 refuses 1 "in use by another program" snapshot -c x e.qcow2

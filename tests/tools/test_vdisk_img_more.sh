@@ -38,7 +38,8 @@ refuses 1 "either --size or one file name" measure
 refuses 1 "either --size or one file name" measure --size 1M disk.raw
 refuses 1 "too big" measure -O qcow2 --size 1E
 refuses 1 "unknown image format" measure -O vmdk9 --size 1M
-refuses 1 "backing file" measure over.qcow2
+refuses 1 "backing file.*yourself: -f qcow2$" measure over.qcow2
+refuses 2 "backing file.*yourself: -F qcow2$" compare -f qcow2 base.qcow2 over.qcow2
 
 echo "== convert of a snapshot, of several sources, and of what cannot be read"
 qemu-img create -q -f qcow2 -o cluster_size=4k -b disk.raw -F raw snap.qcow2 6M

@@ -60,7 +60,7 @@ static int check_once(struct job *j, bool leaks, bool all)
 {
         unsigned flags = FMT_NO_BACKING | FMT_NO_KEY | j->flags | (leaks || all ? FMT_REPAIRING : FMT_RDONLY);
         AUTO(tool_closep) struct fmt_image *img = NULL;
-        int r = tool_open(&j->image, flags, &img);
+        int r = tool_looked(tool_open(&j->image, flags, &img), flags);
 
         if (r < 0)
                 return r;

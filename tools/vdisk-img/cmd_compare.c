@@ -159,10 +159,11 @@ static int compare(struct job *j, int *err)
         return say(j, "Images are identical.\n", 0), SAME;
 }
 
-static int open_side(struct side *s, const char *word, unsigned flags)
+static int open_side(struct side *s, const char *word, const char *format_option, unsigned flags)
 {
         int r = tool_image_set(&s->image, word, s->format);
 
+        s->image.format_option = format_option;
         if (r == 0)
                 r = tool_open(&s->image, flags, &s->img);
         if (r < 0)
@@ -205,9 +206,9 @@ static int run(int argc, char **argv)
         if (argc - optind != 2)
                 return tool_fail(err_note(-EINVAL, "compare: expecting two file names"), CANNOT_OPEN);
         j.progress.on &= !j.quiet;
-        r = open_side(&j.a, argv[optind], flags);
+        r = open_side(&j.a, argv[optind], "-f", flags);
         if (r == 0)
-                r = open_side(&j.b, argv[optind + 1], flags);
+                r = open_side(&j.b, argv[optind + 1], "-F", flags);
         if (r < 0)
                 return tool_fail(r, CANNOT_OPEN);
         code = compare(&j, &r);

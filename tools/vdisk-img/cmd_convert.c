@@ -16,7 +16,7 @@
 #define DEFAULT_JOBS 8u
 #define MAX_JOBS 16u
 #define DEFAULT_SPARSE 4096u
-#define MAX_SPARSE (1u << 20)
+#define MAX_SPARSE (16u << 20)
 
 struct job {
         struct tool_image *from; /* the sources, one behind the other */
@@ -291,7 +291,7 @@ static int parse_sparse(const char *text, uint32_t *ret)
         if (r < 0)
                 return r;
         if (n % 512 || n > MAX_SPARSE)
-                return err_note(-EINVAL, "-S '%s' is not a multiple of 512 up to 1M", text);
+                return err_note(-EINVAL, "-S '%s' is not a multiple of 512 up to 16M", text);
         *ret = (uint32_t)n;
         return 0;
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* cmd_create.c - vdisk-img create: a new, empty image. */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/err.h"
@@ -101,6 +103,57 @@ static void say_it(const struct job *j, uint64_t size)
         fflush(stdout);
 }
 
+/* --- interrupted -------------------------------------------------------------------------------------------------- */
+
+/* What was not there before goes when we are told to end: preallocation takes long, and leaves as much as the disk has. */
+static struct { char *image, *data; } unfinished;
+
+static void on_signal(int sig)
+{
+        if (unfinished.image)
+                unlink(unfinished.image);
+        if (unfinished.data)
+                unlink(unfinished.data);
+        raise(sig); /* when we have returned: SA_RESETHAND */
+}
+
+static char *if_new(const char *path)
+{
+        struct stat st;
+
+        return path && lstat(path, &st) < 0 && errno == ENOENT ? strdup(path) : NULL;
+}
+
+static int watch_signals(const struct job *j)
+{
+        static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+        struct sigaction sa = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND }, was;
+        AUTO(freep) char *data = NULL;
+        int r = tool_data_path(&j->opts, j->path, &data);
+
+        if (r < 0)
+                return r;
+        unfinished.image = if_new(tool_plain_path(j->path));
+        unfinished.data = if_new(data);
+        for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+                if (sigaction(signals[i], NULL, &was) == 0 && was.sa_handler != SIG_IGN)
+                        sigaction(signals[i], &sa, NULL);
+        return 0;
+}
+
+static int create_watched(const struct job *j, const struct fmt_create *req)
+{
+        int r = watch_signals(j);
+
+        if (r == 0)
+                r = tool_create(j->path, j->drv, req);
+        free(TAKE(unfinished.image, NULL));
+        free(TAKE(unfinished.data, NULL));
+        return r;
+}
+
+/* --- the image ---------------------------------------------------------------------------------------------------- */
+
 static int create(struct job *j)
 {
         struct fmt_create req = { 0 };
@@ -126,7 +179,7 @@ static int create(struct job *j)
                 .opts = j->opts.opts, .nopts = j->opts.n,
         };
         say_it(j, size);
-        return tool_create(j->path, j->drv, &req);
+        return create_watched(j, &req);
 }
 
 static const struct option longs[] = {

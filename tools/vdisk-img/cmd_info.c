@@ -65,7 +65,7 @@ static int look(const char *path, const char *format, const struct fmt_layer *la
                                                              wish->flags,
         };
         const struct fmt_driver *drv;
-        int r = chain_open(path, &opts, &f->img);
+        int r = tool_looked(chain_open(path, &opts, &f->img), opts.flags);
 
         if (r == 0 && !format)
                 r = tool_refuse_foreign(f->img);

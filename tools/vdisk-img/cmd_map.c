@@ -192,7 +192,8 @@ static void job_finish(struct job *j)
 static int show(const struct job *j)
 {
         AUTO(tool_closep) struct fmt_image *img = NULL;
-        int r = tool_open(&j->image, FMT_RDONLY | FMT_NO_KEY | j->flags, &img);
+        unsigned flags = FMT_RDONLY | FMT_NO_KEY | j->flags;
+        int r = tool_looked(tool_open(&j->image, flags, &img), flags);
         uint64_t size, start;
 
         if (r < 0)

@@ -39,8 +39,10 @@ static int snapshot(const struct tool_image *image, unsigned flags, int action, 
 {
         const char *path = image->path;
         AUTO(tool_closep) struct fmt_image *img = NULL;
-        int r = tool_open(image, flags | FMT_NO_BACKING | FMT_NO_KEY | (action == 'l' ? FMT_RDONLY : 0), &img);
+        int r;
 
+        flags |= FMT_NO_BACKING | FMT_NO_KEY | (action == 'l' ? FMT_RDONLY : 0);
+        r = tool_looked(tool_open(image, flags, &img), flags);
         if (r < 0)
                 return r;
         if (!img->drv->snapshot_list || !img->drv->snapshot_create)

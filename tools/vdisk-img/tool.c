@@ -56,7 +56,7 @@ bool tool_is_qemu_img(void)
 /* What format is it, and may we believe that? Looks at the header only, follows nothing. */
 static int guess_format(const struct tool_image *t, unsigned flags, const struct fmt_driver **ret)
 {
-        const char *path = t->path;
+        const char *path = t->path, *option = t->format_option ?: "-f";
         struct fmt_open_opts look = {
                 .flags = FMT_RDONLY | FMT_NO_BACKING | FMT_INFO_ONLY | FMT_GUESS | (flags & (FMT_NO_LOCK | FMT_REPAIRING)),
         };
@@ -71,11 +71,11 @@ static int guess_format(const struct tool_image *t, unsigned flags, const struct
                 return r;
         if (img->backing_name && !(flags & FMT_NO_BACKING) && !tool_is_qemu_img())
                 return err_note(-EINVAL, "'%s' looks like %s and names the backing file '%s', which is only followed when "
-                                "you say the format yourself: -f %s", path, img->drv->name, img->backing_name,
-                                img->drv->name);
+                                "you say the format yourself: %s %s", path, img->drv->name, img->backing_name,
+                                option, img->drv->name);
         if (img->names_files && !tool_is_qemu_img())
                 return err_note(-EINVAL, "'%s' looks like %s and names other files that hold the disk, which are only opened when "
-                                "you say the format yourself: -f %s", path, img->drv->name, img->drv->name);
+                                "you say the format yourself: %s %s", path, img->drv->name, option, img->drv->name);
         if (!(flags & FMT_RDONLY) && !img->drv->probe)
                 tool_warn("no format was given for '%s' and it looks like none that is known, so it is taken for a %s disk; "
                           "say -f %s to be sure", path, img->drv->name, img->drv->name);
@@ -165,6 +165,17 @@ int tool_refuse_part_of(const char *target, const struct fmt_image *chain, const
 void tool_closep(struct fmt_image **img)
 {
         chain_close(*img);
+}
+
+int tool_looked(int r, unsigned flags)
+{
+        char text[512];
+
+        if (r != -EBUSY || flags & FMT_NO_LOCK || !(flags & FMT_RDONLY))
+                return r;
+        snprintf(text, sizeof(text), "%s", err_text(r));
+        err_clear();
+        return err_note(r, "%s; -U looks at it all the same", text);
 }
 
 int tool_create(const char *path, const struct fmt_driver *drv, const struct fmt_create *req)

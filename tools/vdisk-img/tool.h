@@ -65,6 +65,7 @@ void print_option_help(const struct fmt_driver *drv);
 struct tool_image {
         const char *path;        /* of the top image's file */
         const char *format;      /* NULL: not said */
+        const char *format_option; /* with which it can be said; NULL: -f */
         struct fmt_layer *layer; /* owned; NULL: no more was said than path and format */
         struct option_list words;
 };
@@ -110,6 +111,9 @@ void tool_snapshot_finish(struct tool_snapshot *s);
 /* tool_open() to read the disk as it was at a snapshot; the one that is there now when none was given. */
 int tool_open_snapshot(const struct tool_image *t, unsigned flags, const struct tool_snapshot *s, struct fmt_image **ret);
 void tool_closep(struct fmt_image **img); /* for AUTO() */
+
+/* Passes on what an open with @flags returned; when somebody uses the image, the sentence also says that -U looks at it. */
+int tool_looked(int r, unsigned flags);
 
 /* fmt_create_path() with a sentence that names @path. */
 int tool_create(const char *path, const struct fmt_driver *drv, const struct fmt_create *req);
