@@ -65,6 +65,11 @@ qemu-img snapshot -c two s.qcow2
 qemu-io -f qcow2 -c "write -P 3 1M 4M" s.qcow2 >/dev/null
 works info --usage s.qcow2
 says "^    data: 8 MiB in [0-9]+ pieces?, [0-9.]+% fragmented"
+dd if=/dev/urandom of=holes.raw bs=60k count=20 status=none && truncate -s 2M holes.raw # holes inside of clusters
+for k in 8 300 701; do dd if=/dev/zero of=holes.raw bs=4k seek=$k count=1 conv=notrunc status=none; done
+"$img" convert -f raw -O qcow2 holes.raw holes.qcow2
+works info --usage holes.qcow2
+says "^    data: 1.1[0-9] MiB in 1 piece, 0.0% fragmented$"
 for s in one two; do # what it says is what happens
         said=$("$img" info --usage --output=json s.qcow2 | python3 -c 'import json, sys
 print([s["alone-bytes"] for s in json.load(sys.stdin)["usage"]["snapshots"] if s["name"] == sys.argv[1]][0])' $s)

@@ -104,14 +104,16 @@ static int look(struct fmt_image *img, uint64_t off, uint64_t end, struct extent
 }
 
 /*
- * Where data goes on behind what came before, in the disk and in the file, it is one piece. A compressed cluster ends
- * anywhere in the last of the sectors that must be read for it.
+ * Where data goes on behind what came before, in the disk and in the file, it is one piece; so it is behind a hole inside of a
+ * cluster of @cluster bytes, whose place is kept. A compressed cluster ends anywhere in the last of the sectors that must be read for it.
  */
-static void count_run(struct picture_layer *l, const struct extent *ext, uint64_t *next_off, uint64_t *next_host)
+static void count_run(struct picture_layer *l, uint64_t cluster, const struct extent *ext, uint64_t *next_off, uint64_t *next_host)
 {
         uint64_t slack = ext->kind == EXT_COMPRESSED ? SECTOR : 0;
+        uint64_t hole = ext->off - *next_off;
+        bool behind_hole = ext->kind == EXT_DATA && ext->off > *next_off && hole < cluster && ext->host - *next_host == hole;
 
-        if (ext->off != *next_off || ext->host > *next_host || ext->host + slack < *next_host)
+        if (!behind_hole && (ext->off != *next_off || ext->host > *next_host || ext->host + slack < *next_host))
                 l->runs++;
         *next_off = ext->off + ext->len;
         *next_host = ext->host + (ext->kind == EXT_COMPRESSED ? ext->packed_len : ext->len);
@@ -129,7 +131,7 @@ static int take_layer(struct picture *p, struct picture_layer *l, struct fmt_ima
                         continue;
                 count_own(p, l, &ext);
                 if (ext.kind != EXT_ZERO)
-                        count_run(l, &ext, &next_off, &next_host);
+                        count_run(l, img->cluster_size, &ext, &next_off, &next_host);
         }
         return r;
 }
