@@ -19,10 +19,18 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/mark.h"
+#include "common/range.h"
 
 #define DEFAULT_QUEUES 64 /* QEMU asks for one a vCPU and gives up when there are fewer */
 #define MAX_QUEUES 256    /* the index in SET_VRING_KICK has eight bits */
 #define ACCEPT_PAUSE_NS NS_PER_SEC
+/*
+ * A front end that comes back without end keeps the control thread busy, and what it takes of the processors the scheduler may take
+ * from the queue threads: on a crowded host other disks stood still for seconds. So many at once, then so many a second; who comes
+ * meanwhile waits in the backlog.
+ */
+#define ACCEPTS_AT_ONCE 2000u
+#define ACCEPT_EVERY_NS (5 * NS_PER_MS)
 
 #define BLK_OPS                                                                                                 \
         .get_config = blk_get_config, .set_config = blk_set_config, .ring_start = blk_ring_start,               \
@@ -182,6 +190,25 @@ static void on_dialed(struct dialer *d, int fd)
                 listen_again(x);
 }
 
+static bool may_accept(struct export *x)
+{
+        uint64_t now = clock_ns(), more = (now - x->accepts_ns) / ACCEPT_EVERY_NS;
+
+        if (more)
+                x->accepts_ns = now;
+        x->accepts = (unsigned)min_u64(x->accepts + more, ACCEPTS_AT_ONCE);
+        if (!x->accepts)
+                return false;
+        x->accepts--;
+        return true;
+}
+
+static void accept_later(struct export *x, uint64_t pause_ns)
+{
+        loop_unwatch(x->loop, &x->watch);
+        loop_timer_set(x->loop, &x->pause, pause_ns);
+}
+
 static void on_connect(struct loop_watch *w, uint32_t events)
 {
         struct export *x = container_of(w, struct export, watch);
@@ -192,13 +219,17 @@ static void on_connect(struct loop_watch *w, uint32_t events)
                 session_close(x->session);
                 return;
         }
+        if (!may_accept(x)) {
+                log_limited(&x->dev.vu.limit, LOG_LVL_WARN, "%s: front ends come and go without end: they wait", x->name);
+                accept_later(x, ACCEPT_EVERY_NS);
+                return;
+        }
         fd = accept4(x->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0) {
                 if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS)
                         return; /* the peer is gone again */
                 log_limited(&x->dev.vu.limit, LOG_LVL_WARN, "%s: cannot accept a front end: %m", x->name);
-                loop_unwatch(x->loop, &x->watch);
-                loop_timer_set(x->loop, &x->pause, ACCEPT_PAUSE_NS);
+                accept_later(x, ACCEPT_PAUSE_NS);
                 return;
         }
         if (x->session) {
@@ -376,6 +407,7 @@ int export_new(struct loop *l, struct vol *v, int listen_fd, const struct export
                 return -ENOMEM;
         x->fd = TAKE(fd, -1);
         x->loop = l;
+        x->accepts = ACCEPTS_AT_ONCE;
         x->name = strdup(o->name);
         x->connect = o->connect ? strdup(o->connect) : NULL;
         x->leave = calloc(o->nthreads, sizeof(*x->leave));

@@ -29,7 +29,9 @@ struct export {
         int fd; /* listening; -1 when stopping, or we dial */
         struct loop_watch watch;
         struct dialer dialer;    /* path NULL: we listen */
-        struct loop_timer pause; /* out of file descriptors: accept again later */
+        struct loop_timer pause; /* out of file descriptors, or too many came: accept again later */
+        unsigned accepts;        /* that may come at once, as of */
+        uint64_t accepts_ns;
         struct blk_device dev;
         struct turn turn;
         struct session *session; /* NULL: nobody is connected */
