@@ -32,9 +32,9 @@ static json_t *snapshots(struct fmt_image *img)
         json_t *all = NULL;
         size_t n = 0;
 
-        if (!img->drv->snapshot_list || !is_read(img->drv->snapshot_list(img, &s, &n)) || n == 0)
+        if (!img->drv->snapshot_list || !is_read(img->drv->snapshot_list(img, &s, &n)))
                 return NULL;
-        all = json_array();
+        all = n ? json_array() : NULL;
         for (size_t i = 0; i < n; i++)
                 json_array_append_new(all, fmt_snapshot_json(&s[i]));
         fmt_snapshots_free(s, n);
