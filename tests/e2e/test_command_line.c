@@ -184,9 +184,10 @@ static void test_daemonize(void **state)
         int pid;
 
         (void)state;
-        spawn(&p, vdiskd(), ARGS("--blockdev", "driver=file,node-name=disk,filename=%/zeros.img", "--export",
-                                 "type=vhost-user-blk,id=export,node-name=disk,addr.type=unix,addr.path=%/v.sock", PIDFILE,
-                                 "--daemonize"), NULL);
+        /* through a pipe, whose reader ends when nobody holds it any more */
+        spawn(&p, "sh", ARGS("-c", "\"$@\" 2>&1 | cat", "sh", vdiskd(), "--blockdev", "driver=file,node-name=disk,filename=%/zeros.img",
+                             "--export", "type=vhost-user-blk,id=export,node-name=disk,addr.type=unix,addr.path=%/v.sock", PIDFILE,
+                             "--daemonize"), NULL);
         assert_int_equal(finish(&p), 0);
         f = fopen(at("pid"), "re");
         assert_non_null(f);

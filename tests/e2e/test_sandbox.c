@@ -420,7 +420,7 @@ static int be_probe(void)
         struct disk_opts disk = { .path = (char *)"image", .fd = -1, .socket_mode = -1 };
         struct options o = { .disks = &disk, .ndisks = 1, .sandbox = SANDBOX_STRICT };
         char *argv[] = { (char *)"vdiskd", NULL };
-        struct opener_rules rules = { .strict = true, .options = &o, .argv = argv };
+        struct opener_rules rules = { .strict = true, .options = &o, .argv = argv, .std_fd = -1 };
         int fd = open("image", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 
         closep(&fd);

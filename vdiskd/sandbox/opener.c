@@ -266,8 +266,13 @@ void opener_end_spawned(bool kill_it)
 static void become(enum opener_role role, int end, const struct opener_rules *rules) __attribute__((noreturn));
 static void become(enum opener_role role, int end, const struct opener_rules *rules)
 {
+        int std_fd = rules->std_fd >= 0 ? fcntl(rules->std_fd, F_DUPFD_CLOEXEC, 4) : -1; /* it may be 3 */
+
         if (end != 3 && dup2(end, 3) < 0)
                 _exit(1);
+        for (int std = 0; std <= 2 && std_fd >= 0; std++)
+                if (dup2(std_fd, std) < 0)
+                        _exit(1);
         close_range(4, ~0u, 0);
         fcntl(3, F_SETFD, FD_CLOEXEC);
         prctl(PR_SET_NAME, role == ROLE_OPENER ? "vdiskd-opener" : "vdiskd-starter");

@@ -25,6 +25,7 @@ struct opener_rules {
         const struct options *options;
         const char *state_dir; /* NULL: none */
         char *const *argv;     /* of the process that takes over */
+        int std_fd;            /* where its standard streams lead; -1: where the daemon's do */
 };
 
 /* From now on files are opened by it (path_use()). Before there are threads. 0 or -errno with a sentence. */
