@@ -99,7 +99,7 @@ refuses 1 "does not shrink" resize a 1G
 refuses 1 "reading only" resize b 4G
 refuses 1 "is not a size" resize a big
 refuses 1 "there is no disk 'x'" resize x +1G
-refuses 1 "node-name='x'" resize x 1G
+refuses 1 "there is no disk 'x'" resize x 1G
 refuses 1 "there is a disk 'b' already" add b path=b.qcow2 format=qcow2 socket=x.sock
 refuses 1 "b.qcow2' is in use by this daemon, as 'b'" add x path=b.qcow2 format=qcow2 socket=x.sock
 refuses 1 "no.qcow2.*No such file" add x path=no.qcow2 format=qcow2 socket=x.sock
@@ -110,7 +110,8 @@ refuses 1 "read-only=yes: expected on or off" add x path=b.qcow2 socket=x.sock r
 refuses 1 "num-queues=many: expected a number" add x path=b.qcow2 socket=x.sock num-queues=many
 refuses 1 "no socket to listen on" add x path=b.qcow2 format=qcow2 read-only
 refuses 1 "format=ide: no such format" add x path=b.qcow2 format=ide socket=x.sock
-refuses 1 "Failed to find node with node-name='x'" remove x
+refuses 1 "there is no disk 'x'" remove x
+refuses 1 "there is no disk 'x'" remove x --force
 refuses 1 "there is no disk 'x'" stats x
 refuses 1 "has not been found" query frobnicate
 refuses 1 "no JSON object" query query-version '[1]'

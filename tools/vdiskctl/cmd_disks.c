@@ -79,7 +79,11 @@ int cmd_remove(struct ctl *c)
         if (c->save)
                 return qmp_client_call(c->client, "disk-remove",
                                        json_pack("{s:s,s:b,s:b}", "id", name, "force", c->force, "save", 1), NULL);
-        r = node_of_disk(c, name, &node);
+        r = describe_disk(c, name, &x); /* is there one? */
+        if (r == 0) {
+                json_decref(x);
+                r = node_of_disk(c, name, &node);
+        }
         if (r == 0)
                 r = find_export(c, name, &x);
         if (r == 0 && x) {
@@ -105,10 +109,11 @@ int cmd_resize(struct ctl *c)
         if (r < 0)
                 return r;
         r = node_of_disk(c, name, &node);
-        if (r == 0 && more)
-                r = size_of_node(c, node, &now);
+        if (r == 0)
+                r = size_of_node(c, node, &now); /* also: is there one? */
         if (r < 0)
                 return r;
+        now = more ? now : 0;
         if (size > INT64_MAX - now)
                 return err_note(-EFBIG, "%s: larger than any disk", text);
         return qmp_client_call(c->client, "block_resize",
