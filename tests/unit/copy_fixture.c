@@ -112,6 +112,14 @@ void load_stop(struct load *l)
         qthread_run(l->g->home, &l->idle);
 }
 
+void load_turn(struct load *l, unsigned requests)
+{
+        uint64_t until = l->count + requests;
+
+        while (l->count < until)
+                qthread_run_once(l->g->home, 0);
+}
+
 void load_finish(struct load *l)
 {
         for (unsigned i = 0; i < LOAD_DEPTH; i++)
@@ -143,6 +151,25 @@ int cf_close(struct rig *g)
         vol_close(g->v, on_closed, g);
         qthread_run(g->home, &g->closed);
         return g->close_res;
+}
+
+void cf_begin(const struct pair *p, struct rig *src, struct rig *dst, struct load *load)
+{
+        struct vol_opts vo = { .format = p->format, .writeback_ms = p->writeback_ms ?: 5, .no_sync = !p->sync, .writeback = true };
+        struct vol_opts to = vo;
+
+        to.format = p->to;
+        vf_create_random("base", p->size, p->seed);
+        if (!strcmp(p->format, "qcow2"))
+                vf_create("disk", p->format, p->opts, p->size, "base");
+        else
+                vf_create_random("disk", p->size, p->seed);
+        vf_create("copy", p->to, p->to_opts, p->size, p->behind);
+        vf_open(src, "disk", &vo, &(struct engine_opts){ .kind = ENGINE_SYNC, .seed = p->seed });
+        cf_open(dst, src, "copy", &to);
+        load_init(load, src, p->seed);
+        load_start(load);
+        load_turn(load, 50); /* some clusters of its own */
 }
 
 /* --- the owner --------------------------------------------------------------------------------------------------------- */

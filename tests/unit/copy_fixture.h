@@ -31,7 +31,18 @@ struct load {
 void load_init(struct load *l, struct rig *g, uint64_t seed);
 void load_start(struct load *l);
 void load_stop(struct load *l); /* until nothing is in flight */
+void load_turn(struct load *l, unsigned requests); /* until so many more are done */
 void load_finish(struct load *l);
+
+/* "disk", in front of "base" where the format can have that, with 50 requests of its guest done and more under way; and "copy". */
+struct pair {
+        const char *format, *opts, *to, *to_opts;
+        const char *behind;    /* the copy; NULL: nothing */
+        uint64_t size, seed;
+        bool sync;             /* else nothing is made durable: disks are slow (that is why all goes through the page cache, too) */
+        unsigned writeback_ms; /* 0: 5 */
+};
+void cf_begin(const struct pair *p, struct rig *src, struct rig *dst, struct load *load);
 
 /* The second volume, on the first one's thread. */
 void cf_open(struct rig *g, struct rig *first, const char *name, const struct vol_opts *opts);

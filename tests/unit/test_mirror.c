@@ -18,8 +18,7 @@
 #define SIZE (12 * MIB + 512)
 
 static unsigned rounds = 2;
-static bool no_sync = true; /* the order of steps is not what is asked here, and disks are slow:
-                              that is why all goes through the page cache, too */
+static bool no_sync = true; /* the order of steps is not what is asked here */
 static unsigned writeback_ms = 5;
 static struct rig src, dst;
 static struct load load;
@@ -32,30 +31,14 @@ static char end_why[256];
 
 static void turn_while_load_goes_on(unsigned requests)
 {
-        uint64_t until = load.count + requests;
-
-        while (load.count < until)
-                qthread_run_once(src.home, 0);
+        load_turn(&load, requests);
 }
 
 static void begin(const char *format, const char *opts, const char *to_format, const char *to_opts, const char *behind,
                   uint64_t seed)
 {
-        struct vol_opts vo = { .format = format, .writeback_ms = writeback_ms, .no_sync = no_sync, .writeback = true };
-        struct vol_opts to = vo;
-
-        to.format = to_format;
-        vf_create_random("base", SIZE, seed);
-        if (!strcmp(format, "qcow2"))
-                vf_create("disk", format, opts, SIZE, "base");
-        else
-                vf_create_random("disk", SIZE, seed);
-        vf_create("copy", to_format, to_opts, SIZE, behind);
-        vf_open(&src, "disk", &vo, &(struct engine_opts){ .kind = ENGINE_SYNC, .seed = seed });
-        cf_open(&dst, &src, "copy", &to);
-        load_init(&load, &src, seed);
-        load_start(&load);
-        turn_while_load_goes_on(50);
+        cf_begin(&(struct pair){ .format = format, .opts = opts, .to = to_format, .to_opts = to_opts, .behind = behind, .size = SIZE,
+                                 .seed = seed, .sync = !no_sync, .writeback_ms = writeback_ms }, &src, &dst, &load);
         load.window = 2 * MIB;
         owner = (struct owner){ 0 };
 }

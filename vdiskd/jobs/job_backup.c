@@ -280,8 +280,7 @@ int backup_prepare(struct disks *d, json_t *args, struct job_group *g, struct ba
         b->source = source;
         b->target = target;
         b->compress = bo.compress;
-        b->vj.on_source_error = job_on_error_of(text_of(args, "on-source-error"));
-        b->vj.on_target_error = job_on_error_of(text_of(args, "on-target-error"));
+        vol_job_on_errors(&b->vj, args);
         o.group = g;
         r = enter(b, d, &bo, &o, args);
         if (r == 0)

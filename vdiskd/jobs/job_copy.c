@@ -74,6 +74,12 @@ static void on_news(struct loop_task *task)
         copy_job_finish(vj->copy, on_nothing_under_way);
 }
 
+void vol_job_on_errors(struct vol_job *vj, const json_t *args)
+{
+        vj->on_source_error = job_on_error_of(json_string_value(json_object_get(args, "on-source-error")));
+        vj->on_target_error = job_on_error_of(json_string_value(json_object_get(args, "on-target-error")));
+}
+
 struct copy_owner vol_job_owner(struct vol_job *vj)
 {
         vj->told.run = on_news;

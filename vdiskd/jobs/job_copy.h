@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <jansson.h>
 #include <stdatomic.h>
 
 #include "blkq/jobs/copy_job.h"
@@ -20,6 +21,7 @@ struct vol_job {
         int res;               /* of the copying */
 };
 
+void vol_job_on_errors(struct vol_job *vj, const json_t *args); /* on-source-error, on-target-error of its command */
 struct copy_owner vol_job_owner(struct vol_job *vj); /* for the maker of the copy_job */
 
 /* Hooks of the driver. The copy_job must be there when the job is started. */

@@ -240,8 +240,7 @@ static int begin(struct disks *d, json_t *args)
         int r = m ? find_nodes(d, args, &mo, m) : -ENOMEM;
 
         if (r == 0) {
-                m->vj.on_source_error = job_on_error_of(text_of(args, "on-source-error"));
-                m->vj.on_target_error = job_on_error_of(text_of(args, "on-target-error"));
+                vol_job_on_errors(&m->vj, args);
                 return enter(m, d, &mo, args);
         }
         free(m);
