@@ -58,7 +58,8 @@ static void move_exports(struct mirror_job *m)
                 if (x->node != a)
                         continue;
                 x->node = b;
-                export_follow(x->export, b->vol);
+                if (x->export) /* else it is stopping: no ring of it starts any more */
+                        export_follow(x->export, b->vol);
                 a->nexports--;
                 b->nexports++;
         }
