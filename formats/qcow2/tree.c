@@ -116,14 +116,44 @@ static uint64_t guest_of(const struct qcow2_txn *t, uint64_t l1_index, uint64_t 
         return l1_index * qcow2_l2_covers(&t->h) + (i << t->h.cluster_bits);
 }
 
+/*
+ * Nearly all of the millions of entries are a whole cluster in the file and nothing odd: for those the count of that cluster. NULL:
+ * all others, and whatever qcow2_l2e_flaw() may have something to say about.
+ */
+static inline uint32_t *plain_count(const struct qcow2_txn *t, struct l2e e)
+{
+        uint64_t off = e.desc & ~QCOW2_COPIED, i = off >> t->h.cluster_bits;
+        uint32_t *count;
+
+        if (!off || off & (~QCOW2_OFFSET_MASK | (t->h.cluster_size - 1)) || e.subs & e.subs >> 32 || i >= t->clusters)
+                return NULL;
+        count = refmap_seek(&t->refs, i);
+        return count && !(*count & REF_META) ? count : NULL;
+}
+
+/* It is counted, and stays so. */
+static bool may_count(int64_t count, int delta)
+{
+        return count && count + delta > 0 && count + delta <= (int64_t)REFMAP_MAX_COUNT;
+}
+
 static int ref_l2(struct qcow2_txn *t, uint64_t l1_index, const uint8_t *l2, int delta)
 {
-        for (uint64_t i = 0; i < l2_entries(&t->h); i++) {
+        bool plain = !qcow2_has_data_file(&t->h);
+        uint64_t n = l2_entries(&t->h);
+
+        for (uint64_t i = 0; i < n; i++) {
                 struct l2e e = l2e_get(&t->h, l2, i), fixed;
+                uint32_t *count = plain ? plain_count(t, e) : NULL;
                 uint64_t off, len;
-                const char *flaw = qcow2_l2e_flaw(t, guest_of(t, l1_index, i), e, &fixed);
+                const char *flaw;
                 int r;
 
+                if (count && may_count(*count & REFMAP_MAX_COUNT, delta)) {
+                        *count += (uint32_t)delta; /* as qcow2_txn_ref() would */
+                        continue;
+                }
+                flaw = qcow2_l2e_flaw(t, guest_of(t, l1_index, i), e, &fixed);
                 if (flaw)
                         return flawed(l1_index, flaw);
                 qcow2_l2e_range(t, e, &off, &len);
@@ -163,11 +193,22 @@ int qcow2_tree_ref(struct qcow2_txn *t, const uint64_t *l1, uint64_t entries, in
 /* Makes the entries of one L2 table right. Did any change? */
 static bool settle_l2(const struct qcow2_txn *t, uint8_t *l2, uint64_t l1_index, bool active)
 {
-        bool changed = false;
+        bool changed = false, plain = !qcow2_has_data_file(&t->h);
+        uint64_t n = l2_entries(&t->h);
 
-        for (uint64_t i = 0; i < l2_entries(&t->h); i++) {
+        for (uint64_t i = 0; i < n; i++) {
                 struct l2e old = l2e_get(&t->h, l2, i), e;
+                const uint32_t *count = plain ? plain_count(t, old) : NULL;
 
+                if (count) {
+                        bool alone = (*count & REFMAP_MAX_COUNT) == 1;
+
+                        if (active && alone != !!(old.desc & QCOW2_COPIED)) {
+                                l2e_put(&t->h, l2, i, (struct l2e){ old.desc ^ QCOW2_COPIED, old.subs });
+                                changed = true;
+                        }
+                        continue;
+                }
                 (void)qcow2_l2e_flaw(t, guest_of(t, l1_index, i), old, &e);
                 if (active && qcow2_has_data_file(&t->h)) {
                         e.desc |= l2e_offset(e.desc) ? QCOW2_COPIED : 0;

@@ -43,6 +43,7 @@ static int load_block(struct qcow2_txn *t, uint64_t index, uint8_t *buf)
         uint64_t per = refcount_per_block(t->h.cluster_size, t->h.refcount_order), first = index * per;
         uint64_t end = min_u64(first + per, t->clusters);
         int r = file_pread(t->file, buf, t->h.cluster_size, t->blocks[index]);
+        uint32_t *at;
 
         for (uint64_t i = first; r == 0 && i < end; i++) {
                 uint64_t count = refcount_get(buf, t->h.refcount_order, i - first);
@@ -50,10 +51,12 @@ static int load_block(struct qcow2_txn *t, uint64_t index, uint8_t *buf)
                 if (count > REFMAP_MAX_COUNT)
                         return err_note(-EIO, "the refcount of the cluster at offset 0x%" PRIx64 " is %" PRIu64
                                         ", more than an image can need" SEE_CHECK, i << t->h.cluster_bits, count);
-                if (count)
-                        r = refmap_add(&t->refs, i, (int64_t)count);
-                if (count && r == 0)
-                        r = refmap_flag(&t->refs, i, REF_OLD);
+                if (!count)
+                        continue;
+                at = refmap_place(&t->refs, i);
+                if (!at)
+                        return -ENOMEM;
+                *at = (uint32_t)count | REF_OLD; /* nobody has counted it before */
         }
         return r;
 }
