@@ -246,16 +246,24 @@ static void end_marking(struct ring *r)
 
 /* --- the common road --------------------------------------------------------------------------------------------- */
 
-void ring_at_round_end(struct ring *r)
+/* Only to look again, with settle(). */
+static void await_round_end(struct ring *r)
 {
         if (TAKE(r->hook_set, true))
                 return;
         qthread_at_round_end(r->thread, &r->round_end);
 }
 
+void ring_at_round_end(struct ring *r)
+{
+        r->wrote = true;
+        await_round_end(r);
+}
+
 static void on_round_end(struct qhook *h)
 {
         struct ring *r = container_of(h, struct ring, round_end);
+        bool wrote = TAKE(r->wrote, false);
 
         r->hook_set = false;
         if (r->started) { /* not so when it is only a bell that somebody waits for */
@@ -263,7 +271,7 @@ static void on_round_end(struct qhook *h)
                         PROBE2(notify, r->dev->name, r->index);
                         bell_ring(r, &r->call);
                 }
-                if (r->log.to) {
+                if (r->log.to && wrote) { /* marking rings a bell: one that is waited for would never be still */
                         if (!r->unmapped)
                                 mark_ring(r);
                         end_marking(r);
@@ -512,7 +520,7 @@ static void settle(struct ring *r)
 {
         /* The end of a notification wakes nobody (engine.h), so nobody may sleep while an order waits for it. */
         if ((r->stopping || r->bell_waits) && bells_busy(r))
-                ring_at_round_end(r);
+                await_round_end(r);
         if (r->bell_waits && !r->bell_waits->busy)
                 change_bell_now(r, TAKE(r->bell_waits, NULL));
         if (r->stopping && drained(r) && !r->watching && !r->hook_set && !bells_busy(r))

@@ -119,6 +119,7 @@ struct ring {
         bool popping;             /* enabled */
         bool watching;            /* the engine has our kick fd */
         bool hook_set;            /* round_end is to come */
+        bool wrote;               /* something of the ring since the last round end, or may have */
         bool stopping;            /* a STOP order waits for the drain */
         struct ring_bell *bell_waits; /* a CALL or ERR order waits until this one is not being rung */
         bool told;                /* trouble was reported */
