@@ -7,7 +7,7 @@
  *     rings ask again; state_fd state_ok: a transfer that is under way fails
  *   of a ring: dev loop thread share done done_with owner trouble rung missing order order_task done_task trouble_task ordered waits: made anew;
  *     has_iommu unmapped virgin starved busy hits late nlate miss_posted retry_posted miss_task retry_task
- *     vq view priv kick poller round_end poll_timer started popping watching hook_set stopping bell_waits guard_seen
+ *     vq view priv kick poller round_end poll_timer started popping watching hook_set wrote stopping bell_waits guard_seen
  *     trouble_why trouble_memory features inflight inband running marked has_marked: of a ring that runs, set again by its START;
  *     told: it is "broken" once parked
  *   of a layout: record: found again by the ring's index; packed: by the features

@@ -61,15 +61,19 @@ static bool says(const char *name, const char *what)
         return strstr(node(name), what);
 }
 
-/* What is told of a node, without the size of its file, which a load changes. */
+/* What is told of a node, without what is the file's: its size, which a load changes, and its mark, which is seen when it is read again. */
 static void settings(const char *name, char *ret, size_t size)
 {
-        char *at;
-
         snprintf(ret, size, "%s", node(name));
-        at = strstr(ret, "\"actual-size\":");
-        if (at)
-                memset(at, ' ', strcspn(at, ",}"));
+        for (int i = 0; i < 2; i++) {
+                char *at = strstr(ret, i ? "\"corrupt\":" : "\"actual-size\":");
+
+                if (at) {
+                        size_t len = strcspn(at, ",}");
+
+                        memmove(at, at + len, strlen(at + len) + 1);
+                }
+        }
 }
 
 /* Refused with @error, and the node is as it was. */
