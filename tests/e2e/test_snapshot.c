@@ -487,7 +487,7 @@ static void test_commit_to_a_smaller_base(void **state)
         must("block-commit", "{'device':'k','top':'c1.qcow2','job-id':'s'}");
         wait_event("BLOCK_JOB_COMPLETED", "\"device\":\"s\"");
         expect_three(fe);
-        assert_int_equal(run("test $(qemu-img info -U --output=json c0.qcow2 | jq '.\"virtual-size\"') = 33554432"), 0);
+        assert_int_equal(run("qemu-img info -U --output=json c0.qcow2 | grep -q '\"virtual-size\": 33554432,'"), 0);
         must("block-commit", "{'device':'k','job-id':'s'}");
         wait_event("BLOCK_JOB_READY", "\"device\":\"s\"");
         put(fe, 62 * MIB, 5);

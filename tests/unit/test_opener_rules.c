@@ -108,7 +108,7 @@ static const struct row {
         { OPENER_UNLINK, 0, "nowhere/none", false },
         { OPENER_LOOK, 0, "other/file", true }, /* that it is there is no secret */
         { OPENER_CONNECT, 0, "sockets/vm.sock", true },
-        { OPENER_CONNECT, 0, "/run/systemd/private", false },
+        { OPENER_CONNECT, 0, "other/a.sock", false },
         { OPENER_CHANGE, 0660, "sockets/a.sock", true },
         { OPENER_CHANGE, 0777, "other/file", false },
         { OPENER_SAVE, 0, "conf/disks.d", false },
