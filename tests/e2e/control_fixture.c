@@ -213,3 +213,18 @@ int remove_images(void **state)
         snprintf(text, sizeof(text), "rm -rf %s", dir);
         return system(text);
 }
+
+void upgrade(void)
+{
+        json_t *v = NULL;
+        pid_t next;
+
+        prctl(PR_SET_CHILD_SUBREAPER, 1);
+        assert_null(try(client, "upgrade", NULL, &v));
+        next = (pid_t)json_integer_value(json_object_get(v, "pid"));
+        json_decref(v);
+        qmp_client_close(TAKE(client, NULL));
+        assert_int_equal(exit_status(), 0);
+        daemon_pid = next;
+        client = dial();
+}

@@ -29,6 +29,7 @@ void start_daemon(const char *fault); /* VDISKD_FAULT; NULL: none */
 void start_with(const char *const *args); /* ends with NULL; at most 14. No client: it may not come to be */
 int exit_status(void);                /* waits for the daemon's end */
 struct qmp_client *dial(void);        /* one more client */
+void upgrade(void);                   /* another process takes over: it is the daemon from now on, and our child, too */
 
 const char *at(const char *name); /* in the directory; eight results are valid at a time */
 bool exists(const char *name);

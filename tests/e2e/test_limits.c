@@ -11,7 +11,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 
 #include "common/cleanup.h"
 #include "common/err.h"
@@ -186,22 +185,6 @@ static void test_a_stop_does_not_wait(void **state)
         io[0] = (struct fe_io){ .type = FE_WRITE, .gpa = fe_gpa(fe, buf), .len = 4096 };
         assert_int_equal(fe_do(fe_queue(fe, 0), &io[0], 50), -ETIMEDOUT); /* they were charged */
         fe_close(fe); /* and the daemon's end does not wait either: stop() */
-}
-
-/* The next process is our child, too. */
-static void upgrade(void)
-{
-        json_t *v = NULL;
-        pid_t next;
-
-        prctl(PR_SET_CHILD_SUBREAPER, 1);
-        assert_null(try(client, "upgrade", NULL, &v));
-        next = (pid_t)json_integer_value(json_object_get(v, "pid"));
-        json_decref(v);
-        qmp_client_close(TAKE(client, NULL));
-        assert_int_equal(exit_status(), 0);
-        daemon_pid = next;
-        client = dial();
 }
 
 static void test_an_upgrade_keeps_them(void **state)

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -261,22 +260,6 @@ static void test_an_image_that_cannot_be_opened(void **state)
                 must("blockdev-reopen", REOPEN(SECOND(",'read-only':true") "," QCOW2("third", "third.qcow2", ",'read-only':true")));
         }
         fe_close(fe);
-}
-
-/* The next process is our child, too. */
-static void upgrade(void)
-{
-        json_t *v = NULL;
-        pid_t next;
-
-        prctl(PR_SET_CHILD_SUBREAPER, 1);
-        assert_null(try(client, "upgrade", NULL, &v));
-        next = (pid_t)json_integer_value(json_object_get(v, "pid"));
-        json_decref(v);
-        qmp_client_close(TAKE(client, NULL));
-        assert_int_equal(exit_status(), 0);
-        daemon_pid = next;
-        client = dial();
 }
 
 static void test_an_upgrade_keeps_it(void **state)

@@ -30,6 +30,8 @@ extern const struct qmp_command job_commands[];    /* control_jobs.c: jobs that 
 extern const struct qmp_command snapshot_commands[];    /* control_snapshot.c */
 extern const struct qmp_command chain_commands[];       /* job_chain.c: block-stream, block-commit */
 extern const struct qmp_command transaction_commands[]; /* control_transaction.c */
+/* Likewise: the end of a transaction answers @opaque, the struct qmp_call that began it. */
+void control_answer(void *opaque, int res, const char *why, json_t *result);
 extern const struct qmp_command create_commands[]; /* control_create.c: a job that makes an image */
 extern const struct qmp_command backup_commands[]; /* control_backup.c */
 extern const struct qmp_command mirror_commands[]; /* job_mirror.c */

@@ -14,21 +14,10 @@ static const struct qmp_arg reopen_args[] = {
         { NULL },
 };
 
-static void on_done(void *opaque, int res, const char *why, json_t *result)
-{
-        struct qmp_call *call = opaque;
-
-        (void)result;
-        if (res < 0)
-                qmp_fail(call, NULL, "%s", why);
-        else
-                qmp_return(call, NULL);
-}
-
 static void cmd_blockdev_reopen(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
-        struct transaction *t = transaction_new(c->disks, on_done, call);
+        struct transaction *t = transaction_new(c->disks, control_answer, call);
         const json_t *options = json_object_get(args, "options");
         int r = t ? 0 : -ENOMEM;
 

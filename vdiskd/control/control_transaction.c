@@ -69,7 +69,7 @@ static const struct action_type *find(const char *name)
         return NULL;
 }
 
-static void on_done(void *opaque, int res, const char *why, json_t *result)
+void control_answer(void *opaque, int res, const char *why, json_t *result)
 {
         struct qmp_call *call = opaque;
 
@@ -84,7 +84,7 @@ static void cmd_transaction(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
         const char *mode = json_string_value(json_object_get(json_object_get(args, "properties"), "completion-mode"));
-        struct transaction *t = transaction_new(c->disks, on_done, call);
+        struct transaction *t = transaction_new(c->disks, control_answer, call);
         json_t *actions = json_object_get(args, "actions");
         int r = t ? 0 : -ENOMEM;
 
