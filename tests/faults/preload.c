@@ -308,9 +308,32 @@ MAP(mmap64, off64_t)
 
 /* --- others -------------------------------------------------------------------------------------------------------------------- */
 
+/*
+ * liburcu's own thread. With clang's sanitizers in the program its call comes through their pthread_create, so that the program seems to be
+ * the caller. liburcu calls the second by itself.
+ */
+static _Thread_local unsigned in_liburcu;
+
+struct call_rcu_data;
+
+#define OF_LIBURCU(name) \
+        struct call_rcu_data *name(void); \
+        struct call_rcu_data *name(void) \
+        { \
+                struct call_rcu_data *d; \
+\
+                in_liburcu++; \
+                d = REAL(name)(); \
+                in_liburcu--; \
+                return d; \
+        }
+
+OF_LIBURCU(urcu_memb_get_default_call_rcu_data)
+OF_LIBURCU(urcu_memb_get_call_rcu_data)
+
 int pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*run)(void *), void *arg)
 {
-        return FAILS(K_THREAD) ? EAGAIN : REAL(pthread_create)(t, a, run, arg);
+        return !in_liburcu && FAILS(K_THREAD) ? EAGAIN : REAL(pthread_create)(t, a, run, arg);
 }
 
 /* liburing answers with negative errno. Handing over fails as it does when the kernel is short of something. */
