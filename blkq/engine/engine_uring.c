@@ -3,8 +3,8 @@
  * engine_uring.c - one io_uring for one thread.
  *
  * Invariants
- * - One io_uring_enter a round: uring_wait() submits, waits and lets deferred completions run in the same call. Two
- *   happen only when a round submits more than the ring holds.
+ * - One io_uring_enter a round: uring_wait() submits, waits and lets deferred completions run in the same call. More
+ *   happen only when a round submits more than the ring holds, and while the device is nearly idle (feed_idle_device()).
  * - user_data is a pointer with its kind in the low bits: an io, a watch, or nothing we want to hear of.
  * - A watch is a multishot poll. It is either on @todo (to be armed, or going and to be cancelled) or settled. gone()
  *   is called when the poll's last CQE is here (the one without F_MORE), so the kernel holds nothing of it any more.
@@ -54,6 +54,7 @@ struct uring {
         bool fixed_files;
         bool skips_cqe;             /* IORING_FEAT_CQE_SKIP, Linux 5.17 */
         struct list todo, stalled, inlined, notified;
+        unsigned running;           /* have an SQE and will have a CQE; notifications do not count */
         struct log_limit limit;
 };
 
@@ -168,6 +169,30 @@ static bool ring_cannot(const struct uring *u, const struct io *io)
         return io->file->fd < 0 || (io->op == IO_TRUNCATE && (!u->can_ftruncate || io->file->is_blkdev));
 }
 
+/*
+ * A round takes all that a guest has added, and hands it over at its end, with one system call. Meanwhile a device that had nothing else
+ * to do waits, then works on all of it while guest and daemon wait, and so they take turns for ever. So a device with little to do gets
+ * the first few at once. Only between waits: what a callback starts could end here and now, and reap() would never come to an end.
+ */
+#define EARLY_BATCH 4
+#define BUSY 16 /* so many are with the kernel: the end of the round is early enough */
+
+static void feed_idle_device(struct uring *u)
+{
+        unsigned held = io_uring_sq_ready(&u->ring);
+
+        if (held >= EARLY_BATCH && u->running < BUSY + held && !u->waiting)
+                io_uring_submit(&u->ring); /* what it does not take, the end of the round takes */
+}
+
+/* An SQE for @io, which ends with a CQE (on_io_cqe()) or, if it is a notification, without one. */
+static void give(struct uring *u, struct io_uring_sqe *sqe, struct io *io)
+{
+        prep(u, sqe, io);
+        tag(sqe, io, TAG_IO);
+        u->running += io->op != IO_NOTIFY;
+}
+
 static void uring_start(struct engine *e, struct io *io)
 {
         struct uring *u = uring_of(e);
@@ -182,8 +207,8 @@ static void uring_start(struct engine *e, struct io *io)
                 list_add_tail(&u->stalled, &io->link);
                 return;
         }
-        prep(u, sqe, io);
-        tag(sqe, io, TAG_IO);
+        give(u, sqe, io);
+        feed_idle_device(u);
 }
 
 static void start_stalled(struct uring *u)
@@ -195,8 +220,7 @@ static void start_stalled(struct uring *u)
                 if (!sqe)
                         return;
                 list_del(&io->link);
-                prep(u, sqe, io);
-                tag(sqe, io, TAG_IO);
+                give(u, sqe, io);
         }
 }
 
@@ -293,6 +317,7 @@ static void on_poll_cqe(struct uring *u, struct engine_watch *w, int res, unsign
 
 static void on_io_cqe(struct uring *u, struct io *io, int64_t res)
 {
+        u->running -= io->op != IO_NOTIFY;
         if (io->op == IO_NOTIFY && u->skips_cqe)
                 list_del(&io->link);
         if (__builtin_expect(io->op == IO_NOTIFY && (res == -EAGAIN || res == -EOPNOTSUPP), 0))
