@@ -6,7 +6,7 @@
 #include <string.h>
 #include <urcu.h>
 
-#include "blkq/retire.h"
+#include "blkq/change/retire.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/err.h"

@@ -16,8 +16,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#include "blkq/bitmap_set.h"
-#include "blkq/dirty_bitmap.h"
+#include "blkq/bitmaps/bitmap_set.h"
+#include "blkq/bitmaps/dirty_bitmap.h"
 #include "blkq/engine/engine.h"
 #include "blkq/move.h"
 #include "blkq/qthread.h"

@@ -2,19 +2,15 @@
 /*
  * vol_impl.h - inside a volume. Only blkq/ includes it.
  *
- *   request.c   port's thread: the common road, and the door to home
- *   port.c      threads come and go; accounting
- *   port_throttle.c   port's thread: requests that wait for their turn under limits
- *   home.c      home: requests that came by message, what happens to each, and the way back
- *   home_read.c, home_write.c, home_pack.c, home_zero.c   its kinds of work
- *   full.c      home: requests that wait for space on the host's disk
- *   writer.c    an image of the chain that may be written to
- *   overlap.c batch.c flush.c grace.c workers.c   what that work waits for; each wakes its waiters in order of arrival
- *   hold.c      the image for one alone: requests wait, what is in flight ends, the image settles
  *   vol.c       opening, closing
- *   dirty_list.c  the bitmaps that record what changes
- *   vol_bitmaps.c the named ones among them, which the image keeps
- *   reopen.c    another image in the place of the one that is open: resized, let go, taken up again
+ *   request.c   port's thread: the common road, and the door to home
+ *   port.c      threads come and go; account.c, slow.c: its requests and the time they take
+ *   move.c      the bytes of one request between memory and files
+ *   home/       home: requests that came by message, each kind of work, what it waits for, and the way back
+ *   change/     the image for one alone: another size, another image in its place, a chain of another shape
+ *   bitmaps/    what records the changes
+ *   throttle/   port's thread: requests that wait for their turn under limits
+ *   jobs/       home: loops that copy
  *
  * Everything below is home only unless it says otherwise. Nothing here recurses without bound: a request always enters
  * home from the inbox, also when its port is on the home thread, and done() of a guest request can only post more.
@@ -25,13 +21,13 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "blkq/bitmap_set.h"
-#include "blkq/full.h"
+#include "blkq/bitmaps/bitmap_set.h"
+#include "blkq/home/full.h"
 #include "blkq/move.h"
 #include "blkq/vol.h"
-#include "blkq/vol_hold.h"
+#include "blkq/change/vol_hold.h"
 #include "blkq/workers.h"
-#include "blkq/writer.h"
+#include "blkq/home/writer.h"
 #include "common/clock.h"
 #include "common/list.h"
 #include "common/log.h"

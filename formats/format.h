@@ -153,7 +153,7 @@ enum plan_kind {
 /*
  * What to do about the first [off, off + len) of the range that was asked; call again for the rest. Zero-initialise.
  * From a successful fmt_plan_write() to fmt_commit() or fmt_abort() the clusters that the range touches are the plan's:
- * the caller keeps any other write, discard or zeroing of the same clusters away (blkq/overlap.c does). Reads go on.
+ * the caller keeps any other write, discard or zeroing of the same clusters away (blkq/home/overlap.c does). Reads go on.
  */
 struct fmt_plan {
         enum plan_kind kind;

@@ -39,7 +39,7 @@ struct export_opts {
  */
 int export_new(struct loop *l, struct vol *v, int listen_fd, const struct export_opts *opts, struct export **ret);
 
-/* Its ports are @v's now, and those of rings that start will be (blkq/exchange.h). */
+/* Its ports are @v's now, and those of rings that start will be (blkq/change/exchange.h). */
 void export_follow(struct export *x, struct vol *v);
 
 /* The volume has another size: serve it, and tell the front end. */

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 #include "blkq/jobs/cbw.h"
-#include "blkq/dirty_bitmap.h"
+#include "blkq/bitmaps/dirty_bitmap.h"
 #include "common/cleanup.h"
 #include "common/range.h"
 

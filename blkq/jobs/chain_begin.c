@@ -10,7 +10,7 @@
 #include <urcu.h>
 
 #include "blkq/jobs/chain_job_impl.h"
-#include "blkq/retire.h"
+#include "blkq/change/retire.h"
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/image_lock.h"

@@ -20,7 +20,7 @@
 #include <urcu.h>
 
 #include "blkq/jobs/chain_job_impl.h"
-#include "blkq/retire.h"
+#include "blkq/change/retire.h"
 #include "common/cleanup.h"
 #include "common/err.h"
 

@@ -12,7 +12,7 @@
  */
 #pragma once
 
-#include "blkq/change.h"
+#include "blkq/change/change.h"
 #include "blkq/jobs/copy_job.h"
 
 struct chain_job_opts {

@@ -2,8 +2,8 @@
 /* mirror_impl.h - between mirror.c, the loop, and mirror_end.c, what comes after it. */
 #pragma once
 
-#include "blkq/dirty_bitmap.h"
-#include "blkq/exchange.h"
+#include "blkq/bitmaps/dirty_bitmap.h"
+#include "blkq/change/exchange.h"
 #include "blkq/jobs/copy_range.h"
 #include "blkq/jobs/copy_rest.h"
 #include "blkq/jobs/mirror.h"

@@ -88,20 +88,20 @@ b("the file does not grow before it is written to", SPACE, "if (s->end + n <= s-
 
 # --- blkq --------------------------------------------------------------------------------------------------------------
 b = room("blkq")
-b("a flush joins one that runs already", "blkq/flush.c", "list_add_tail(&f->next, &waiter->link);",
+b("a flush joins one that runs already", "blkq/home/flush.c", "list_add_tail(&f->next, &waiter->link);",
   "list_add_tail(f->running ? &f->now : &f->next, &waiter->link);", "replay", "vol", "vol_corners")
-b("a flush that fails answers success", "blkq/flush.c", "wake_all(&f->now, err);", "wake_all(&f->now, 0);", "vol", "vol_corners")
-b("ports are not waited for in a grace period", "blkq/grace.c",
+b("a flush that fails answers success", "blkq/home/flush.c", "wake_all(&f->now, err);", "wake_all(&f->now, 0);", "vol", "vol_corners")
+b("ports are not waited for in a grace period", "blkq/home/grace.c",
   "mover_drain(&container_of(task, struct vol_port, ask)->mover, on_port_drained);",
   "on_port_drained(&container_of(task, struct vol_port, ask)->mover);", "vol_corners", "vol_random")
-b("home is not waited for in a grace period", "blkq/grace.c", "mover_drain(&v->mover, on_home_drained);",
+b("home is not waited for in a grace period", "blkq/home/grace.c", "mover_drain(&v->mover, on_home_drained);",
   "on_home_drained(&v->mover);", "vol_corners", "vol_random")
-b("two requests have the same cluster at once", "blkq/overlap.c", "l->blockers += range_overlaps(off, len, e->off, e->len);",
+b("two requests have the same cluster at once", "blkq/home/overlap.c", "l->blockers += range_overlaps(off, len, e->off, e->len);",
   "l->blockers += off == e->off && len == e->len;", "vol_random", "vol_corners", "vol")
-b("a sync in a batch does not wait", "blkq/batch.c", "while (run->next < b->nsteps && b->step[run->next].op != FMT_SYNC)",
+b("a sync in a batch does not wait", "blkq/home/batch.c", "while (run->next < b->nsteps && b->step[run->next].op != FMT_SYNC)",
   "while (run->next < b->nsteps)", "replay", "vol")
-b("FUA is not a flush", "blkq/home.c", "if (res == 0 && j->req->flags & BLK_FUA)", "if (false)", "replay", "vol")
-b("tables that could not be written for good are forgiven", "blkq/batch.c", "if (op == FMT_SYNC)\n                return false;", "",
+b("FUA is not a flush", "blkq/home/home.c", "if (res == 0 && j->req->flags & BLK_FUA)", "if (false)", "replay", "vol")
+b("tables that could not be written for good are forgiven", "blkq/home/batch.c", "if (op == FMT_SYNC)\n                return false;", "",
   "vol", "vol_corners")
 
 # --- what a guest may say ------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "blkq/jobs/backup.h"
-#include "blkq/dirty_bitmap.h"
+#include "blkq/bitmaps/dirty_bitmap.h"
 #include "blkq/jobs/copy_range.h"
 #include "common/cleanup.h"
 #include "common/clock.h"

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "blkq/dirty_bitmap.h"
+#include "blkq/bitmaps/dirty_bitmap.h"
 #include "common/cleanup.h"
 #include "common/fault.h"
 #include "common/range.h"

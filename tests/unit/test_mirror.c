@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "blkq/exchange.h"
+#include "blkq/change/exchange.h"
 #include "blkq/jobs/mirror.h"
 #include "common/cleanup.h"
 #include "common/clock.h"

@@ -2,7 +2,7 @@
 /* Bitmaps that a qcow2 image keeps: ours and QEMU's on the same files, damaged ones, and their life on a volume. */
 #include "qcow2_rest.h"
 
-#include "blkq/bitmap_set.h"
+#include "blkq/bitmaps/bitmap_set.h"
 #include "blkq/vol.h"
 #include "formats/drivers.h"
 #include "formats/qcow2/bitmap_table.h"

@@ -10,9 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "blkq/change.h"
+#include "blkq/change/change.h"
 #include "blkq/qthread.h"
-#include "blkq/refit.h"
+#include "blkq/change/refit.h"
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/fault.h"

@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include <urcu.h>
 
-#include "blkq/overlay.h"
+#include "blkq/change/overlay.h"
 #include "blkq/qthread.h"
 #include "common/cleanup.h"
 #include "common/err.h"

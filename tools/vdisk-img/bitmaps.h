@@ -2,7 +2,7 @@
 /* bitmaps.h - what commands do to the bitmaps of an image at rest. Errors are -errno with a sentence. */
 #pragma once
 
-#include "blkq/bitmap_set.h"
+#include "blkq/bitmaps/bitmap_set.h"
 #include "formats/format.h"
 
 bool tool_has_bitmaps(struct fmt_image *img);

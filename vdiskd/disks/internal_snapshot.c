@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "blkq/rework.h"
+#include "blkq/change/rework.h"
 #include "common/err.h"
 #include "common/log.h"
 #include "vdiskd/disks/node.h"

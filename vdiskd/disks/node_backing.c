@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "blkq/rework.h"
+#include "blkq/change/rework.h"
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/log.h"

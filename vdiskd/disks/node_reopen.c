@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What makes the node what it is must be the same (driver, files, keys, the images behind it); how its image is used may change, and
- * that is blkq/refit.h's work while guests' requests wait. The node's record follows when all have done it.
+ * that is blkq/change/refit.h's work while guests' requests wait. The node's record follows when all have done it.
  */
 #include "node_reopen.h"
 
@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "blkq/refit.h"
+#include "blkq/change/refit.h"
 #include "common/err.h"
 #include "common/log.h"
 #include "vdiskd/disks/block_export.h"

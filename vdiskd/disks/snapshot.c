@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "blkq/overlay.h"
+#include "blkq/change/overlay.h"
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/log.h"

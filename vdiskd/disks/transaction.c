@@ -11,7 +11,7 @@
 #include <string.h>
 #include <urcu.h>
 
-#include "blkq/exchange.h"
+#include "blkq/change/exchange.h"
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/log.h"

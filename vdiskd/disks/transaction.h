@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "blkq/change.h"
+#include "blkq/change/change.h"
 #include "common/list.h"
 #include "common/loop.h"
 #include "vdiskd/disks/disks.h"

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "blkq/jobs/backup.h"
-#include "blkq/dirty_bitmap.h"
-#include "blkq/unlog.h"
+#include "blkq/bitmaps/dirty_bitmap.h"
+#include "blkq/change/unlog.h"
 #include "blkq/vol.h"
 #include "common/cleanup.h"
 #include "common/err.h"

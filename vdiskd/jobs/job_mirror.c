@@ -13,7 +13,7 @@
 #include <string.h>
 #include <urcu.h>
 
-#include "blkq/exchange.h"
+#include "blkq/change/exchange.h"
 #include "blkq/jobs/mirror.h"
 #include "blkq/vol.h"
 #include "common/cleanup.h"

@@ -8,7 +8,7 @@
 
 #include <stdatomic.h>
 
-#include "blkq/writer.h"
+#include "blkq/home/writer.h"
 
 /* Memory of the caller's. */
 struct ports_move {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "blkq/overlay.h"
+#include "blkq/change/overlay.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "blkq/retire.h"
+#include "blkq/change/retire.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/err.h"

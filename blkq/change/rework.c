@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "blkq/rework.h"
+#include "blkq/change/rework.h"
 
 #include <errno.h>
 

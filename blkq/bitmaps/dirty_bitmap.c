@@ -10,7 +10,7 @@
  * - Bits beyond the end of the disk are never set.
  * - count follows the bits a moment later, and may be negative for that moment.
  */
-#include "blkq/dirty_bitmap.h"
+#include "blkq/bitmaps/dirty_bitmap.h"
 
 #include <assert.h>
 #include <endian.h>

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "blkq/retire.h"
+#include "blkq/change/retire.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 

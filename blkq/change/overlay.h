@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "blkq/change.h"
+#include "blkq/change/change.h"
 #include "blkq/vol.h"
 
 struct img_writer;

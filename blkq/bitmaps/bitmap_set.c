@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "blkq/bitmap_set.h"
+#include "blkq/bitmaps/bitmap_set.h"
 
 #include <errno.h>
 #include <stdlib.h>

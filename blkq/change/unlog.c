@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* held, settled -> a worker reads the image again, with or without its log -> released */
-#include "blkq/unlog.h"
+#include "blkq/change/unlog.h"
 
 #include <urcu.h>
 
-#include "blkq/exchange.h"
+#include "blkq/change/exchange.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/err.h"

@@ -3,7 +3,7 @@
  * Each step is taken by all volumes at once, each on its own thread; who is the last begins the next step. A step is begun with
  * the count at one, for the beginner himself, so that it cannot end while it is still being handed out.
  */
-#include "blkq/change.h"
+#include "blkq/change/change.h"
 
 #include <stdio.h>
 #include <urcu.h>

@@ -4,12 +4,12 @@
  * written to. Then the top image's tables are read afresh over the same files, with the flags of the new manner. When that fails, the
  * files go onto a shelf and the chain is opened from there as it was.
  */
-#include "blkq/refit.h"
+#include "blkq/change/refit.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-#include "blkq/exchange.h"
+#include "blkq/change/exchange.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/err.h"

@@ -6,7 +6,7 @@
  * A port that is held has nothing under way that reads or writes. A guest's flush may be: it ends where it began, and what it promised
  * is true of the image that guests have left; the other one is flushed before anybody is told that it is the disk now.
  */
-#include "blkq/exchange.h"
+#include "blkq/change/exchange.h"
 
 #include <errno.h>
 

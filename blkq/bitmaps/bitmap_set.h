@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "blkq/dirty_bitmap.h"
+#include "blkq/bitmaps/dirty_bitmap.h"
 #include "common/list.h"
 #include "formats/format.h"
 

@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "blkq/vol_hold.h"
+#include "blkq/change/vol_hold.h"
 #include "blkq/workers.h"
 
 struct vol_changes;

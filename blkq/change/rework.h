@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "blkq/change.h"
+#include "blkq/change/change.h"
 #include "formats/format.h"
 
 /* A worker, the volume quiet and settled. 0, or -errno with a sentence: then the image is as it was. -EBUSY: not in use here, -EROFS,

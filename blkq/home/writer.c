@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "blkq/writer.h"
+#include "blkq/home/writer.h"
 
 #include <assert.h>
 #include <stdlib.h>
