@@ -291,6 +291,7 @@ void ring_complete(struct ring_req *q, uint32_t written)
 {
         struct ring *r = q->ring;
 
+        share_give_back(r, &q->chain);
         if (r->log.to)
                 mark_data(r, q);
         if (r->has_iommu)
@@ -307,6 +308,7 @@ void ring_break(struct ring_req *q, const char *why)
 {
         struct ring *r = q->ring;
 
+        share_give_back(r, &q->chain);
         if (r->has_iommu)
                 ring_idle(r, q);
         vq_drop(&r->vq, &q->chain);
@@ -341,7 +343,7 @@ static unsigned take_batch(struct ring *r, unsigned n)
         while (taken < n && !r->told) {
                 struct ring_req *q;
 
-                if (taken && !share_left(r)) {
+                if (taken && (!share_left(r) || share_full(r))) {
                         go_behind(r);
                         break;
                 }
@@ -405,7 +407,7 @@ static bool ring_poll(struct qpoller *p)
         check_memory(r);
         if (n < 0)
                 ring_report(r, r->vq.broken);
-        if (n <= 0)
+        if (n <= 0 || share_full(r))
                 return false;
         return !share_left(r) || take_batch(r, (unsigned)n);
 }
