@@ -58,103 +58,6 @@ static void view_send_home(struct mem_view *v)
         loop_post(v->loop, &v->home);
 }
 
-/* --- bells ------------------------------------------------------------------------------------------------------- */
-
-static void bell_ring(struct ring *r, struct ring_bell *b)
-{
-        if (b->fd < 0) {
-                if (r->inband && b->inband && !b->said && !atomic_exchange(&b->posted, true))
-                        loop_post(r->loop, &b->message);
-                return;
-        }
-        if (b->busy) {
-                b->again = true;
-                return;
-        }
-        b->busy = true;
-        b->io.op = IO_NOTIFY;
-        b->io.fd = b->fd;
-        engine_submit(qthread_engine(r->thread), &b->io);
-}
-
-static void message_arrived(struct loop_task *t)
-{
-        struct ring_bell *b = container_of(t, struct ring_bell, message);
-
-        atomic_store(&b->posted, false);
-        b->ring->rung(b->ring, b == &b->ring->err);
-}
-
-/* Closing takes its time, which other disks of this thread need not wait for: control does it, with the answer to the order. */
-static void bell_close(struct ring_bell *b)
-{
-        unsigned i = 0;
-
-        assert(!b->busy);
-        while (b->fd >= 0 && b->ring->done_with[i] >= 0)
-                i++;
-        if (b->fd >= 0)
-                b->ring->done_with[i] = b->fd;
-        b->fd = -1;
-        b->said = false;
-}
-
-static void close_done_with(struct ring *r)
-{
-        for (size_t i = 0; i < ARRAY_SIZE(r->done_with); i++) {
-                closep(&r->done_with[i]);
-                r->done_with[i] = -1;
-        }
-}
-
-static void bell_init(struct ring *r, struct ring_bell *b, void (*done)(struct io *io, int res))
-{
-        b->fd = -1;
-        b->io.done = done;
-        b->ring = r;
-        b->message.run = message_arrived;
-        list_init(&b->message.link);
-}
-
-static void settle(struct ring *r);
-
-static void bell_done(struct ring *r, struct ring_bell *b)
-{
-        b->busy = false;
-        if (TAKE(b->again, false))
-                bell_ring(r, b);
-        settle(r);
-}
-
-static void call_done(struct io *io, int res)
-{
-        struct ring *r = container_of(io, struct ring, call.io);
-
-        (void)res; /* a dead eventfd is the front end's loss */
-        bell_done(r, &r->call);
-}
-
-static void err_done(struct io *io, int res)
-{
-        struct ring *r = container_of(io, struct ring, err.io);
-
-        (void)res;
-        bell_done(r, &r->err);
-}
-
-static void marked_done(struct io *io, int res)
-{
-        struct ring *r = container_of(io, struct ring, marked.io);
-
-        (void)res;
-        bell_done(r, &r->marked);
-}
-
-static bool bells_busy(const struct ring *r)
-{
-        return r->call.busy || r->err.busy || r->marked.busy;
-}
-
 /* --- trouble ----------------------------------------------------------------------------------------------------- */
 
 static void trouble_arrived(struct loop_task *t)
@@ -177,7 +80,7 @@ static void tell(struct ring *r, const char *why, bool fatal)
         r->told = true;
         r->trouble_memory = fatal;
         r->trouble_why = why;
-        bell_ring(r, &r->err);
+        ring_bell_ring(r, &r->err);
         loop_post(r->loop, &r->trouble_task);
 }
 
@@ -241,12 +144,12 @@ static void end_marking(struct ring *r)
         if (dirty_log_missed(r->log.to))
                 tell(r, "the dirty log has no place for a page that was written", true);
         if (TAKE(r->has_marked, false))
-                bell_ring(r, &r->marked);
+                ring_bell_ring(r, &r->marked);
 }
 
 /* --- the common road --------------------------------------------------------------------------------------------- */
 
-/* Only to look again, with settle(). */
+/* Only to look again, with ring_settle(). */
 static void await_round_end(struct ring *r)
 {
         if (TAKE(r->hook_set, true))
@@ -269,7 +172,7 @@ static void on_round_end(struct qhook *h)
         if (r->started) { /* not so when it is only a bell that somebody waits for */
                 if (!r->unmapped && vq_publish(&r->vq)) {
                         PROBE2(notify, r->dev->name, r->index);
-                        bell_ring(r, &r->call);
+                        ring_bell_ring(r, &r->call);
                 }
                 if (r->log.to && wrote) { /* marking rings a bell: one that is waited for would never be still */
                         if (!r->unmapped)
@@ -278,7 +181,7 @@ static void on_round_end(struct qhook *h)
                 }
                 check_memory(r);
         }
-        settle(r);
+        ring_settle(r);
 }
 
 static void view_unuse(struct ring *r, struct mem_view *v)
@@ -388,7 +291,7 @@ static bool redo(struct ring *r)
         unsigned n = take_batch(r, vq_again(&r->vq));
 
         check_memory(r);
-        ring_at_round_end(r); /* settle() */
+        ring_at_round_end(r); /* ring_settle() */
         return n;
 }
 
@@ -445,7 +348,7 @@ static void answer_arrived(struct loop_task *t)
         struct ring *r = container_of(t, struct ring, done_task);
 
         r->ordered = false;
-        close_done_with(r);
+        ring_bells_gone(r);
         if (r->order.kind == RING_START)
                 r->running = r->order.result == 0;
         if (r->order.kind == RING_PARK) {
@@ -475,7 +378,7 @@ static void on_kick_gone(struct engine_watch *w)
         struct ring *r = container_of(w, struct ring, kick);
 
         r->watching = false;
-        settle(r);
+        ring_settle(r);
 }
 
 static void stop_now(struct ring *r)
@@ -494,21 +397,21 @@ static void stop_now(struct ring *r)
                 view_send_home(TAKE(r->view, NULL));
         }
         if (r->order.kind == RING_STOP) {
-                bell_close(&r->call);
-                bell_close(&r->err);
+                ring_bell_close(&r->call);
+                ring_bell_close(&r->err);
         }
-        bell_close(&r->marked);
+        ring_bell_close(&r->marked);
         ring_answer(r, 0);
 }
 
 /* The write of the old eventfd is over, so its number may be given back. */
 static void change_bell_now(struct ring *r, struct ring_bell *b)
 {
-        bell_close(b);
+        ring_bell_close(b);
         b->fd = r->order.fd;
         b->said = true;
         if (b == &r->call)
-                bell_ring(r, b);
+                ring_bell_ring(r, b);
         ring_answer(r, 0);
 }
 
@@ -518,14 +421,14 @@ static bool drained(const struct ring *r)
 }
 
 /* Something ended: is it what an order waits for? */
-static void settle(struct ring *r)
+void ring_settle(struct ring *r)
 {
         /* The end of a notification wakes nobody (engine.h), so nobody may sleep while an order waits for it. */
-        if ((r->stopping || r->bell_waits) && bells_busy(r))
+        if ((r->stopping || r->bell_waits) && ring_bells_busy(r))
                 await_round_end(r);
         if (r->bell_waits && !r->bell_waits->busy)
                 change_bell_now(r, TAKE(r->bell_waits, NULL));
-        if (r->stopping && drained(r) && !r->watching && !r->hook_set && !bells_busy(r))
+        if (r->stopping && drained(r) && !r->watching && !r->hook_set && !ring_bells_busy(r))
                 stop_now(r);
 }
 
@@ -578,7 +481,7 @@ static void stop(struct ring *r)
                 engine_unwatch(qthread_engine(r->thread), &r->kick);
         if (r->started && r->dev->ops->ring_hurry)
                 r->dev->ops->ring_hurry(r->dev, r);
-        settle(r);
+        ring_settle(r);
 }
 
 static int change_memory(struct ring *r)
@@ -624,7 +527,7 @@ static void carry_out(struct qtask *t)
         case RING_LOG:
                 r->log = r->order.log;
                 r->bell_waits = &r->marked;
-                settle(r);
+                ring_settle(r);
                 break;
         case RING_KICK:
                 ring_poll(&r->poller);
@@ -634,7 +537,7 @@ static void carry_out(struct qtask *t)
         case RING_ERR:
                 r->bell_waits = r->order.kind == RING_CALL ? &r->call : &r->err;
                 r->bell_waits->again = false;
-                settle(r);
+                ring_settle(r);
                 break;
         }
 }
@@ -664,9 +567,9 @@ void ring_init(struct ring *r, struct vu_device *dev, struct loop *l, unsigned i
         r->share = dev->shares ? &dev->shares[(dev->first_thread + index) % dev->nthreads] : NULL;
         r->kick_fd = -1;
         r->done_with[0] = r->done_with[1] = r->done_with[2] = -1;
-        bell_init(r, &r->call, call_done);
-        bell_init(r, &r->err, err_done);
-        bell_init(r, &r->marked, marked_done);
+        ring_bell_init(r, &r->call);
+        ring_bell_init(r, &r->err);
+        ring_bell_init(r, &r->marked);
         r->call.inband = r->err.inband = true;
         r->kick.ready = on_kick;
         r->kick.gone = on_kick_gone;

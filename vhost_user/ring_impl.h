@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* ring_impl.h - what ring.c and ring_iommu.c share. Queue thread. */
+/* ring_impl.h - what ring.c, ring_bell.c and ring_iommu.c share. Queue thread, if not said otherwise. */
 #pragma once
 
 #include "vhost_user/ring.h"
@@ -8,6 +8,14 @@
 void ring_report(struct ring *r, const char *why); /* it takes no more requests */
 void ring_at_round_end(struct ring *r);            /* something was pushed */
 void ring_answer(struct ring *r, int result);      /* the order is carried out */
+void ring_settle(struct ring *r);                  /* something ended: is it what an order waits for? */
+
+/* ring_bell.c */
+void ring_bell_init(struct ring *r, struct ring_bell *b);
+void ring_bell_ring(struct ring *r, struct ring_bell *b);
+void ring_bell_close(struct ring_bell *b); /* not busy; the eventfd goes to done_with */
+bool ring_bells_busy(const struct ring *r);
+void ring_bells_gone(struct ring *r);      /* control, with an order's answer: closes what is in done_with */
 
 /* ring_iommu.c. Nothing of it is called without an IOMMU (r->has_iommu), but for init and finish. */
 void ring_iommu_init(struct ring *r);
