@@ -270,7 +270,7 @@ int listener_change(const struct listener *l, const struct listen_at *at)
         r = find_owner(at, &uid, &gid);
         if (r < 0)
                 return r;
-        if (fd < 0 || fstat(fd, &st) < 0 || st.st_dev != l->dev || st.st_ino != l->ino)
+        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode) || st.st_dev != l->dev || st.st_ino != l->ino)
                 return err_note(-ENOENT, "its socket is not a file that we made, or is gone");
         snprintf(self, sizeof(self), "/proc/self/fd/%d", fd); /* fchmod() takes no O_PATH */
         if (at->mode >= 0 && chmod(self, (mode_t)at->mode) < 0)

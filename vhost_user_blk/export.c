@@ -190,19 +190,6 @@ static void on_dialed(struct dialer *d, int fd)
                 listen_again(x);
 }
 
-static bool may_accept(struct export *x)
-{
-        uint64_t now = clock_ns(), more = (now - x->accepts_ns) / ACCEPT_EVERY_NS;
-
-        if (more)
-                x->accepts_ns = now;
-        x->accepts = (unsigned)min_u64(x->accepts + more, ACCEPTS_AT_ONCE);
-        if (!x->accepts)
-                return false;
-        x->accepts--;
-        return true;
-}
-
 static void accept_later(struct export *x, uint64_t pause_ns)
 {
         loop_unwatch(x->loop, &x->watch);
@@ -219,7 +206,7 @@ static void on_connect(struct loop_watch *w, uint32_t events)
                 session_close(x->session);
                 return;
         }
-        if (!may_accept(x)) {
+        if (!pace_take(&x->accepts, clock_ns())) {
                 log_limited(&x->dev.vu.limit, LOG_LVL_WARN, "%s: front ends come and go without end: they wait", x->name);
                 accept_later(x, ACCEPT_EVERY_NS);
                 return;
@@ -407,7 +394,7 @@ int export_new(struct loop *l, struct vol *v, int listen_fd, const struct export
                 return -ENOMEM;
         x->fd = TAKE(fd, -1);
         x->loop = l;
-        x->accepts = ACCEPTS_AT_ONCE;
+        x->accepts = (struct pace){ .at_once = ACCEPTS_AT_ONCE, .every_ns = ACCEPT_EVERY_NS };
         x->name = strdup(o->name);
         x->connect = o->connect ? strdup(o->connect) : NULL;
         x->leave = calloc(o->nthreads, sizeof(*x->leave));

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "common/pace.h"
 #include "vhost_user/session.h"
 #include "vhost_user_blk/blk_device.h"
 #include "vhost_user_blk/dialer.h"
@@ -30,8 +31,7 @@ struct export {
         struct loop_watch watch;
         struct dialer dialer;    /* path NULL: we listen */
         struct loop_timer pause; /* out of file descriptors, or too many came: accept again later */
-        unsigned accepts;        /* that may come at once, as of */
-        uint64_t accepts_ns;
+        struct pace accepts;     /* of front ends */
         struct blk_device dev;
         struct turn turn;
         struct session *session; /* NULL: nobody is connected */

@@ -24,6 +24,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -605,6 +606,7 @@ static void children_of(pid_t parent, pid_t *opener, pid_t *starter)
 static void test_every_thread_of_the_daemon(void **state)
 {
         pid_t opener, starter;
+        struct rlimit core;
         struct proc p;
 
         (void)state;
@@ -621,6 +623,8 @@ static void test_every_thread_of_the_daemon(void **state)
         first_has(opener, "NoNewPrivs:", "1");
         if (!SANDBOX_RELAXED && HAVE_SECCOMP)
                 first_has(opener, "Seccomp:", "2");
+        assert_int_equal(prlimit(opener, RLIMIT_CORE, NULL, &core), 0);
+        assert_int_equal(core.rlim_max, 0);
         first_has(starter, "NoNewPrivs:", "0"); /* its child shall be a daemon as this one was */
         stop(&p);
         start(&p, NULL, 1, ARGS("--blk-file=%/d.qcow2", "--format=qcow2", "--socket-path=%/d.sock", "--sandbox=off"));

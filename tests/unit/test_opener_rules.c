@@ -113,6 +113,14 @@ static const struct row {
         { OPENER_CHANGE, 0777, "other/file", false },
         { OPENER_SAVE, 0, "conf/disks.d", false },
         { OPENER_REMOVE, 0, "conf/disks.d/x.conf", false },
+        { OPENER_SPAWN, 0, "/usr/sbin/vdiskd", true },
+        { OPENER_SPAWN, 0, "vdiskd", true },
+        { OPENER_SPAWN, 0, "other/file", true }, /* whose it is, the starter looks */
+        { OPENER_SPAWN, 0, "images/b.img", false },
+        { OPENER_SPAWN, 0, "other/to-image", false },
+        { OPENER_SPAWN, 0, "bases/base.img", false },
+        { OPENER_SPAWN, 0, "state/1-2-3.maplog", false },
+        { OPENER_SPAWN, 0, "sockets/x", false },
 };
 
 /* The command line. */
@@ -170,6 +178,59 @@ static void test_not_strict(void **state)
         with_options(check, false);
 }
 
+/* What no vdiskd asks, strict or not: from a daemon that somebody else has by now. */
+static const struct {
+        const char *what;
+        enum opener_op op;
+        int how;
+        mode_t mode;
+        int res;
+} asked[] = {
+        { "an image", OPENER_OPEN, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NONBLOCK | O_DIRECT, 0644, 0 },
+        { "a lock", OPENER_OPEN, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600, 0 },
+        { "a directory", OPENER_OPEN, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0 },
+        { "a program is made", OPENER_OPEN, O_RDWR | O_CREAT, 0755, -EPERM },
+        { "with the rights of its owner", OPENER_OPEN, O_RDWR | O_CREAT, 04644, -EPERM },
+        { "of its group", OPENER_OPEN, O_RDWR | O_CREAT, 02644, -EPERM },
+        { "a file without a name", OPENER_OPEN, O_RDWR | O_TMPFILE, 0600, -EPERM },
+        { "only its place", OPENER_OPEN, O_PATH, 0, -EPERM },
+        { "signals to us", OPENER_OPEN, O_RDWR | O_ASYNC, 0, -EPERM },
+        { "signals to us, beneath", OPENER_OPEN_BENEATH, O_RDWR | O_ASYNC, 0, -EPERM },
+        { "signals to us, allowed", OPENER_OPEN_ALLOWED, O_RDWR | O_ASYNC, 0, -EPERM },
+        { "a socket", OPENER_LISTEN, 0777, 0, 0 },
+        { "as the mask has it", OPENER_LISTEN, -1, 0, 0 },
+        { "with more bits", OPENER_LISTEN, 01777, 0, -EPERM },
+        { "of no number", OPENER_CHANGE, -2, 0, -EPERM },
+        { "changed to a user's", OPENER_CHANGE, 04755, 0, -EPERM },
+};
+
+static void check_asked(const struct opener_rules *rules)
+{
+        struct opener_question *q = calloc(1, sizeof(*q));
+
+        assert_non_null(q);
+        for (size_t i = 0; i < ARRAY_SIZE(asked); i++) {
+                bool socket = asked[i].op == OPENER_LISTEN || asked[i].op == OPENER_CHANGE;
+                int r;
+
+                q->op = asked[i].op;
+                q->how = asked[i].how;
+                q->mode = asked[i].mode;
+                strcpy(q->a, socket ? "sockets/a.sock" : asked[i].how & O_DIRECTORY ? "images" : "images/a.img");
+                r = opener_check(rules, q);
+                if (r != asked[i].res)
+                        fail_msg("%s: %d", asked[i].what, r);
+        }
+        free(q);
+}
+
+static void test_what_is_asked(void **state)
+{
+        (void)state;
+        with_options(check_asked, true);
+        with_options(check_asked, false);
+}
+
 /* --- the same as places, for Landlock ------------------------------------------------------------------------------------ */
 
 static char places[1024];
@@ -197,7 +258,10 @@ static void test_places(void **state)
 
 int main(void)
 {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_strict), cmocka_unit_test(test_not_strict), cmocka_unit_test(test_places) };
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_strict), cmocka_unit_test(test_not_strict), cmocka_unit_test(test_what_is_asked),
+                cmocka_unit_test(test_places),
+        };
 
         return cmocka_run_group_tests(tests, make_tree, remove_tree);
 }

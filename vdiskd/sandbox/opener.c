@@ -275,6 +275,7 @@ static void become(enum opener_role role, int end, const struct opener_rules *ru
                         _exit(1);
         close_range(4, ~0u, 0);
         fcntl(3, F_SETFD, FD_CLOEXEC);
+        prctl(PR_SET_DUMPABLE, 0); /* what the starter starts can be dumped again */
         prctl(PR_SET_NAME, role == ROLE_OPENER ? "vdiskd-opener" : "vdiskd-starter");
         opener_serve(3, rules, role);
 }

@@ -3,13 +3,16 @@
  * opener_confine.c - what the opener gives up, since the daemon that asks it may be somebody else's by then: capabilities but for those
  * that opening and making files need, other programs, system calls, and, when it is strict, all places but those that the command
  * line names. When it is not, images may be added from anywhere: it keeps all places, but runs nothing and makes files and sockets only.
+ * What it has of the host's means is bounded, too: it needs next to nothing.
  */
 #include <errno.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <pwd.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -44,6 +47,28 @@ static int drop_capabilities(void)
         have[0].inheritable = 0;
         have[1] = (struct __user_cap_data_struct){ 0 };
         return syscall(SYS_capset, &head, have) < 0 ? -errno : 0;
+}
+
+/*
+ * Descriptors: it has four, but the kernel also counts against this what all of its user's have sent and nobody has taken yet. Files: it
+ * writes a disk's few lines itself, nothing else. A sanitizer's memory is without bounds.
+ */
+static void bound_means(void)
+{
+        static const struct { int kind; rlim_t most; } means[] = {
+                { RLIMIT_CORE, 0 }, { RLIMIT_NPROC, 0 }, { RLIMIT_MEMLOCK, 0 }, { RLIMIT_NOFILE, 1024 },
+                { RLIMIT_FSIZE, OPENER_MAX_FILE }, { RLIMIT_DATA, SANDBOX_RELAXED ? RLIM_INFINITY : OPENER_MAX_DATA },
+        };
+
+        signal(SIGXFSZ, SIG_IGN); /* -EFBIG says it */
+        for (size_t i = 0; i < ARRAY_SIZE(means); i++) {
+                struct rlimit lim;
+
+                if (getrlimit((__rlimit_resource_t)means[i].kind, &lim) < 0 || lim.rlim_max <= means[i].most)
+                        continue;
+                lim = (struct rlimit){ means[i].most, means[i].most };
+                setrlimit((__rlimit_resource_t)means[i].kind, &lim);
+        }
 }
 
 static void keep_place(void *opaque, const char *path, enum opener_place kind)
@@ -85,6 +110,7 @@ int opener_confine(const struct opener_rules *rules)
         r = drop_capabilities();
         if (r < 0)
                 return err_note(r, "the opener cannot give up capabilities: %s", strerror(-r));
+        bound_means();
         (void)shut_paths(rules);      /* the daemon's log says what this kernel does not have: it lacks the same */
         (void)sandbox_calls_opener(); /* likewise */
         return 0;

@@ -5,10 +5,19 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+#include "common/clock.h"
 #include "vdiskd/sandbox/opener.h"
 
 #define OPENER_TEXT (16u << 10)
 #define OPENER_PATH 4096 /* with its end, as for the kernel */
+
+/* Bounds of what the daemon gets through it, whoever the daemon is by then. (Memory, files written: of the opener itself.) */
+#define OPENER_MAX_FILE (1ul << 20)
+#define OPENER_MAX_DATA (256ul << 20)
+#define OPENER_MADE_AT_ONCE 10000u             /* files and sockets, then one every */
+#define OPENER_MADE_EVERY_NS (10 * NS_PER_MS)
+#define OPENER_STARTED_AT_ONCE 100u            /* processes, one at a time, then one every */
+#define OPENER_STARTED_EVERY_NS NS_PER_SEC
 
 enum opener_op {
         OPENER_OPEN, OPENER_OPEN_BENEATH, OPENER_OPEN_ALLOWED, OPENER_LOOK, OPENER_REAL, OPENER_UNLINK, OPENER_CONNECT,
@@ -50,7 +59,7 @@ void opener_serve(int sock, const struct opener_rules *rules, enum opener_role r
 /* Gives up what no question needs. 0 or -errno with a sentence. (opener_confine.c) */
 int opener_confine(const struct opener_rules *rules);
 
-/* Does @rules let the question through? 0 or -EPERM with a sentence. (opener_rules.c) */
+/* Is it one that vdiskd asks, and do @rules let it through? 0 or -EPERM with a sentence. (opener_rules.c) */
 int opener_check(const struct opener_rules *rules, const struct opener_question *q);
 
 /* Where a strict opener works: a directory with what is below; a file; what is only read. There may be nothing. (opener_rules.c) */

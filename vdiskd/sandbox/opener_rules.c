@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * opener_rules.c - what a strict opener lets through. A question that passes is answered by name a moment later: the daemon can
+ * opener_rules.c - what an opener lets through: what vdiskd asks, and when it is strict, where. A question that passes is answered by name a moment later: the daemon can
  * make no links, so it cannot lead a name elsewhere in between.
  */
 #include <errno.h>
@@ -165,6 +165,36 @@ static bool may_open(const struct opener_rules *rules, const struct opener_quest
         return is_named(rules->options, path) || is_image_place(rules, real) || (reads && may_read(rules->options, path, real));
 }
 
+/* No program comes to be where the opener makes files, or where the daemon has what it writes to. */
+static bool may_start(const struct opener_rules *rules, const char *binary)
+{
+        AUTO(freep) char *real = strchr(binary, '/') ? real_name(binary) : NULL;
+
+        return !real || (!is_image_place(rules, real) && !is_socket_place(rules->options, real));
+}
+
+/*
+ * Of a daemon in its right mind, whatever the rules. What is made is no program (the starter would run it, and with other bits so
+ * would anybody, as us), and what is opened changes nothing else: no unnamed file, no terminal of ours.
+ */
+static bool is_asked(const struct opener_question *q)
+{
+        const int flags = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_DIRECT | O_DIRECTORY | O_CLOEXEC | O_NOCTTY;
+
+        switch (q->op) {
+        case OPENER_OPEN:
+                return !(q->how & ~flags) && !(q->mode & ~0666u);
+        case OPENER_OPEN_BENEATH:
+        case OPENER_OPEN_ALLOWED:
+                return !(q->how & ~flags);
+        case OPENER_LISTEN:
+        case OPENER_CHANGE:
+                return q->how >= -1 && q->how <= 0777;
+        default:
+                return true;
+        }
+}
+
 static bool may(const struct opener_rules *rules, const struct opener_question *q)
 {
         AUTO(freep) char *real = NULL;
@@ -187,6 +217,8 @@ static bool may(const struct opener_rules *rules, const struct opener_question *
         case OPENER_SAVE:
         case OPENER_REMOVE: /* what stands in the configuration is believed at the next start */
                 return false;
+        case OPENER_SPAWN:
+                return may_start(rules, q->a);
         default: /* tells of files, opens none; or has its own check */
                 return true;
         }
@@ -194,6 +226,10 @@ static bool may(const struct opener_rules *rules, const struct opener_question *
 
 int opener_check(const struct opener_rules *rules, const struct opener_question *q)
 {
+        if (!is_asked(q)) {
+                err_clear();
+                return err_note(-EPERM, "'%s': flags 0x%x or permissions 0%o that vdiskd does not ask for", q->a, (unsigned)q->how, q->mode);
+        }
         if (!rules->strict || may(rules, q))
                 return 0;
         err_clear();

@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* opener_serve.c - the opener's side. It trusts no question: lengths, codes and ends of text are looked at before use. */
+/*
+ * opener_serve.c - the opener's side. It trusts no question: lengths, codes and ends of text are looked at before use. Nor does it work
+ * for whoever asks without end: one question at a time, a few more in the socket, and what stays on the host after an answer (files,
+ * sockets, processes) has its pace. Who asks for more of it waits.
+ */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/pace.h"
 #include "common/path.h"
 #include "vdiskd/sandbox/opener_impl.h"
 #include "vdiskd/upgrade/successor.h"
@@ -62,9 +69,17 @@ static int check_binary(const char *path)
         return 0;
 }
 
+/* One at a time: what has ended by itself no longer counts. */
+static bool one_runs(void)
+{
+        if (spawned && waitpid(spawned, NULL, WNOHANG) != 0)
+                spawned = 0;
+        return spawned;
+}
+
 static int do_spawn(const struct opener_question *q, const struct opener_rules *rules, struct opener_answer *a)
 {
-        int r = check_binary(q->a);
+        int r = one_runs() ? err_note(-EBUSY, "process %d, which was to take over, still runs", (int)spawned) : check_binary(q->a);
 
         if (r == 0)
                 r = successor_start(q->a, rules->argv, &spawned);
@@ -95,6 +110,18 @@ static int do_real(const struct opener_question *q, struct opener_answer *a)
         return r;
 }
 
+/* What it leaves behind has its pace. */
+static void wait_for_turn(const struct opener_question *q)
+{
+        static struct pace made = { .at_once = OPENER_MADE_AT_ONCE, .every_ns = OPENER_MADE_EVERY_NS };
+        static struct pace started = { .at_once = OPENER_STARTED_AT_ONCE, .every_ns = OPENER_STARTED_EVERY_NS };
+        bool makes = (q->op == OPENER_OPEN && q->how & O_CREAT) || q->op == OPENER_LISTEN || q->op == OPENER_SAVE;
+        struct pace *p = q->op == OPENER_SPAWN ? &started : makes ? &made : NULL;
+
+        while (p && !pace_take(p, clock_ns()))
+                (void)poll(NULL, 0, (int)(p->every_ns / NS_PER_MS));
+}
+
 static int answer(const struct opener_question *q, const struct opener_rules *rules, enum opener_role role, struct opener_answer *a)
 {
         int r = opener_check(rules, q);
@@ -103,6 +130,7 @@ static int answer(const struct opener_question *q, const struct opener_rules *ru
                 return r;
         if (opener_role_of(q->op) != role)
                 return -ENOSYS;
+        wait_for_turn(q);
         switch (q->op) {
         case OPENER_OPEN:
                 return path_open(q->a, q->how, q->mode);
