@@ -73,7 +73,7 @@ static void test_means(void **state)
                 const struct opener_rules rules = { .strict = strict, .options = &options, .argv = arguments, .std_fd = -1 };
                 struct rlimit core;
                 pid_t pid = fork();
-                int status;
+                int status = 0;
 
                 if (pid == 0)
                         use_means(&rules);
