@@ -3,6 +3,8 @@
  * Invariants:
  *   - msg.fd[0..nfds) are open and ours until wire_take_fd(); nobody else in this program calls recvmsg().
  *   - reply.fd[0..nfds) are ours until the first bytes of the reply are sent.
+ *   - A turn of the loop is MESSAGES_A_TURN or TURN_NS long, for the one message that is always handled longer: a front end that sends
+ *     valid messages without end waits for all others.
  *   - One direction at a time: while a reply is unsent, or the wire is held, nothing is received.
  *   - The patience timer runs exactly while half a message is here or half a reply is not sent, unless the wire is parked.
  */
@@ -20,7 +22,8 @@
 #include "common/fault.h"
 
 #define HEADER sizeof(struct vu_header)
-#define MESSAGES_A_TURN 16 /* then others of the loop get their turn */
+#define MESSAGES_A_TURN 16             /* then others of the loop get their turn, */
+#define TURN_NS (200 * NS_PER_US)      /* or when they have taken this long */
 
 _Static_assert(sizeof(struct vu_header) == 12, "no padding between header and payload on the socket");
 _Static_assert(offsetof(struct wire_msg, p) >= HEADER, "the payload is kept apart from the header");
@@ -167,6 +170,8 @@ static void deliver(struct wire *w)
 
 static void receive(struct wire *w)
 {
+        uint64_t end = clock_ns() + TURN_NS;
+
         for (int i = 0; i < MESSAGES_A_TURN && w->fd >= 0 && !w->held && !w->parked && !w->reply_len;) {
                 bool fresh = !w->have;
                 int r = receive_piece(w);
@@ -179,7 +184,7 @@ static void receive(struct wire *w)
                         return;
                 if (w->have >= HEADER && w->have == HEADER + w->msg.hdr.size) {
                         deliver(w);
-                        i++;
+                        i = clock_ns() < end ? i + 1 : MESSAGES_A_TURN;
                 } else if (fresh) {
                         loop_timer_set(w->loop, &w->patience, WIRE_PATIENCE_NS);
                 }

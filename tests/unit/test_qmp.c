@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -133,6 +134,8 @@ struct server {
         struct loop_timer timer;
         struct qmp_call *waiting;
         char path[64];
+        unsigned counted;
+        sem_t stands, go;
 };
 
 static void cmd_echo(struct qmp_call *call, json_t *args, void *opaque)
@@ -164,9 +167,40 @@ static void cmd_late(struct qmp_call *call, json_t *args, void *opaque)
         loop_timer_set(s->loop, &s->timer, 20 * NS_PER_MS);
 }
 
+static void cmd_count(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct server *s = opaque;
+
+        qmp_return(call, json_integer(++s->counted));
+}
+
+/* The loop stands still until the test says so: what comes meanwhile is all there then. */
+static void cmd_stand_still(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct server *s = opaque;
+
+        sem_post(&s->stands);
+        sem_wait(&s->go);
+        qmp_return(call, NULL);
+}
+
+static void cmd_shout(struct qmp_call *call, json_t *args, void *opaque)
+{
+        struct server *s = opaque;
+        char *words = malloc(QMP_MAX_BACKLOG / 8);
+
+        memset(words, 'x', QMP_MAX_BACKLOG / 8);
+        for (unsigned i = 0; i < 12; i++)
+                qmp_event(s->qmp, "SHOUT", json_pack("{s:s#}", "words", words, QMP_MAX_BACKLOG / 8));
+        free(words);
+        sem_post(&s->stands);
+        qmp_return(call, NULL);
+}
+
 static const struct qmp_arg id_only[] = { { "id", QMP_STR }, { NULL } };
 static const struct qmp_command commands[] = {
-        { "echo", NULL, cmd_echo }, { "fail", id_only, cmd_fail }, { "late", NULL, cmd_late }, { NULL },
+        { "echo", NULL, cmd_echo }, { "fail", id_only, cmd_fail }, { "late", NULL, cmd_late },
+        { "count", NULL, cmd_count }, { "stand-still", NULL, cmd_stand_still }, { "shout", NULL, cmd_shout }, { NULL },
 };
 static const struct qmp_command *const tables[] = { commands, NULL };
 
@@ -198,6 +232,8 @@ static int start(void **state)
         s->timer.fire = answer_late;
         list_init(&s->timer.link);
         s->task.run = stop_it;
+        sem_init(&s->stands, 0, 0);
+        sem_init(&s->go, 0, 0);
         if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 16) < 0 || loop_new(&s->loop) < 0 ||
             qmp_new(s->loop, fd, tables, NULL, s, &s->qmp) < 0 || pthread_create(&s->thread, NULL, serve, s))
                 return -1;
@@ -339,25 +375,101 @@ static void test_endless_command_is_cut_off(void **state)
         free(junk);
 }
 
-/* Answers pile up for a client that sends and never reads, until the server gives it up, whole and only once. */
-static void test_unread_answers_are_given_up(void **state)
+/* Who sends and does not read gets no more answers, and loses none: they come when it reads. */
+static void test_unread_answers_wait(void **state)
 {
         FILE *f = dial_ready(*state), *other;
-        size_t len = QMP_MAX_REQUEST / 2;
+        size_t len = QMP_MAX_REQUEST / 2, at = 0, answered = 0;
         char *big = malloc(len + 64);
-        size_t n = (size_t)sprintf(big, "{\"execute\":\"echo\",\"arguments\":{\"a\":\"");
+        size_t n = (size_t)sprintf(big, "{\"execute\":\"echo\",\"arguments\":{\"a\":\""), total;
+        unsigned asked = QMP_MAX_BACKLOG / (unsigned)len + 2;
 
         memset(big + n, 'x', len);
         strcpy(big + n + len, "\"}}");
-        for (unsigned i = 0; i < 4 * QMP_MAX_BACKLOG / len; i++)
-                if (send(fileno(f), big, n + len + 3, MSG_NOSIGNAL) < 0)
-                        break;
-        while (recv(fileno(f), big, len, 0) > 0)
-                continue; /* what was sent before the end; then it is closed */
+        n += len + 3;
+        total = asked * n;
+        for (unsigned stuck = 0; at < total && stuck < 100;) { /* until nothing has gone for a while, or all has */
+                ssize_t sent = send(fileno(f), big + at % n, n - at % n, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+                at += sent > 0 ? (size_t)sent : 0;
+                stuck = sent > 0 ? 0 : stuck + 1;
+                if (sent <= 0)
+                        usleep(1000);
+        }
         other = dial_ready(*state);
+        say(other, "{\"execute\":\"echo\",\"id\":3}");
+        expect(other, "\"id\":3");
+        while (answered < asked) {
+                char piece[65536];
+                ssize_t got = at < total ? send(fileno(f), big + at % n, n - at % n, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
+
+                at += got > 0 ? (size_t)got : 0;
+                got = recv(fileno(f), piece, sizeof(piece), at < total ? MSG_DONTWAIT : 0);
+                if (got == 0)
+                        fail_msg("closed after %zu of %u answers", answered, asked);
+                for (ssize_t i = 0; i < got; i++)
+                        answered += piece[i] == '\n';
+        }
         fclose(other);
         fclose(f);
         free(big);
+}
+
+/* Events pile up for a client that does not read them, until the server gives it up, whole and only once. */
+static void test_unread_events_are_given_up(void **state)
+{
+        FILE *f = dial_ready(*state), *other = dial_ready(*state);
+        struct server *s = *state;
+        char *piece = malloc(65536);
+
+        say(other, "{\"execute\":\"shout\"}");
+        sem_wait(&s->stands);
+        while (recv(fileno(f), piece, 65536, 0) > 0)
+                continue; /* what was sent before the end; then it is closed */
+        fclose(other);
+        other = dial_ready(*state);
+        fclose(other);
+        fclose(f);
+        free(piece);
+}
+
+/* The place of a command among those that were carried out. */
+static unsigned place_of(FILE *f)
+{
+        char line[256] = "";
+        unsigned place = 0;
+
+        assert_non_null(fgets(line, sizeof(line), f));
+        assert_int_equal(sscanf(line, "{\"return\":%u", &place), 1);
+        return place;
+}
+
+/* Who sends many commands at once waits for others between them. */
+static void test_each_has_a_turn(void **state)
+{
+        FILE *many = dial_ready(*state), *one = dial_ready(*state), *gate = dial_ready(*state);
+        struct server *s = *state;
+        char text[64 * 100] = "";
+        unsigned place;
+
+        for (unsigned i = 0; i < 100; i++)
+                strcat(text, "{\"execute\":\"count\"}");
+        say(gate, "{\"execute\":\"stand-still\"}");
+        sem_wait(&s->stands);
+        say(many, text);
+        say(one, "{\"execute\":\"count\"}");
+        sem_post(&s->go);
+        place = place_of(one);
+        if (place > 2)
+                fail_msg("the only command of a client came in place %u, behind many of another one", place);
+        for (unsigned i = 0, last = 0; i < 100; i++) {
+                place = place_of(many);
+                assert_true(place > last && place <= i + 2);
+                last = place;
+        }
+        fclose(many);
+        fclose(one);
+        fclose(gate);
 }
 
 int main(void)
@@ -370,7 +482,9 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_late_answers_keep_their_order, start, stop),
                 cmocka_unit_test_setup_teardown(test_client_leaves_during_its_call, start, stop),
                 cmocka_unit_test_setup_teardown(test_endless_command_is_cut_off, start, stop),
-                cmocka_unit_test_setup_teardown(test_unread_answers_are_given_up, start, stop),
+                cmocka_unit_test_setup_teardown(test_unread_answers_wait, start, stop),
+                cmocka_unit_test_setup_teardown(test_unread_events_are_given_up, start, stop),
+                cmocka_unit_test_setup_teardown(test_each_has_a_turn, start, stop),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -163,12 +163,59 @@ static void test_every_cut(void **state)
         disconnect();
 }
 
+/* Another front end, with one message, behind one with many. @slow: each of these takes longer than a turn. */
+static unsigned before_it, of_one;
+static bool slow;
+
+static void on_one_of_many(struct wire *w, struct wire_msg *m)
+{
+        uint64_t until = clock_ns() + NS_PER_MS;
+
+        messages++;
+        while (slow && clock_ns() < until)
+                continue;
+}
+
+static void on_the_other(struct wire *w, struct wire_msg *m)
+{
+        of_one++;
+        before_it = messages;
+}
+
+static void test_each_has_a_turn(void **state)
+{
+        struct wire other = { .message = on_the_other, .gone = on_gone };
+        int sv[2];
+
+        for (int round = 0; round < 2; round++) {
+                connect_wire();
+                wire.message = on_one_of_many;
+                slow = round;
+                of_one = 0;
+                assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+                assert_int_equal(wire_open(&other, loop, sv[0]), 0);
+                for (int i = 0; i < 40; i++)
+                        send_fds(on_socket(), MESSAGE_LEN, 0);
+                assert_int_equal(write(sv[1], on_socket(), MESSAGE_LEN), MESSAGE_LEN);
+                for (int i = 0; i < 12; i++) /* at 16 a turn; slow ones are not all done then */
+                        turn();
+                assert_int_equal(of_one, 1);
+                assert_int_equal(messages, 40);
+                if (before_it > (slow ? 1 : 16))
+                        fail_msg("%u messages of one front end went before the only one of another", before_it);
+                wire_close(&other);
+                close(sv[1]);
+                disconnect();
+        }
+}
+
 static void test_many_at_once(void **state)
 {
         connect_wire();
         for (int i = 0; i < 40; i++)
                 send_fds(on_socket(), MESSAGE_LEN, 1);
-        turn();
+        for (int i = 0; i < 10; i++) /* one in each run of the loop, at least */
+                turn();
         assert_int_equal(messages, 40);
         assert_int_equal(last.nfds, 1);
         disconnect();
@@ -484,6 +531,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_every_cut), cmocka_unit_test(test_many_at_once), cmocka_unit_test(test_fds),
+                cmocka_unit_test(test_each_has_a_turn),
                 cmocka_unit_test(test_headers),   cmocka_unit_test(test_good_bye),     cmocka_unit_test(test_patience),
                 cmocka_unit_test(test_unread_replies), cmocka_unit_test(test_hold),    cmocka_unit_test(test_faults),
                 cmocka_unit_test(test_again),     cmocka_unit_test(test_credentials),  cmocka_unit_test(test_park),

@@ -2,6 +2,8 @@
 /*
  * Invariants:
  *  - a client reads its next command only when the last one is answered, so answers keep their order;
+ *  - one command a turn of the loop, and none while answers wait for the client to read them: whatever it sends, others get their turn,
+ *    and it gets all its answers;
  *  - a call holds its client by reference: a client that goes away while a call runs leaves the call with client == NULL.
  */
 #include "qmp.h"
@@ -48,7 +50,7 @@ struct client {
         size_t out_len;
         struct qmp_call *call; /* running; no further command is read meanwhile */
         bool ready;            /* qmp_capabilities was said */
-        bool reading;          /* client_read_on() is on the stack */
+        bool reading;          /* client_run_next() is on the stack */
         bool dead;             /* to be freed by client_ready(), when nothing of it is on the stack */
 };
 
@@ -75,9 +77,23 @@ static void client_free(struct client *c)
 
 /* --- out ------------------------------------------------------------------------------------------------------ */
 
+/* More of what it sent is here. */
+static bool client_has_more(const struct client *c)
+{
+        return c->in_seen < c->in_len;
+}
+
+/* A command that is here waits for room for its answer: mostly it is there, and this is its next turn. */
+static uint32_t client_events(const struct client *c)
+{
+        if (c->out_len)
+                return EPOLLOUT;
+        return c->call ? 0 : client_has_more(c) ? EPOLLOUT : EPOLLIN;
+}
+
 static void client_flush(struct client *c)
 {
-        uint32_t events = c->call ? 0 : EPOLLIN;
+        uint32_t events;
 
         while (c->out_len) {
                 ssize_t n = send(c->watch.fd, c->out, c->out_len, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -91,8 +107,7 @@ static void client_flush(struct client *c)
                 memmove(c->out, c->out + n, c->out_len - (size_t)n);
                 c->out_len -= (size_t)n;
         }
-        if (c->out_len)
-                events |= EPOLLOUT;
+        events = client_events(c);
         if (c->server->held)
                 c->watch.events = events; /* qmp_go_on() asks for them */
         else if (events != c->watch.events)
@@ -151,8 +166,6 @@ static void greet(struct client *c)
 
 /* --- calls ---------------------------------------------------------------------------------------------------- */
 
-static void client_read_on(struct client *c);
-
 /* A dead client is freed by its own watch: closing the connection wakes it. */
 static void client_bury(struct client *c)
 {
@@ -180,8 +193,7 @@ static void call_end(struct qmp_call *call, json_t *answer)
         json_decref(call->id);
         json_decref(call->request);
         free(call);
-        if (c && !c->reading) { /* answered later: go on with what came meanwhile */
-                client_read_on(c);
+        if (c && !c->reading) { /* answered later: what came meanwhile has its turn */
                 client_flush(c);
                 client_bury(c);
         }
@@ -449,20 +461,19 @@ static void client_run_one(struct client *c, size_t len)
                 c->dead = true; /* who gets no answer must see the connection end */
 }
 
-/* Carry out the commands that have arrived whole, one after the other, until one does not answer at once. */
-static void client_read_on(struct client *c)
+/* Carry out the next command, if it has arrived whole. */
+static void client_run_next(struct client *c)
 {
-        c->reading = true;
-        while (!c->call && !c->dead && !c->server->held) {
+        if (!c->call && !c->dead && !c->out_len && !c->server->held && client_has_more(c)) {
                 size_t n = json_frame_feed(&c->frame, c->in + c->in_seen, c->in_len - c->in_seen);
 
-                if (n == 0) {
+                c->reading = true;
+                if (n)
+                        client_run_one(c, c->in_seen + n);
+                else
                         c->in_seen = c->in_len;
-                        break;
-                }
-                client_run_one(c, c->in_seen + n);
+                c->reading = false;
         }
-        c->reading = false;
         if (c->in_len > QMP_MAX_REQUEST) {
                 log_limited(&c->server->limit, LOG_LVL_WARN,
                             "control client sent more than %u bytes without a whole command: closed", QMP_MAX_REQUEST);
@@ -493,7 +504,9 @@ static void client_ready(struct loop_watch *w, uint32_t events)
 
         if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
                 client_receive(c);
-        client_read_on(c);
+        if (c->out_len)
+                client_flush(c);
+        client_run_next(c);
         client_flush(c);
         if (c->dead)
                 client_free(c);
@@ -623,8 +636,7 @@ void qmp_go_on(struct qmp_server *s)
                         client_free(c);
                         continue;
                 }
-                client_read_on(c); /* what came before the hold */
-                client_flush(c);
+                client_flush(c); /* what came before the hold has its turn */
                 client_bury(c);
         }
 }

@@ -3,8 +3,9 @@
  * qmp.h - the control socket's protocol: QEMU's QMP (docs/interop/qmp-spec), as qemu-storage-daemon speaks it.
  *
  * Several clients at once. Each gets the greeting, must say qmp_capabilities first, and then gets one answer per command,
- * in order, with its "id". A client that talks nonsense gets error objects; one that does not read its answers, or sends
- * more than QMP_MAX_REQUEST without completing a command, is closed. Nobody else notices. Control thread only.
+ * in order, with its "id". A client that talks nonsense gets error objects; one that does not read its answers gets no more of them,
+ * and is closed when events pile up, as is one that sends more than QMP_MAX_REQUEST without completing a command. Nobody else notices,
+ * nor does anybody of a client that sends commands without end: each has a turn. Control thread only.
  */
 #pragma once
 
@@ -15,7 +16,7 @@
 #include "common/loop.h"
 
 #define QMP_MAX_REQUEST (1u << 20)   /* bytes of one command */
-#define QMP_MAX_BACKLOG (8u << 20)   /* bytes of answers and events that a client left unread */
+#define QMP_MAX_BACKLOG (8u << 20)   /* bytes of an answer and events that a client left unread */
 #define QMP_MAX_CLIENTS 64u
 
 struct qmp_server;
