@@ -228,3 +228,31 @@ void upgrade(void)
         daemon_pid = next;
         client = dial();
 }
+
+/* --- a guest ------------------------------------------------------------------------------------------------------ */
+
+struct front_end *connect_with(const char *socket, const struct fe_opts *opts)
+{
+        struct fe_opts all = *opts;
+        struct front_end *fe;
+
+        all.path = at(socket);
+        all.timeout_ms = HANG_MS;
+        err_clear();
+        if (fe_open(&all, &fe) < 0)
+                fail_msg("%s: %s", socket, err_text(-EIO));
+        return fe;
+}
+
+struct front_end *connect_to(const char *socket)
+{
+        return connect_with(socket, &(struct fe_opts){ 0 });
+}
+
+uint8_t do_io(struct front_end *fe, uint32_t type, uint64_t off, void *buf, uint32_t len)
+{
+        struct fe_io io = { .type = type, .sector = off / 512, .gpa = buf ? fe_gpa(fe, buf) : 0, .len = len };
+
+        assert_int_equal(fe_do(fe_queue(fe, 0), &io, HANG_MS), 0);
+        return io.status;
+}

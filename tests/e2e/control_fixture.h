@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "tests/lib/front_end.h"
 #include "tools/vdiskctl/client.h"
 
 #define HANG_S 60 /* deadlines only guard against hangs */
@@ -42,3 +43,9 @@ json_t *ask(const char *command);
 /* As text, the entry of @command's answer whose @name is @id; "" when there is none. Valid until the next call. */
 const char *entry(const char *command, const char *name, const char *id);
 void expect_event(struct qmp_client *c, const char *name, const char *part);
+
+/* A front end of the daemon, at a socket in the directory: the usual one, or as @opts says (path and deadline are set here). */
+struct front_end *connect_to(const char *socket);
+struct front_end *connect_with(const char *socket, const struct fe_opts *opts);
+/* One request on queue 0, to its end. @off: bytes; @buf: fe_alloc()'s, or NULL. Its status: FE_OK, FE_IOERR, ... */
+uint8_t do_io(struct front_end *fe, uint32_t type, uint64_t off, void *buf, uint32_t len);

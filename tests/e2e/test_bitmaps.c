@@ -11,27 +11,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/err.h"
 #include "tests/e2e/control_fixture.h"
-#include "tests/lib/front_end.h"
 
 #define MIB (1ull << 20)
 
 static void write_to(const char *socket, uint64_t off, uint32_t len)
 {
-        struct fe_opts opts = { .path = at(socket), .timeout_ms = HANG_MS };
-        struct front_end *fe;
-        struct fe_io io = { .type = FE_WRITE, .sector = off / 512, .len = len };
-        void *buf;
+        struct front_end *fe = connect_to(socket);
+        void *buf = fe_alloc(fe, len, 4096);
 
-        err_clear();
-        if (fe_open(&opts, &fe) < 0)
-                fail_msg("%s: %s", socket, err_text(-EIO));
-        buf = fe_alloc(fe, len, 4096);
         memset(buf, 0x77, len);
-        io.gpa = fe_gpa(fe, buf);
-        assert_int_equal(fe_do(fe_queue(fe, 0), &io, HANG_MS), 0);
-        assert_int_equal(io.status, FE_OK);
+        assert_int_equal(do_io(fe, FE_WRITE, off, buf, len), FE_OK);
         fe_close(fe);
 }
 

@@ -25,11 +25,9 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "common/err.h"
 #include "common/sanitized.h"
 #include "config.h"
 #include "tests/e2e/control_fixture.h"
-#include "tests/lib/front_end.h"
 
 #define MIB (1ull << 20)
 #define ROUNDS 300 /* disks added and removed */
@@ -59,24 +57,6 @@ static void del(const char *name, const char *mode)
 
 /* --- disks ------------------------------------------------------------------------------------------------------- */
 
-static struct front_end *connect_to(const char *socket)
-{
-        struct front_end *fe;
-
-        err_clear();
-        if (fe_open(&(struct fe_opts){ .path = at(socket), .timeout_ms = HANG_MS }, &fe) < 0)
-                fail_msg("%s: %s", socket, err_text(-EIO));
-        return fe;
-}
-
-static uint8_t do_io(struct front_end *fe, uint32_t type, void *buf, uint32_t len)
-{
-        struct fe_io io = { .type = type, .gpa = buf ? fe_gpa(fe, buf) : 0, .len = len };
-
-        assert_int_equal(fe_do(fe_queue(fe, 0), &io, HANG_MS), 0);
-        return io.status;
-}
-
 static void test_the_first_disk_has_names(void **state)
 {
         json_t *v = ask("query-version");
@@ -101,12 +81,12 @@ static void test_a_disk_comes_and_goes(void **state)
         buf = fe_alloc(fe, 4096, 4096);
         id = fe_alloc(fe, 20, 16);
         memset(buf, 0x5a, 4096);
-        assert_int_equal(do_io(fe, FE_WRITE, buf, 4096), FE_OK);
-        assert_int_equal(do_io(fe, FE_GET_ID, id, 20), FE_OK);
+        assert_int_equal(do_io(fe, FE_WRITE, 0, buf, 4096), FE_OK);
+        assert_int_equal(do_io(fe, FE_GET_ID, 0, id, 20), FE_OK);
         assert_string_equal(id, "S-second");
         assert_string_equal(try(client, "block-export-del", "{'id':'second'}", NULL),
                             "export 'second' still in use; mode 'hard' disconnects its front end");
-        assert_int_equal(do_io(fe, FE_READ, buf, 4096), FE_OK);
+        assert_int_equal(do_io(fe, FE_READ, 0, buf, 4096), FE_OK);
         del("second", "hard");
         assert_int_equal(fe_alive(fe, HANG_MS), -ECONNRESET);
         fe_close(fe);
@@ -127,16 +107,16 @@ static void test_readers_and_writers_of_one_node(void **state)
         reader = connect_to("r.sock");
         buf = fe_alloc(fe, 4096, 4096);
         memset(buf, 0x33, 4096);
-        assert_int_equal(do_io(fe, FE_WRITE, buf, 4096), FE_OK);
+        assert_int_equal(do_io(fe, FE_WRITE, 0, buf, 4096), FE_OK);
         buf = fe_alloc(reader, 4096, 4096);
-        assert_int_equal(do_io(reader, FE_READ, buf, 4096), FE_OK);
+        assert_int_equal(do_io(reader, FE_READ, 0, buf, 4096), FE_OK);
         assert_int_equal(buf[4095], 0x33);
-        assert_int_equal(do_io(reader, FE_WRITE, buf, 4096), FE_IOERR);
+        assert_int_equal(do_io(reader, FE_WRITE, 0, buf, 4096), FE_IOERR);
         fe_close(reader);
         must("block-export-del", "{'id':'reader','mode':'hard'}");
         expect_event(client, "BLOCK_EXPORT_DELETED", "reader");
         buf = fe_alloc(fe, 4096, 4096);
-        assert_int_equal(do_io(fe, FE_READ, buf, 4096), FE_OK); /* the other export goes on */
+        assert_int_equal(do_io(fe, FE_READ, 0, buf, 4096), FE_OK); /* the other export goes on */
         assert_int_equal(buf[0], 0x33);
         fe_close(fe);
         del("second", "hard");
@@ -168,7 +148,7 @@ static void test_data_file(void **state)
         fe = connect_to("far.sock");
         buf = fe_alloc(fe, 4096, 4096);
         memset(buf, 0x44, 4096);
-        assert_int_equal(do_io(fe, FE_WRITE, buf, 4096), FE_OK);
+        assert_int_equal(do_io(fe, FE_WRITE, 0, buf, 4096), FE_OK);
         fe_close(fe);
         del("far", "hard");
         assert_int_equal(run("test \"$(od -An -tx1 -N2 elsewhere/far.data)\" = ' 44 44'"), 0);
@@ -196,12 +176,12 @@ static void test_statistics(void **state)
         fe = connect_to("second.sock");
         buf = fe_alloc(fe, 8192, 4096);
         for (unsigned i = 0; i < 3; i++)
-                assert_int_equal(do_io(fe, FE_WRITE, buf, 8192), FE_OK);
-        assert_int_equal(do_io(fe, FE_WRITE_ZEROES, NULL, 65536), FE_OK);
+                assert_int_equal(do_io(fe, FE_WRITE, 0, buf, 8192), FE_OK);
+        assert_int_equal(do_io(fe, FE_WRITE_ZEROES, 0, NULL, 65536), FE_OK);
         for (unsigned i = 0; i < 5; i++)
-                assert_int_equal(do_io(fe, FE_READ, buf, 4096), FE_OK);
-        assert_int_equal(do_io(fe, FE_DISCARD, NULL, 131072), FE_OK);
-        assert_int_equal(do_io(fe, FE_FLUSH, NULL, 0), FE_OK);
+                assert_int_equal(do_io(fe, FE_READ, 0, buf, 4096), FE_OK);
+        assert_int_equal(do_io(fe, FE_DISCARD, 0, NULL, 131072), FE_OK);
+        assert_int_equal(do_io(fe, FE_FLUSH, 0, NULL, 0), FE_OK);
         assert_int_equal(stat_of("second", "wr_operations"), 4);
         assert_int_equal(stat_of("second", "wr_bytes"), 3 * 8192 + 65536);
         assert_int_equal(stat_of("second", "rd_operations"), 5);
@@ -259,7 +239,7 @@ static void one_round(unsigned i)
         if (i % 4 == 0) {
                 struct front_end *fe = connect_to("second.sock");
 
-                assert_int_equal(do_io(fe, FE_WRITE, fe_alloc(fe, 4096, 4096), 4096), FE_OK);
+                assert_int_equal(do_io(fe, FE_WRITE, 0, fe_alloc(fe, 4096, 4096), 4096), FE_OK);
                 if (i % 8 == 0)
                         fe_close(TAKE(fe, NULL));
                 del("second", "hard");
@@ -461,8 +441,8 @@ static void test_a_sync_that_fails_is_told(void **state)
 
         start_daemon("engine.sync=1:ENOSPC:forever");
         fe = connect_to("first.sock");
-        assert_int_equal(do_io(fe, FE_WRITE, fe_alloc(fe, 4096, 4096), 4096), FE_OK);
-        assert_int_equal(do_io(fe, FE_FLUSH, NULL, 0), FE_IOERR);
+        assert_int_equal(do_io(fe, FE_WRITE, 0, fe_alloc(fe, 4096, 4096), 4096), FE_OK);
+        assert_int_equal(do_io(fe, FE_FLUSH, 0, NULL, 0), FE_IOERR);
         expect_event(client, "BLOCK_IO_ERROR", "\"node-name\":\"first\"");
         fe_close(fe);
         must("block-export-del", "{'id':'first','mode':'hard'}");

@@ -14,10 +14,8 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "common/err.h"
 #include "config.h"
 #include "tests/e2e/control_fixture.h"
-#include "tests/lib/front_end.h"
 #include "tests/lib/luks_image.h"
 #include "tests/lib/tmp_image.h"
 
@@ -36,25 +34,6 @@ static int make_encrypted(void **state)
                    "driver=qcow2,encrypt.key-secret=s,file.filename=over.qcow2");
 }
 
-static struct front_end *connect_to(const char *socket)
-{
-        struct fe_opts opts = { .path = at(socket), .timeout_ms = HANG_MS };
-        struct front_end *fe;
-
-        err_clear();
-        if (fe_open(&opts, &fe) < 0)
-                fail_msg("%s: %s", socket, err_text(-EIO));
-        return fe;
-}
-
-static void do_io(struct front_end *fe, uint32_t type, uint64_t off, void *buf, uint32_t len)
-{
-        struct fe_io io = { .type = type, .sector = off / 512, .gpa = buf ? fe_gpa(fe, buf) : 0, .len = len };
-
-        assert_int_equal(fe_do(fe_queue(fe, 0), &io, HANG_MS), 0);
-        assert_int_equal(io.status, FE_OK);
-}
-
 static void fill(char *buf, size_t len)
 {
         for (size_t i = 0; i < len; i++)
@@ -71,15 +50,15 @@ static void write_and_read(const char *socket, uint64_t off)
         fill(out, MIB);
         for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
                 for (int again = 0; again < 2; again++) {
-                        do_io(fe, FE_WRITE, off + 1536, out, sizes[i]);
+                        assert_int_equal(do_io(fe, FE_WRITE, off + 1536, out, sizes[i]), FE_OK);
                         memset(in, 0, MIB);
-                        do_io(fe, FE_READ, off + 1536, in, sizes[i]);
+                        assert_int_equal(do_io(fe, FE_READ, off + 1536, in, sizes[i]), FE_OK);
                         assert_memory_equal(in, out, sizes[i]);
                 }
-        do_io(fe, FE_READ, off, in, 1536); /* copied up, encrypted zeros */
+        assert_int_equal(do_io(fe, FE_READ, off, in, 1536), FE_OK); /* copied up, encrypted zeros */
         for (int i = 0; i < 1536; i++)
                 assert_int_equal(in[i], 0);
-        do_io(fe, FE_FLUSH, 0, NULL, 0);
+        assert_int_equal(do_io(fe, FE_FLUSH, 0, NULL, 0), FE_OK);
         fe_close(fe);
 }
 
@@ -173,7 +152,7 @@ static void test_other_disks_go_on(void **state)
                 _exit(said && strstr(said, "is not its key") ? 0 : 1);
         }
         for (int i = 0; i < 20; i++) {
-                do_io(fe, FE_WRITE, 0, buf, 4096);
+                assert_int_equal(do_io(fe, FE_WRITE, 0, buf, 4096), FE_OK);
                 json_decref(ask("query-version")); /* answered meanwhile */
         }
         daemon_pid = TAKE(pid, daemon_pid);

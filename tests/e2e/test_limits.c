@@ -9,13 +9,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "common/cleanup.h"
-#include "common/err.h"
 #include "tests/e2e/control_fixture.h"
-#include "tests/lib/front_end.h"
 
 #define N 4u
 #define SLOW "'bps':0,'bps_rd':0,'bps_wr':1,'iops':0,'iops_rd':0,'iops_wr':0"
@@ -25,20 +24,15 @@ static struct front_end *fe;
 static struct fe_io io[N];
 static char *buf;
 
-static void connect_to(const char *socket)
+static void begin(const char *socket)
 {
-        err_clear();
-        if (fe_open(&(struct fe_opts){ .path = at(socket), .timeout_ms = HANG_MS }, &fe) < 0)
-                fail_msg("%s: %s", socket, err_text(-EIO));
+        fe = connect_to(socket);
         buf = fe_alloc(fe, 4096, 4096);
 }
 
 static void do_one(uint32_t type)
 {
-        struct fe_io one = { .type = type, .gpa = fe_gpa(fe, buf), .len = type == FE_FLUSH ? 0 : 4096, .sector = 800 };
-
-        assert_int_equal(fe_do(fe_queue(fe, 0), &one, HANG_MS), 0);
-        assert_int_equal(one.status, FE_OK);
+        assert_int_equal(do_io(fe, type, 800 * 512, buf, type == FE_FLUSH ? 0 : 4096), FE_OK);
 }
 
 /*
@@ -132,7 +126,7 @@ static void test_groups(void **state)
 
 static void test_a_disk(void **state)
 {
-        connect_to("first.sock");
+        begin("first.sock");
         must("block_set_io_throttle", "{'id':'first'," SLOW "}");
         assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "first"), "\"bps_wr\":1,"));
         assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "first"), "\"group\":\"first\""));
@@ -162,7 +156,7 @@ static void test_after_a_snapshot(void **state)
 
 static void test_reads_and_flushes_go_on(void **state)
 {
-        connect_to("first.sock");
+        begin("first.sock");
         must("block_set_io_throttle", "{'id':'first'," SLOW ",'group':'mine'}");
         do_one(FE_WRITE);
         for (unsigned i = 0; i < 20; i++)
@@ -176,7 +170,7 @@ static void test_a_stop_does_not_wait(void **state)
 {
         uint32_t base;
 
-        connect_to("first.sock");
+        begin("first.sock");
         must("block_set_io_throttle", "{'id':'first'," SLOW "}");
         submit_writes();
         assert_int_equal(fe_ring_stop(fe, 0, &base), 0);
@@ -195,7 +189,7 @@ static void test_an_upgrade_keeps_them(void **state)
         must("blockdev-add", "{'driver':'null-co','node-name':'n'}");
         must("block_set_io_throttle", "{'id':'n','bps':9,'bps_rd':0,'bps_wr':0,'iops':0,'iops_rd':0,'iops_wr':0}");
         must("block-set-write-threshold", "{'node-name':'n','write-threshold':4711}");
-        connect_to("first.sock");
+        begin("first.sock");
         submit_writes();
         upgrade();
         assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "n"), "\"write_threshold\":4711"));
@@ -246,7 +240,7 @@ static void test_write_threshold(void **state)
                                  "'addr':{'type':'unix','path':'z.sock'}}");
         must("block-set-write-threshold", "{'node-name':'z','write-threshold':69632}");
         assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "z"), "\"write_threshold\":69632"));
-        connect_to("z.sock");
+        begin("z.sock");
         write_at(65536); /* up to it, not beyond */
         assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "z"), "\"write_threshold\":69632"));
         write_at(131072);
@@ -265,7 +259,7 @@ static void test_write_threshold_qcow2(void **state)
         json_t *data;
 
         must("block-set-write-threshold", "{'node-name':'first','write-threshold':1048576}");
-        connect_to("first.sock");
+        begin("first.sock");
         for (uint64_t off = 0; off < 32 * 65536; off += 65536)
                 write_at(off);
         data = wait_for_event("BLOCK_WRITE_THRESHOLD");
@@ -285,7 +279,7 @@ static void test_corrupt(void **state)
         must("blockdev-add", "{'driver':'qcow2','node-name':'bad','file':{'driver':'file','filename':'bad.qcow2'}}");
         must("block-export-add", "{'type':'vhost-user-blk','id':'bad','node-name':'bad','writable':true,"
                                  "'addr':{'type':'unix','path':'bad.sock'}}");
-        connect_to("bad.sock");
+        begin("bad.sock");
         write_at(0);
         data = wait_for_event("BLOCK_IMAGE_CORRUPTED");
         assert_string_equal(json_string_value(json_object_get(data, "node-name")), "bad");
@@ -308,7 +302,7 @@ static void throttled(const char *exported)
         snprintf(text, sizeof(text), "{'type':'vhost-user-blk','id':'x','node-name':'%s','writable':true,"
                  "'addr':{'type':'unix','path':'x.sock'}}", exported);
         must("block-export-add", text);
-        connect_to("x.sock");
+        begin("x.sock");
         submit_writes();
         upgrade();
         assert_string_equal(try(client, "blockdev-del", "{'node-name':'t'}", NULL), "Node t is in use");

@@ -22,10 +22,8 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "common/err.h"
 #include "common/sanitized.h"
 #include "tests/e2e/control_fixture.h"
-#include "tests/lib/front_end.h"
 
 static const char *check_metrics, *dashboard;
 static struct front_end *fe;
@@ -126,17 +124,13 @@ static void check_with_parser(const char *text, bool with_dashboard)
 
 static void dial_disk(void)
 {
-        if (fe_open(&(struct fe_opts){ .path = at("first.sock"), .timeout_ms = HANG_MS }, &fe) < 0)
-                fail_msg("first.sock: %s", err_text(-EIO));
+        fe = connect_to("first.sock");
         buffer = fe_alloc(fe, 65536, 4096);
 }
 
 static void io(uint32_t type, uint64_t sector, uint32_t len, uint8_t want)
 {
-        struct fe_io one = { .type = type, .sector = sector, .len = len, .gpa = fe_gpa(fe, buffer) };
-
-        assert_int_equal(fe_do(fe_queue(fe, 0), &one, HANG_MS), 0);
-        assert_int_equal(one.status, want);
+        assert_int_equal(do_io(fe, type, sector * 512, buffer, len), want);
 }
 
 /* The end of a round, in which times are counted, follows the answer; so does whoever else asks afterwards. */

@@ -19,9 +19,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
-#include "common/err.h"
 #include "tests/e2e/control_fixture.h"
-#include "tests/lib/front_end.h"
 
 #define MAIN "[vdiskd]\niothreads = 2\ncontrol = control.sock\nlog-level = error\n"
 #define FIRST "[disk first]\npath = first.qcow2\nformat = qcow2\nsocket = first.sock\n"
@@ -92,16 +90,6 @@ static void expect(const char *got, const char *part)
 {
         if (!strstr(got, part))
                 fail_msg("got '%s' instead of '%s'", got, part);
-}
-
-static struct front_end *connect_to(const char *socket)
-{
-        struct front_end *fe;
-
-        err_clear();
-        if (fe_open(&(struct fe_opts){ .path = at(socket) }, &fe) < 0)
-                fail_msg("%s: %s", socket, err_text(-EIO));
-        return fe;
 }
 
 /* --- differences only ---------------------------------------------------------------------------------------------- */

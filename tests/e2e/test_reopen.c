@@ -19,7 +19,6 @@
 #include "common/err.h"
 #include "tests/e2e/control_fixture.h"
 #include "tests/e2e/worker.h"
-#include "tests/lib/front_end.h"
 
 #define NUNITS 8192u /* 32 MiB of the first disk */
 #define UNSHARED_WRITE 201 /* image_lock.c */
@@ -31,24 +30,6 @@ static unsigned rounds = 16;
 #define SECOND(more) QCOW2("second", "second.qcow2", more)
 #define REOPEN(a) "{'options':[" a "]}"
 #define DIRECT ",'cache':{'direct':true}"
-
-static struct front_end *connect_to(const char *socket)
-{
-        struct front_end *fe;
-
-        err_clear();
-        if (fe_open(&(struct fe_opts){ .path = at(socket), .timeout_ms = HANG_MS, .max_segs = 32 }, &fe) < 0)
-                fail_msg("%s: %s", socket, err_text(-EIO));
-        return fe;
-}
-
-static uint8_t do_io(struct front_end *fe, uint32_t type, void *buf, uint32_t len)
-{
-        struct fe_io io = { .type = type, .gpa = buf ? fe_gpa(fe, buf) : 0, .len = len };
-
-        assert_int_equal(fe_do(fe_queue(fe, 0), &io, HANG_MS), 0);
-        return io.status;
-}
 
 static const char *node(const char *name)
 {
@@ -99,7 +80,7 @@ static struct load {
 
 static void load_begin(bool fresh)
 {
-        load = (struct load){ .fe = connect_to("first.sock") };
+        load = (struct load){ .fe = connect_with("first.sock", &(struct fe_opts){ .max_segs = 32 }) };
         assert_int_equal(verify_new(&(struct verify_opts){ .nunits = NUNITS, .unit_len = WORKER_UNIT, .seed = 7, .fresh = fresh },
                                     &load.verify), 0);
         load.w = (struct worker){ .fe = load.fe, .verify = load.verify, .nunits = NUNITS, .seed = 7, .odd = true };
@@ -175,7 +156,7 @@ static void test_read_only_and_back(void **state)
                 writer = connect_to("w.sock");
                 buf = fe_alloc(writer, 4096, 4096);
                 memset(buf, i, 4096);
-                assert_int_equal(do_io(writer, FE_WRITE, buf, 4096), FE_OK);
+                assert_int_equal(do_io(writer, FE_WRITE, 0, buf, 4096), FE_OK);
                 fe_close(writer);
                 must("block-export-del", "{'id':'w','mode':'hard'}");
                 expect_event(client, "BLOCK_EXPORT_DELETED", "w");
@@ -187,9 +168,9 @@ static void test_read_only_and_back(void **state)
                 assert_int_equal(look_at_second(), 0);
                 assert_int_equal(run("qemu-img info second.qcow2 | grep -q in-use"), 256);
                 buf = fe_alloc(reader, 4096, 4096);
-                assert_int_equal(do_io(reader, FE_READ, buf, 4096), FE_OK);
+                assert_int_equal(do_io(reader, FE_READ, 0, buf, 4096), FE_OK);
                 assert_int_equal(buf[4095], i);
-                assert_int_equal(do_io(reader, FE_WRITE, buf, 4096), FE_IOERR);
+                assert_int_equal(do_io(reader, FE_WRITE, 0, buf, 4096), FE_IOERR);
                 assert_string_equal(try(client, "block-export-add", "{'type':'vhost-user-blk','id':'w','node-name':'second',"
                                         "'writable':true,'addr':{'type':'unix','path':'w.sock'}}", NULL),
                                     "Cannot export read-only node as writable");
@@ -252,7 +233,7 @@ static void test_an_image_that_cannot_be_opened(void **state)
                 refused("second", REOPEN(SECOND(DIRECT) "," QCOW2("third", "third.qcow2", "")), "Could not reopen 'third': ");
                 assert_int_equal(look_at_second(), 0);
                 assert_int_equal(run("qemu-io -r -c 'read 0 4k' third.qcow2 >/dev/null 2>&1"), 0);
-                assert_int_equal(do_io(fe, FE_READ, buf, 4096), FE_OK);
+                assert_int_equal(do_io(fe, FE_READ, 0, buf, 4096), FE_OK);
                 assert_int_equal(buf[4095], 0x33);
                 mark_corrupt("third.qcow2", false);
                 must("blockdev-reopen", REOPEN(SECOND(DIRECT) "," QCOW2("third", "third.qcow2", DIRECT)));
@@ -277,12 +258,12 @@ static void test_an_upgrade_keeps_it(void **state)
                 assert_true(says("first", "\"direct\":true") && says("second", "\"direct\":true"));
                 assert_true(says("second", "\"ro\":false"));
                 assert_int_not_equal(look_at_second(), 0);
-                assert_int_equal(do_io(fe, FE_WRITE, buf, 4096), FE_IOERR); /* that export was made for reading */
+                assert_int_equal(do_io(fe, FE_WRITE, 0, buf, 4096), FE_IOERR); /* that export was made for reading */
                 must("blockdev-reopen", REOPEN(FIRST("") "," SECOND(",'read-only':true")));
                 upgrade();
                 assert_true(says("first", "\"direct\":false") && says("second", "\"ro\":true"));
                 assert_int_equal(look_at_second(), 0);
-                assert_int_equal(do_io(fe, FE_READ, buf, 4096), FE_OK);
+                assert_int_equal(do_io(fe, FE_READ, 0, buf, 4096), FE_OK);
         }
         fe_close(fe);
 }
@@ -371,7 +352,7 @@ static void test_another_name_behind_it(void **state)
         must("change-backing-file", "{'device':'nx','image-node-name':'named','backing-file':'other.qcow2'}");
         assert_true(says("named", "\"backing-filename\":\"other.qcow2\""));
         for (int i = 0; i < 3; i++) {
-                assert_int_equal(do_io(fe, FE_READ, buf, 4096), FE_OK);
+                assert_int_equal(do_io(fe, FE_READ, 0, buf, 4096), FE_OK);
                 assert_int_equal(buf[4095], 0x44);
                 if (i == 0)
                         must("blockdev-reopen", REOPEN(QCOW2("named", "named.qcow2", DIRECT ",'backing':'base'")));
@@ -399,9 +380,9 @@ static void test_a_data_file(void **state)
                 fe = connect_to("s.sock");
                 buf = fe_alloc(fe, 4096, 4096);
                 memset(buf, i, 4096);
-                assert_int_equal(do_io(fe, FE_WRITE, buf, 4096), FE_OK);
+                assert_int_equal(do_io(fe, FE_WRITE, 0, buf, 4096), FE_OK);
                 must("blockdev-reopen", REOPEN(QCOW2("split", "split.qcow2", "")));
-                assert_int_equal(do_io(fe, FE_READ, buf, 4096), FE_OK);
+                assert_int_equal(do_io(fe, FE_READ, 0, buf, 4096), FE_OK);
                 assert_int_equal(buf[4095], i);
                 fe_close(fe);
                 must("block-export-del", "{'id':'s','mode':'hard'}");

@@ -11,30 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/err.h"
 #include "tests/e2e/control_fixture.h"
-#include "tests/lib/front_end.h"
 
 #define MIB (1ull << 20)
-
-static struct front_end *connect_to(const char *socket, uint64_t without)
-{
-        struct fe_opts opts = { .path = at(socket), .timeout_ms = HANG_MS, .protocol_off = without };
-        struct front_end *fe;
-
-        err_clear();
-        if (fe_open(&opts, &fe) < 0)
-                fail_msg("%s: %s", socket, err_text(-EIO));
-        return fe;
-}
-
-static uint8_t do_io(struct front_end *fe, uint32_t type, uint64_t off, void *buf, uint32_t len)
-{
-        struct fe_io io = { .type = type, .sector = off / 512, .gpa = buf ? fe_gpa(fe, buf) : 0, .len = len };
-
-        assert_int_equal(fe_do(fe_queue(fe, 0), &io, HANG_MS), 0);
-        return io.status;
-}
 
 static void expect_capacity(struct front_end *fe, uint64_t bytes)
 {
@@ -50,7 +29,7 @@ static void expect_told(struct front_end *fe, uint64_t bytes)
 
 static void grow(const char *name, const char *socket, uint64_t from, uint64_t to)
 {
-        struct front_end *fe = connect_to(socket, 0);
+        struct front_end *fe = connect_to(socket);
         char *buf = fe_alloc(fe, 4096, 4096), args[128];
 
         memset(buf, 0x77, 4096);
@@ -91,7 +70,7 @@ static void test_raw_grows(void **state)
 
 static void test_refused(void **state)
 {
-        struct front_end *fe = connect_to("first.sock", 0);
+        struct front_end *fe = connect_to("first.sock");
         uint64_t size = fe_disk(fe)->capacity;
 
         (void)state;
@@ -110,7 +89,7 @@ static void test_refused(void **state)
 /* A front end without the channel finds the new size when it asks. */
 static void test_without_the_channel(void **state)
 {
-        struct front_end *fe = connect_to("first.sock", FE_PF_BACKEND_REQ);
+        struct front_end *fe = connect_with("first.sock", &(struct fe_opts){ .protocol_off = FE_PF_BACKEND_REQ });
         uint64_t size = fe_disk(fe)->capacity + MIB;
         char args[128];
 
@@ -124,7 +103,7 @@ static void test_without_the_channel(void **state)
 /* Nothing is ever answered on the channel: only the channel suffers. */
 static void test_a_silent_channel(void **state)
 {
-        struct front_end *fe = connect_to("first.sock", 0);
+        struct front_end *fe = connect_to("first.sock");
         uint64_t size = fe_disk(fe)->capacity;
         char args[128];
 
@@ -143,7 +122,7 @@ static void test_a_silent_channel(void **state)
 
 static void test_the_cache_stays_off(void **state)
 {
-        struct front_end *fe = connect_to("first.sock", 0);
+        struct front_end *fe = connect_to("first.sock");
 
         (void)state;
         assert_true(fe_disk(fe)->wce);
@@ -153,13 +132,13 @@ static void test_the_cache_stays_off(void **state)
         assert_int_equal(exit_status(), -SIGKILL);
         stop(state);
         start_default(state);
-        fe = connect_to("first.sock", 0);
+        fe = connect_to("first.sock");
         assert_false(fe_disk(fe)->wce);
         assert_int_equal(fe_set_wce(fe, true), 0);
         fe_close(fe);
         stop(state);
         start_default(state);
-        fe = connect_to("first.sock", 0);
+        fe = connect_to("first.sock");
         assert_true(fe_disk(fe)->wce);
         fe_close(fe);
 }

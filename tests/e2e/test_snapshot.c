@@ -16,28 +16,8 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "tests/e2e/control_fixture.h"
-#include "tests/lib/front_end.h"
 
 #define MIB (1ull << 20)
-
-static struct front_end *connect_to(const char *socket)
-{
-        struct fe_opts opts = { .path = at(socket), .timeout_ms = HANG_MS };
-        struct front_end *fe;
-
-        err_clear();
-        if (fe_open(&opts, &fe) < 0)
-                fail_msg("%s: %s", socket, err_text(-EIO));
-        return fe;
-}
-
-static uint8_t do_io(struct front_end *fe, uint32_t type, uint64_t off, void *buf, uint32_t len)
-{
-        struct fe_io io = { .type = type, .sector = off / 512, .gpa = buf ? fe_gpa(fe, buf) : 0, .len = len };
-
-        assert_int_equal(fe_do(fe_queue(fe, 0), &io, HANG_MS), 0);
-        return io.status;
-}
 
 static void put(struct front_end *fe, uint64_t off, int fill)
 {
