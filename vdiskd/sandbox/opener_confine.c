@@ -50,14 +50,14 @@ static int drop_capabilities(void)
 }
 
 /*
- * Descriptors: it has four, but the kernel also counts against this what all of its user's have sent and nobody has taken yet. Files: it
+ * Not descriptors: the kernel counts against that bound what all processes of the user have sent and nobody has taken yet. Files: it
  * writes a disk's few lines itself, nothing else. A sanitizer's memory is without bounds.
  */
 static void bound_means(void)
 {
         static const struct { int kind; rlim_t most; } means[] = {
-                { RLIMIT_CORE, 0 }, { RLIMIT_NPROC, 0 }, { RLIMIT_MEMLOCK, 0 }, { RLIMIT_NOFILE, 1024 },
-                { RLIMIT_FSIZE, OPENER_MAX_FILE }, { RLIMIT_DATA, SANDBOX_RELAXED ? RLIM_INFINITY : OPENER_MAX_DATA },
+                { RLIMIT_CORE, 0 }, { RLIMIT_NPROC, 0 }, { RLIMIT_MEMLOCK, 0 }, { RLIMIT_FSIZE, OPENER_MAX_FILE },
+                { RLIMIT_DATA, SANDBOX_RELAXED ? RLIM_INFINITY : OPENER_MAX_DATA },
         };
 
         signal(SIGXFSZ, SIG_IGN); /* -EFBIG says it */

@@ -198,7 +198,15 @@ static int reply_with(int sock, struct opener_answer *a, int r, int fd)
         a->res = r < 0 ? r : 0;
         if (r < 0 && strcmp(err_text(r), strerror(-r))) /* path.h leaves most sentences to the one who asked */
                 strncpy(a->why, err_text(r), sizeof(a->why) - 1);
-        return reply(sock, a, fd);
+        r = reply(sock, a, fd);
+        if (r == -EPIPE || fd < 0)
+                return r;
+        /* -ETOOMANYREFS: processes of our user have sent so many that nobody has taken yet. The next one may go through. */
+        if (r < 0) {
+                a->res = r;
+                r = reply(sock, a, -1);
+        }
+        return r;
 }
 
 static int serve_one(int sock, const struct opener_question *q, const struct opener_rules *rules, enum opener_role role,
