@@ -24,7 +24,7 @@ void request_finish(struct blk_req *req, int res)
         struct vol_port *p = req->p.port;
 
         if (!req->p.home)
-                dirty_record(p->v, req);
+                dirty_record(p->v, req, NULL);
         if (res < 0 && res != -EINVAL)
                 vol_tell_error(p->v, req->op, res);
         account_end(p, req, res);
@@ -126,12 +126,14 @@ static unsigned look_up(struct vol_port *p, const struct blk_req *req, struct ex
         return n;
 }
 
-/* A backup wants to copy first what this write changes. */
+/* A backup wants to copy first what this write changes, or a mirror afterwards. */
 static bool must_be_copied(struct vol *v, const struct blk_req *req)
 {
         const struct cbw *cbw = atomic_load_explicit(&v->cbw, memory_order_acquire);
 
-        return cbw && req->op == BLK_WRITE && !cbw_is_copied(cbw, req->off, req->len);
+        if (req->op != BLK_WRITE)
+                return false;
+        return (cbw && !cbw_is_copied(cbw, req->off, req->len)) || atomic_load_explicit(&v->twin, memory_order_acquire) != NULL;
 }
 
 static void try_here(struct vol_port *p, struct blk_req *req)

@@ -45,6 +45,7 @@ bool range_lock(struct list *ranges, struct range_lock *l, uint64_t off, uint64_
 void range_unlock(struct list *ranges, struct range_lock *l); /* wakes those who waited only for this one */
 
 struct cbw;
+struct twin;
 
 /* --- the volume --------------------------------------------------------------------------------------------------- */
 
@@ -122,6 +123,7 @@ struct vol {
         struct bounce *copy_up; /* buffers for it; not the mover's, which a write that holds one may need, too */
         struct list ranges;
         _Atomic(struct cbw *) cbw; /* cbw.h; NULL: nothing is to be copied before it is written. Ports look, too */
+        _Atomic(struct twin *) twin; /* twin.h; NULL: nothing is to be copied when it is written. Ports look whether, no further */
         struct list writers;      /* struct img_writer */
         struct img_writer *writer; /* of the top image; NULL when the volume is read-only */
         unsigned retiring;         /* images that guests wrote to, and now somebody makes tidy (retire.c) */
@@ -429,12 +431,12 @@ void chain_zero_start(struct img_writer *w, struct chain_zero *z, uint64_t off, 
 /* --- dirty_list.c: the bitmaps that record changes ---------------------------------------------------------------- */
 
 struct dirty_list;
-void dirty_record_slow(struct vol *v, const struct blk_req *req);
-/* Port's thread, when @req has completed and before anybody hears of it. */
-static inline void dirty_record(struct vol *v, const struct blk_req *req)
+void dirty_record_slow(struct vol *v, const struct blk_req *req, const struct dirty_bitmap *but);
+/* Port's thread, or home, when @req has completed and before anybody hears of it. @but: not this one; NULL: all. */
+static inline void dirty_record(struct vol *v, const struct blk_req *req, const struct dirty_bitmap *but)
 {
         if (__builtin_expect(__atomic_load_n(&v->dirty, __ATOMIC_RELAXED) != NULL, 0))
-                dirty_record_slow(v, req);
+                dirty_record_slow(v, req, but);
 }
 /* v->lock, or nobody else has @v yet. All: those of @s, none of which is attached. -ENOMEM. */
 int dirty_attach(struct vol *v, struct dirty_bitmap *b);

@@ -34,7 +34,7 @@ static void list_free_rcu(struct rcu_head *head)
         list_free(container_of(head, struct dirty_list, rcu));
 }
 
-void dirty_record_slow(struct vol *v, const struct blk_req *req)
+void dirty_record_slow(struct vol *v, const struct blk_req *req, const struct dirty_bitmap *but)
 {
         struct dirty_list *l;
 
@@ -43,7 +43,7 @@ void dirty_record_slow(struct vol *v, const struct blk_req *req)
         rcu_read_lock();
         l = see(v->dirty);
         for (unsigned i = 0; l && i < l->n; i++)
-                if (dirty_bitmap_recording(l->b[i]))
+                if (l->b[i] != but && dirty_bitmap_recording(l->b[i]))
                         dirty_bitmap_set(l->b[i], req->off, req->len);
         looked();
         rcu_read_unlock();

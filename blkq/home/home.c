@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "blkq/jobs/cbw.h"
+#include "blkq/jobs/twin.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/range.h"
@@ -26,11 +27,13 @@ struct job {
         struct cbw_wait before; /* a backup copies first what this changes */
         struct full_wait full;
         bool flushing;          /* the rest is done */
+        int res;                /* of the change */
         union {
                 struct chain_read read;
                 struct chain_write write;
                 struct chain_pack pack;
                 struct chain_zero zero;
+                struct twin_op twin; /* a mirror copies then what this has changed */
         };
 };
 
@@ -117,9 +120,10 @@ static void job_off_the_chain(struct job *j)
                 hold_home_idle(j->v);
 }
 
-static void change_done(struct job *j, int res)
+static void change_over(struct job *j)
 {
-        dirty_record(j->v, j->req);
+        int res = j->res;
+
         range_unlock(&j->v->ranges, &j->range);
         job_off_the_chain(j);
         if (res == 0 && j->req->op != BLK_WRITE)
@@ -128,6 +132,25 @@ static void change_done(struct job *j, int res)
                 job_flush(j);
         else
                 job_end(j, res);
+}
+
+static void on_twin_same(struct twin_op *op)
+{
+        change_over(container_of(op, struct job, twin));
+}
+
+/* What was changed in part only is dirty for a mirror, too. */
+static void change_done(struct job *j, int res)
+{
+        struct twin *t = atomic_load_explicit(&j->v->twin, memory_order_relaxed); /* set and taken away here, at home */
+        bool copy = res == 0 && t && twin_wants(t);
+
+        dirty_record(j->v, j->req, copy ? t->dirty : NULL);
+        j->res = res;
+        if (copy)
+                home_stage(j->v, &j->req->p.clock, STAGE_DISK);
+        if (!copy || twin_copy(t, &j->twin, j->req, on_twin_same))
+                change_over(j);
 }
 
 static void on_written(struct chain_write *wr, int res)

@@ -204,6 +204,8 @@ static void look(struct copy_range *r)
                 if (r->flags & COPY_PACK)
                         kind = align_to_clusters(r, kind);
                 if (kind == PIECE_DATA) {
+                        if (r->piece)
+                                r->upto = min_u64(r->upto, r->at + r->piece);
                         read_piece(r);
                         return;
                 }

@@ -19,11 +19,11 @@ enum copy_flags {
 };
 
 struct copy_range {
-        /* The caller's; *buf: aligned to 4096, as long as the range, kept until done() */
+        /* The caller's; *buf: aligned to 4096, as long as the range, or as @piece if that is not 0; kept until done() */
         struct vol *v;
         struct vol_port *to;
         void *buf;
-        uint64_t off, end;
+        uint64_t off, end, piece;
         unsigned flags;
         /* @read: which side failed. Perhaps before copy_range_start() returns. */
         void (*done)(struct copy_range *r, int res, bool read);

@@ -4,7 +4,8 @@
  *
  * Bits are cleared before the bytes are read, and set by whoever writes after the bytes are written (dirty_bitmap.h): so what
  * is clean is the same in both disks, or is being copied. Two pieces in flight never overlap: the older bytes could come last.
- * It is a copy at one instant only with guests' requests waiting: mirror_end.c.
+ * It is a copy at one instant only with guests' requests waiting: mirror_end.c. What is copied on behalf of guests (twin.c) is one more
+ * who copies; then what is clean stays clean, and it is ready when nothing is dirty.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -92,12 +93,68 @@ static bool take_from(struct mirror *m, uint64_t max, uint64_t *off, uint64_t *l
         return false;
 }
 
-/* The same; or, with a guest who never rests, nearly so. */
+/* --- on behalf of guests --------------------------------------------------------------------------------------------- */
+
+/* Not for a job that failed, and while it stands or waits because of an error the target is left alone. Until the loop has been
+ * everywhere, what it has not copied may be the target's own (MIRROR_TOP). */
+static bool is_wanted(const struct twin *t)
+{
+        const struct mirror *m = container_of(t, struct mirror, twin);
+        const struct copy_job *c = &m->job;
+
+        if (c->res || c->stopped || atomic_load(&c->cancel) || (m->sync == MIRROR_TOP && !m->passes))
+                return false;
+        return !c->not_before_ns || clock_ns() >= c->not_before_ns;
+}
+
+static bool loop_in_the_way(const struct twin *t, uint64_t off, uint64_t len)
+{
+        return in_the_way(container_of(t, struct mirror, twin), off, len) != NULL;
+}
+
+static void on_followed(struct twin *t, uint64_t len)
+{
+        struct mirror *m = container_of(t, struct mirror, twin);
+
+        atomic_fetch_add_explicit(&m->job.done, len, memory_order_relaxed);
+        show_progress(m);
+}
+
+static void on_not_followed(struct twin *t, int err, bool read)
+{
+        struct copy_job *c = &container_of(t, struct mirror, twin)->job;
+
+        if (c->over || c->ending || c->res || atomic_load(&c->cancel))
+                return; /* the end of it meets what is dirty */
+        copy_job_error(c, read, err);
+        copy_job_kick(c);
+}
+
+static void mirror_follow(struct mirror *m)
+{
+        if (!m->blocking || m->twin.armed)
+                return;
+        m->twin.to = m->to;
+        twin_arm(&m->twin);
+}
+
+static int twin_begin(struct mirror *m)
+{
+        m->twin = (struct twin){
+                .v = m->job.v, .dirty = m->dirty, .unit = m->unit, .size = m->size, .wanted = is_wanted, .in_the_way = loop_in_the_way,
+                .copied = on_followed, .failed = on_not_followed,
+        };
+        return m->blocking ? twin_init(&m->twin) : 0;
+}
+
+/* --- the loop -------------------------------------------------------------------------------------------------------- */
+
+/* The same; or, with a guest who never rests and need not wait, nearly so. */
 static void look_at_readiness(struct mirror *m)
 {
         uint64_t left = mirror_left(m);
 
-        if (m->ready || left > MIRROR_REST || ((left || m->job.in_flight) && m->passes < PASSES_MIN))
+        if (m->ready || left > MIRROR_REST || ((left || m->job.in_flight) && (m->blocking || m->passes < PASSES_MIN)))
                 return;
         m->ready = true;
         copy_job_ready(&m->job);
@@ -134,6 +191,7 @@ static bool mirror_next(struct copy_job *c, uint64_t max, uint64_t *off, uint64_
                 copy_job_fail(c, r);
                 return false;
         }
+        mirror_follow(m);
         if (has_come_near(m))
                 return false;
         if (take_from(m, max, off, len))
@@ -153,6 +211,8 @@ static void on_copied(struct copy_range *r, int res, bool read)
         if (res == 0)
                 atomic_fetch_add_explicit(&m->job.done, mc->ch.len, memory_order_relaxed);
         copy_chunk_end(&mc->ch, res, read, r->moved);
+        if (m->blocking)
+                twin_look_again(&m->twin);
         show_progress(m);
 }
 
@@ -187,6 +247,7 @@ static void mirror_free(struct copy_job *c)
 {
         struct mirror *m = mirror_of(c);
 
+        twin_finish(&m->twin);
         dirty_bitmap_unref(m->dirty);
         free(m);
 }
@@ -230,6 +291,7 @@ int mirror_new(const struct mirror_opts *o, struct copy_job **ret)
                 return -ENOMEM;
         m->target = o->target;
         m->sync = o->sync;
+        m->blocking = o->blocking;
         m->size = vol_size(o->v);
         m->job = (struct copy_job){
                 .v = o->v, .kind = &mirror_kind, .owner = o->owner, .chunk_size = sizeof(struct mirror_chunk), .total = m->size,
@@ -237,6 +299,8 @@ int mirror_new(const struct mirror_opts *o, struct copy_job **ret)
         size_up(m, o);
         m->rest = (struct copy_rest){ .left = rest_left, .take = rest_take, .rewind = rest_rewind };
         r = dirty_bitmap_new(m->size, choose_granularity(o), &m->dirty);
+        if (r == 0)
+                r = twin_begin(m);
         if (r == 0)
                 r = copy_job_init(&m->job);
         if (r < 0) {

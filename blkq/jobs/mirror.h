@@ -24,6 +24,7 @@ struct mirror_opts {
         enum mirror_sync sync;
         uint32_t granularity;   /* bytes, a power of two from 512 to 64 MiB; 0: chosen */
         uint64_t buf_size;      /* bytes in flight at most; 0: chosen */
+        bool blocking;          /* guests wait until what they change is changed in the target, too (twin.h); so it is the same one day */
         struct copy_owner owner;
 };
 /* From now on what is written is known. 0 or -ENOMEM. */

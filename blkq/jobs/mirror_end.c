@@ -51,11 +51,13 @@ static void on_last_flush(struct blk_req *req, int res)
         over(m);
 }
 
-/* Nothing is being copied any more. */
-static void let_go(struct mirror *m)
+/* Nothing is being copied any more, nor will be. */
+static void on_twin_gone(struct waiter *w, int err)
 {
+        struct mirror *m = container_of(w, struct mirror, twin_gone);
         bool whole = m->held && m->res == 0;
 
+        (void)err;
         vol_detach_bitmap(m->job.v, m->dirty);
         if (m->held)
                 vol_release(m->job.v);
@@ -64,6 +66,15 @@ static void let_go(struct mirror *m)
                 flush_target(m, on_last_flush);
         else
                 over(m);
+}
+
+/* The loop is over. While the source is held nothing is copied for guests. */
+static void let_go(struct mirror *m)
+{
+        list_init(&m->twin_gone.link);
+        m->twin_gone.wake = on_twin_gone;
+        if (twin_disarm(&m->twin, &m->twin_gone))
+                on_twin_gone(&m->twin_gone, 0);
 }
 
 static void on_moved(struct ports_move *move)

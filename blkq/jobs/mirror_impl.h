@@ -7,6 +7,7 @@
 #include "blkq/jobs/copy_range.h"
 #include "blkq/jobs/copy_rest.h"
 #include "blkq/jobs/mirror.h"
+#include "blkq/jobs/twin.h"
 
 #define MIRROR_REST (4u << 20) /* bytes; less than that counts as the same */
 
@@ -21,6 +22,9 @@ struct mirror {
         uint64_t high;         /* what lies behind was never copied */
         bool ready;
         unsigned passes;       /* that the loop has begun */
+        bool blocking;         /* with a twin */
+        struct twin twin;
+        struct waiter twin_gone;
 
         /* mirror_end.c */
         enum mirror_how how;

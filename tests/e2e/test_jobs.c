@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -300,6 +301,38 @@ static void test_mirror(void **state)
         check_image("first.qcow2");
 }
 
+static int byte_in_file(const char *name, uint64_t off)
+{
+        AUTO(closep) int fd = open(at(name), O_RDONLY | O_CLOEXEC);
+        unsigned char c = 0;
+
+        assert_int_equal(pread(fd, &c, 1, (off_t)off), 1);
+        return c;
+}
+
+/* What the guest knows to be written is in both images. */
+static void test_mirror_write_blocking(void **state)
+{
+        add_target("there", "raw");
+        must("blockdev-mirror", "{'device':'first','target':'there','sync':'full','job-id':'m','copy-mode':'write-blocking'}");
+        await("BLOCK_JOB_READY", "\"m\"");
+        for (int i = 1; i < 32; i++) {
+                fill(i, MIB, MIB + 65536);
+                assert_int_equal(byte_in_file("there.img", MIB + 65535), i);
+        }
+        must("job-complete", "{'id':'m'}");
+        await("BLOCK_JOB_COMPLETED", "\"m\"");
+        expect_filled(31, MIB, MIB + 65536);
+        fill(0x33, 0, MIB);
+        must("blockdev-del", "{'node-name':'first'}");
+        expect_in_image("first.qcow2", "qcow2", 31, MIB, MIB + 65536);
+        check_image("first.qcow2");
+        fe_close(TAKE(fe, NULL));
+        assert_int_equal(stop(state), 0);
+        expect_in_image("there.img", "raw", 0x33, 0, MIB);
+        expect_in_image("there.img", "raw", 31, MIB, MIB + 65536);
+}
+
 /* A cancel when it is ready makes a copy: the guest stays where he is. */
 static void test_mirror_that_is_left(void **state)
 {
@@ -467,6 +500,7 @@ int main(void)
                 TEST(test_incremental),
                 TEST(test_together),
                 TEST(test_mirror),
+                TEST(test_mirror_write_blocking),
                 TEST(test_mirror_that_is_left),
                 TEST(test_create),
                 TEST(test_what_is_refused),

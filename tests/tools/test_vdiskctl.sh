@@ -162,7 +162,9 @@ works "^JOB" job list
 does mirror j moved.img format=raw
 works "^j +raw +64 MiB .* read-write +$dir/moved.img$" list
 does resize j 65M
-does mirror j j2.qcow2
+refuses 1 "copy-mode=write-blocking is for mirrors" backup j j2.qcow2 copy-mode=write-blocking
+refuses 1 "copy-mode=psychic: expected" mirror j j2.qcow2 copy-mode=psychic
+does mirror j j2.qcow2 copy-mode=write-blocking
 works "^j +qcow2 +65 MiB .* read-write +$dir/j2.qcow2$" list
 "$ctl" --control=c.sock query blockdev-add '{"driver":"qcow2","node-name":"t","file":{"driver":"file","filename":"copy.qcow2"}}' >/dev/null
 does resize t 65M

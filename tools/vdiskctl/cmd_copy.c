@@ -29,6 +29,7 @@ struct copy {
         char made[64]; /* its node, and the job */
         uint64_t size, speed;
         bool compress;
+        const char *copy_mode; /* NULL: the daemon's default */
 };
 
 static int read_word(struct copy *p, const char *word)
@@ -37,10 +38,13 @@ static int read_word(struct copy *p, const char *word)
                 p->format = word + strlen("format=");
         else if (!strcmp(word, "compress=on") || !strcmp(word, "compress=off"))
                 p->compress = !strcmp(word, "compress=on");
+        else if (!strcmp(word, "copy-mode=background") || !strcmp(word, "copy-mode=write-blocking"))
+                p->copy_mode = word + strlen("copy-mode=");
         else if (!strncmp(word, "speed=", 6))
                 return size_parse(word + 6, &p->speed);
         else
-                return err_note(-EINVAL, "%s: expected format=raw, format=qcow2, compress=on or speed=BYTES", word);
+                return err_note(-EINVAL, "%s: expected format=raw, format=qcow2, compress=on, copy-mode=background, "
+                                         "copy-mode=write-blocking or speed=BYTES", word);
         return 0;
 }
 
@@ -129,6 +133,8 @@ static int begin(struct ctl *c, const struct copy *p, const char *command)
 
         if (p->compress)
                 json_object_set_new(o, "compress", json_true());
+        if (p->copy_mode)
+                json_object_set_new(o, "copy-mode", json_string(p->copy_mode));
         return qmp_client_call(c->client, command, o, NULL);
 }
 
@@ -179,6 +185,8 @@ int cmd_backup(struct ctl *c)
         struct copy p;
         int r = prepare(c, &p);
 
+        if (r == 0 && p.copy_mode)
+                r = err_note(-EINVAL, "copy-mode=%s is for mirrors", p.copy_mode);
         if (r == 0)
                 r = into_new_image(c, &p, "blockdev-backup");
         if (r == 0)

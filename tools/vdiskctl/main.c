@@ -39,8 +39,9 @@ static const struct command {
         { "top", "", "what disks do just now, once a second; --batch prints plain tables", 0, 0, cmd_top },
         { "backup", "DISK FILE [format=raw|qcow2] [compress=on] [speed=BYTES]", "copy a disk as it is now into a new image, while its\n"
           "        guest goes on; interrupted, the copy goes again; --force: overwrite FILE", 2, 5, cmd_backup },
-        { "mirror", "DISK FILE [format=raw|qcow2] [speed=BYTES]", "move a disk into a new image, while its guest goes on;\n"
-          "        interrupted, it stays where it is; --force: overwrite FILE", 2, 4, cmd_mirror },
+        { "mirror", "DISK FILE [format=raw|qcow2] [speed=BYTES] [copy-mode=write-blocking]", "move a disk into a new image, while\n"
+          "        its guest goes on; write-blocking: what it writes waits for both images, so that even the busiest is caught up with;\n"
+          "        interrupted, it stays where it is; --force: overwrite FILE", 2, 5, cmd_mirror },
         { "job", "list | wait|pause|resume|complete|cancel|finalize|dismiss JOB | set-speed JOB BYTES", "background jobs", 1, 3,
           cmd_job },
         { "reload", "", "read the configuration again and do what differs", 0, 0, cmd_reload },

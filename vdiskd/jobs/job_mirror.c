@@ -153,7 +153,7 @@ static const struct job_driver mirror_driver = {
 /* --- its arguments ----------------------------------------------------------------------------------------------------- */
 
 static const char *const syncs[] = { "full", "top", "none", NULL };
-static const char *const copy_modes[] = { "background", NULL };
+static const char *const copy_modes[] = { "background", "write-blocking", NULL };
 static const struct qmp_arg mirror_args[] = {
         { "device", QMP_STR },
         { "target", QMP_STR },
@@ -194,7 +194,7 @@ static int read_numbers(json_t *args, struct mirror_opts *mo)
 
 static int find_nodes(struct disks *d, json_t *args, struct mirror_opts *mo, struct mirror_job *m)
 {
-        const char *sync = text_of(args, "sync");
+        const char *sync = text_of(args, "sync"), *mode = text_of(args, "copy-mode");
         int r = job_source_find(d, text_of(args, "device"), &m->source);
 
         if (r == 0)
@@ -206,6 +206,7 @@ static int find_nodes(struct disks *d, json_t *args, struct mirror_opts *mo, str
         mo->v = m->source->vol;
         mo->target = m->target->vol;
         mo->sync = !strcmp(sync, "top") ? MIRROR_TOP : !strcmp(sync, "none") ? MIRROR_NONE : MIRROR_FULL;
+        mo->blocking = mode && !strcmp(mode, "write-blocking");
         return read_numbers(args, mo);
 }
 
