@@ -274,10 +274,12 @@ void session_close_because(struct session *s, int r)
 static void finish_message(struct session *s)
 {
         bool ack = s->need_reply && s->protocol_features >> VU_PF_REPLY_ACK & 1;
+        uint64_t refused;
         void (*then)(struct session *s) = TAKE(s->then, NULL);
 
         if (then)
                 then(s);
+        refused = s->result < 0;
         if (s->result < 0 && (s->answer_len || !ack)) { /* there is no way to say no: hang up, so that it is noticed */
                 session_close_because(s, s->result);
                 return;
@@ -289,7 +291,7 @@ static void finish_message(struct session *s)
         if (s->answer_len)
                 wire_reply_fd(&s->wire, s->request, &s->answer, s->answer_len, TAKE(s->answer_fd, -1));
         else if (ack)
-                wire_reply(&s->wire, s->request, &(uint64_t){ s->result < 0 }, sizeof(uint64_t));
+                wire_reply(&s->wire, s->request, &refused, sizeof(refused));
         wire_resume(&s->wire);
         if (s->retry)
                 session_iotlb_retry(s);

@@ -75,13 +75,15 @@ int qcow2_snapshot_list(struct fmt_image *img, struct fmt_snapshot **ret, size_t
         if (!*ret)
                 return -ENOMEM;
         *n = s.n;
-        for (uint32_t i = 0; i < s.n; i++)
+        for (uint32_t i = 0; i < s.n; i++) {
                 (*ret)[i] = (struct fmt_snapshot){
-                        .id = TAKE(s.v[i].id, NULL), .name = TAKE(s.v[i].name, NULL),
                         .vm_state_size = s.v[i].vm_state_size, .disk_size = s.v[i].disk_size,
                         .vm_clock_ns = s.v[i].vm_clock_ns, .icount = s.v[i].icount,
                         .date_sec = s.v[i].date_sec, .date_nsec = s.v[i].date_nsec,
                 };
+                (*ret)[i].id = TAKE(s.v[i].id, NULL);
+                (*ret)[i].name = TAKE(s.v[i].name, NULL);
+        }
         return 0;
 }
 
