@@ -39,8 +39,12 @@ static void check(const struct options *o)
 {
         if (o->action != OPTIONS_SERVE)
                 return;
-        if ((!o->ndisks && !o->control && !o->control_fdname) || o->iothreads < 1 || o->iothreads > 64)
+        if ((!o->ndisks && !o->control && !o->control_fdname && !o->monitor && !o->nstartup) || o->iothreads < 1 ||
+            o->iothreads > 64)
                 fuzz_fail("%zu disks, %u threads", o->ndisks, o->iothreads);
+        for (size_t i = 0; i < o->nstartup; i++)
+                if (!o->startup[i].command || !json_is_object(o->startup[i].args))
+                        fuzz_fail("%s: no command, or not its arguments", o->startup[i].option);
         for (size_t i = 0; i < o->ndisks; i++) {
                 const struct disk_opts *d = &o->disks[i];
 
