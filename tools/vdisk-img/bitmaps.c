@@ -53,7 +53,7 @@ int tool_resize(struct fmt_image *img, uint64_t size, bool shrink)
                 r = resize_bits(&s, size);
         resized = r == 0 ? img->drv->resize(img, size, shrink) : r;
         if (s.stored && (resized == 0 ? size < old : size > old))
-                r = resize_bits(&s, resized == 0 ? size : old); /* shorter needs no memory */
+                resize_bits(&s, resized == 0 ? size : old); /* shorter: needs no memory, does not fail */
         r = s.stored ? bitmap_set_store(&s, img) : 0;
         return resized < 0 ? resized : r;
 }
