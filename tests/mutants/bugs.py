@@ -30,7 +30,7 @@ b("a refcount block is linked before it is whole", FLUSH, "if (q->reftable_moved
 b("a moved refcount table is linked before it is whole", FLUSH, "if (q->reftable_moved || q->link_blocks)",
   "if (q->link_blocks && !q->reftable_moved)", "qcow2_crash", "replay")
 b("a linked copied table is not waited with after a failure", FLUSH, "if (q->carried_linked)\n                add_sync(f);", "",
-  "qcow2_crash")
+  "qcow2_flush", "qcow2_crash")
 b("the last sync is missing", FLUSH, "add_top(q, f, &q->l2);\n        add_sync(f);", "add_top(q, f, &q->l2);", "replay")
 b("a failed flush forgets what its entries relied on", FLUSH, "q->newest_used = max_u64(q->newest_used, f->newest_used);", "",
   "loads", "qcow2_crash")
