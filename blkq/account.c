@@ -10,6 +10,8 @@
  */
 #include <assert.h>
 
+#include "blkq/port_impl.h"
+#include "blkq/throttle/port_throttle.h"
 #include "blkq/vol_impl.h"
 #include "common/probes.h"
 

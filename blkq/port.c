@@ -4,6 +4,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "blkq/change/exchange.h"
+#include "blkq/home/work.h"
+#include "blkq/port_impl.h"
+#include "blkq/throttle/port_throttle.h"
 #include "blkq/vol_impl.h"
 #include "common/range.h"
 

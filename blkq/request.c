@@ -12,7 +12,11 @@
 #include <errno.h>
 #include <urcu.h>
 
+#include "blkq/bitmaps/dirty_list.h"
+#include "blkq/home/work.h"
 #include "blkq/jobs/cbw.h"
+#include "blkq/port_impl.h"
+#include "blkq/throttle/port_throttle.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/probes.h"

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "blkq/port_impl.h"
 #include "blkq/vol_impl.h"
 
 static const char *const what[] = {

@@ -6,7 +6,10 @@
 #include <string.h>
 #include <urcu.h>
 
+#include "blkq/bitmaps/dirty_list.h"
+#include "blkq/bitmaps/vol_bitmaps.h"
 #include "blkq/change/retire.h"
+#include "blkq/home/work.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/err.h"

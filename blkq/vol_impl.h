@@ -12,8 +12,9 @@
  *   throttle/   port's thread: requests that wait for their turn under limits
  *   jobs/       home: loops that copy
  *
- * Everything below is home only unless it says otherwise. Nothing here recurses without bound: a request always enters
- * home from the inbox, also when its port is on the home thread, and done() of a guest request can only post more.
+ * port_impl.h, home/work.h and change/hold.h have what these rooms do for each other. Everything below is home only unless it says
+ * otherwise. Nothing recurses without bound: a request always enters home from the inbox, also when its port is on the home
+ * thread, and done() of a guest request can only post more.
  */
 #pragma once
 
@@ -25,29 +26,15 @@
 #include "blkq/home/full.h"
 #include "blkq/move.h"
 #include "blkq/vol.h"
-#include "blkq/change/vol_hold.h"
+#include "blkq/change/hold.h"
 #include "blkq/workers.h"
 #include "blkq/home/writer.h"
 #include "common/clock.h"
 #include "common/list.h"
 #include "common/log.h"
 
-/* --- overlap.c: ranges of clusters that somebody is changing ------------------------------------------------------ */
-
-struct range_lock {
-        struct list link;
-        uint64_t off, len;  /* bytes, whole clusters */
-        unsigned blockers;  /* earlier entries that overlap; 0: ours */
-        struct waiter *who; /* NULL once it is ours */
-};
-/* True: ours now. Else @who is woken (err 0) when it is. */
-bool range_lock(struct list *ranges, struct range_lock *l, uint64_t off, uint64_t len, struct waiter *who);
-void range_unlock(struct list *ranges, struct range_lock *l); /* wakes those who waited only for this one */
-
 struct cbw;
 struct twin;
-
-/* --- the volume --------------------------------------------------------------------------------------------------- */
 
 struct grace_state {
         bool running;
@@ -249,13 +236,6 @@ static inline void vol_writes_to(struct vol *v, const struct fmt_image *img, uin
 /* Something about tables or durability went wrong for good: no more writes and flushes. */
 void vol_fail(struct vol *v, int err, const char *what);
 
-/* port.c: tell an engine about the files of the chain; home's engine, once. On the engine's thread. */
-void chain_files(struct vol *v, struct engine *e, void (*tell)(struct engine *e, struct file *f));
-void image_files(struct fmt_image *img, struct engine *e, void (*tell)(struct engine *e, struct file *f)); /* without those behind it */
-void vol_use_files(struct vol *v);
-void port_files(struct vol_port *p, bool use); /* port's thread */
-void port_unref(struct vol_port *p);           /* any thread */
-
 /* reopen.c, while the volume is held: its top is another one, or none; and how it is opened. */
 void vol_put_image(struct vol *v, struct fmt_image *top, bool asleep);
 struct fmt_open_opts vol_how(const struct vol *v);
@@ -264,220 +244,5 @@ struct fmt_open_opts vol_how(const struct vol *v);
  * not what direct I/O needs. */
 bool vol_direct_fits(const struct fmt_image *top, uint32_t block_size); /* it does not: the log line says so */
 int vol_open_image(const char *path, struct fmt_open_opts *opts, uint32_t block_size, struct fmt_image **ret);
-struct fmt_open_opts vol_how(const struct vol *v); /* reopen.c: as the image that is open was opened */
 #define VOL_SECTOR 512u
 #define VOL_ASLEEP_FLAGS (FMT_INFO_ONLY | FMT_RDONLY | FMT_NO_LOCK | FMT_NO_BACKING)
-
-/* --- batch.c ------------------------------------------------------------------------------------------------------ */
-
-/* Runs @b on home's engine. @b->waiters are woken after b->done(). */
-void batch_start(struct vol *v, struct fmt_batch *b);
-/* After an -EAGAIN about @img: wait for what is missing. Wakes with 0 (try again) or -errno. */
-void batch_want(struct vol *v, struct fmt_image *img, struct waiter *w);
-void housekeep_kick(struct vol *v); /* all writers */
-
-/* --- flush.c ------------------------------------------------------------------------------------------------------ */
-
-void flush_init(struct img_writer *w);
-/* Wakes @w when everything that guests wrote before this call is durable; true: it shares a flush with others. */
-bool flush_wait(struct vol *v, struct waiter *w);
-/* The same, and what jobs write to other images of the chain. */
-void flush_all(struct vol *v, struct waiter *w);
-
-/* --- grace.c ------------------------------------------------------------------------------------------------------ */
-
-/* Wakes @w when all moves of all threads that are under way now are done. */
-void grace_wait(struct vol *v, struct waiter *w);
-void grace_kick(struct vol *v); /* after a commit: if clusters are dying, see to it that they die */
-void grace_port_init(struct vol_port *p);
-void grace_port_ask(struct qtask *task);
-
-/* --- hold.c ------------------------------------------------------------------------------------------------------- */
-
-void hold_init(struct vol *v);
-void hold_port_init(struct vol_port *p);
-
-/* Wait in line for the image (any thread). From held() to vol_release() (home) nobody else touches it; the engines have
- * forgotten its files. It is wound down: whoever keeps it in use opens it anew (reopen.c) before the release.
- * A light hold: guests read and write nothing, but flushes and housekeeping go on, and the image stays in use. */
-void vol_hold(struct vol *v, struct vol_hold *h);
-void vol_hold_go(struct vol_hold *h); /* home, after turn() */
-void vol_release(struct vol *v);
-
-void hold_park(struct vol_port *p, struct blk_req *req); /* port's thread: it waits for the release */
-void hold_port_idle(struct vol_port *p);                 /* port's thread: a request has ended */
-void hold_port_go(struct vol_port *p);                   /* port's thread: its requests go on, unless p->held */
-void exchange_port_init(struct vol_port *p);             /* exchange.c */
-void hold_home_idle(struct vol *v);                      /* changing is 0 */
-
-/* --- account.c: port's thread ------------------------------------------------------------------------------------- */
-
-void account_init(struct vol_port *p);
-void account_finish(struct vol_port *p);                    /* it leaves; no requests */
-void account_begin(struct vol_port *p, struct blk_req *req); /* it has come */
-void account_end(struct vol_port *p, struct blk_req *req, int res);
-/* It is with the engine now. Those that were started in this round are handed over at its end, and are counted so. */
-void account_moves(struct vol_port *p, struct blk_req *req);
-
-/* slow.c; port's thread, with v->slow_ns */
-void slow_init(struct vol_port *p);
-void slow_finish(struct vol_port *p);
-void slow_watch(struct vol_port *p); /* there are requests */
-void slow_done(struct vol_port *p, const struct blk_req *req, uint64_t ns, int res);
-
-static inline uint64_t port_now(struct vol_port *p)
-{
-        return engine_now(p->mover.engine);
-}
-static inline void req_stage(struct blk_req *req, enum stats_stage stage) /* port's thread */
-{
-        stage_to(&req->p.clock, stage, port_now(req->p.port));
-}
-/* Home's; @c may be NULL. */
-static inline void home_stage(struct vol *v, struct stage_clock *c, enum stats_stage stage)
-{
-        if (c)
-                stage_to(c, stage, engine_now(v->mover.engine));
-}
-
-/* --- home_read.c: any guest range to memory ----------------------------------------------------------------------- */
-
-struct unpack;
-struct chain_read {
-        struct vol *v;
-        struct fmt_image *from; /* the chain's image to begin with; NULL: the top one, whichever that is */
-        uint64_t off, end;  /* guest bytes still to read */
-        uint64_t base, len; /* guest bytes that @iov is for */
-        const struct iovec *iov;
-        unsigned niov;
-        void (*done)(struct chain_read *rd, int res);
-        struct stage_clock *clock; /* given before the start, in memory that is zero else; NULL: nobody wants to know */
-        struct waiter wait;
-        struct move move;
-        uint64_t step;      /* bytes of the move under way */
-        struct unpack *unpack;
-};
-/* done() may come before this returns. */
-void chain_read_start(struct vol *v, struct chain_read *rd, uint64_t off, uint64_t len, const struct iovec *iov,
-                      unsigned niov, void (*done)(struct chain_read *rd, int res));
-/* What the disk looks like from @from down, zeros behind its end: an image of the chain that stays open until done(). */
-void chain_read_from(struct vol *v, struct fmt_image *from, struct chain_read *rd, uint64_t off, uint64_t len,
-                     const struct iovec *iov, unsigned niov, void (*done)(struct chain_read *rd, int res));
-
-/* --- home_write.c: plans and copy-up ------------------------------------------------------------------------------ */
-
-struct chain_write {
-        struct img_writer *w;
-        uint64_t off, end;
-        uint64_t base, len;
-        const struct iovec *iov;
-        unsigned niov;
-        void (*done)(struct chain_write *wr, int res);
-        struct stage_clock *clock; /* as chain_read's */
-        struct waiter wait;
-        struct move move;
-        struct fmt_plan plan;
-        /* Copy-up: */
-        struct bounce_wait buffer;
-        size_t buf_len;
-        void *buf;                 /* head, then tail */
-        struct chain_read side[2]; /* head and tail */
-        struct iovec side_iov[2];
-        unsigned nreads;
-        int read_err;
-        struct iovec *merged;
-};
-/* The caller holds the clusters' range_lock, or is the only one who writes to this image. done() may come before this returns. */
-void chain_write_start(struct img_writer *w, struct chain_write *wr, uint64_t off, uint64_t len, const struct iovec *iov,
-                       unsigned niov, void (*done)(struct chain_write *wr, int res));
-
-/* --- home_pack.c: one cluster, compressed ------------------------------------------------------------------------- */
-
-struct pack;
-struct chain_pack {
-        struct chain_write write; /* for a cluster that does not get smaller */
-        struct stage_clock *clock; /* as chain_read's */
-        struct pack *pack;
-        void (*done)(struct chain_pack *cp, int res);
-};
-/* The caller holds the cluster's range_lock. done() may come before this returns. */
-void chain_pack_start(struct vol *v, struct chain_pack *cp, uint64_t off, uint64_t len, const struct iovec *iov,
-                      unsigned niov, void (*done)(struct chain_pack *cp, int res));
-
-/* --- home_zero.c: discard and zeroes ------------------------------------------------------------------------------ */
-
-#define ZERO_CHUNK (1u << 20)  /* bytes of zeros written at once */
-#define ZERO_PAGE (64u << 10)
-struct chain_zero {
-        struct img_writer *w;
-        uint64_t off, end;
-        unsigned flags;    /* ZERO_MAY_UNMAP, ZERO_DISCARD */
-        void (*done)(struct chain_zero *z, int res);
-        struct stage_clock *clock; /* as chain_read's */
-        struct waiter wait;
-        struct qtask again;
-        struct fmt_plan plan;
-        bool unlinked;     /* a commit was made: grace before the end */
-        int res;
-        struct io io;
-        uint64_t at;       /* WRITE_ZEROES: how far */
-        struct chain_write write;
-        struct iovec zeros[ZERO_CHUNK / ZERO_PAGE];
-};
-/* As chain_write_start(). */
-void chain_zero_start(struct img_writer *w, struct chain_zero *z, uint64_t off, uint64_t len, unsigned flags,
-                      void (*done)(struct chain_zero *z, int res));
-
-/* --- dirty_list.c: the bitmaps that record changes ---------------------------------------------------------------- */
-
-struct dirty_list;
-void dirty_record_slow(struct vol *v, const struct blk_req *req, const struct dirty_bitmap *but);
-/* Port's thread, or home, when @req has completed and before anybody hears of it. @but: not this one; NULL: all. */
-static inline void dirty_record(struct vol *v, const struct blk_req *req, const struct dirty_bitmap *but)
-{
-        if (__builtin_expect(__atomic_load_n(&v->dirty, __ATOMIC_RELAXED) != NULL, 0))
-                dirty_record_slow(v, req, but);
-}
-/* v->lock, or nobody else has @v yet. All: those of @s, none of which is attached. -ENOMEM. */
-int dirty_attach(struct vol *v, struct dirty_bitmap *b);
-void dirty_detach(struct vol *v, struct dirty_bitmap *b);
-int dirty_attach_all(struct vol *v, const struct bitmap_set *s);
-/* The disk is about to get, or has got, this size: while it is held. -ENOMEM only when it grows. */
-int dirty_resize(struct vol *v, uint64_t size);
-void dirty_set_all(struct vol *v);
-void dirty_finish(struct vol *v); /* nothing is in flight any more */
-
-/* --- vol_bitmaps.c ------------------------------------------------------------------------------------------------ */
-
-/* Worker or opener: the bitmaps of an image that was just opened; in one for reading only those that cannot be read are left out. */
-int bitmaps_load(struct fmt_image *img, struct bitmap_set *s);
-int bitmaps_join(struct vol *v, struct bitmap_set *s); /* @s is empty then. -ENOMEM */
-/* Home, v->lock, all quiet: another image is the top now, whose bitmaps are @s; it gets those of the one before. Without memory
- * the new ones are forgotten, and so inconsistent in their image. */
-void bitmaps_swap(struct vol *v, struct bitmap_set *s);
-/* Worker, held: the persistent ones into the image, and forgotten here. -EBUSY: a job has one. */
-int bitmaps_leave(struct vol *v);
-void bitmaps_forget(struct vol *v); /* the same, but what the image says of them stays */
-/* Home, held: into the image, if there are any to store. @done: home, perhaps at once; they are inconsistent on failure. */
-void bitmaps_store(struct vol *v, void (*done)(struct vol *v, int res));
-
-/* --- home.c ------------------------------------------------------------------------------------------------------- */
-
-void home_take(struct qtask *task); /* a blk_req's task arrives */
-
-/* --- port_throttle.c: port's thread ------------------------------------------------------------------------------- */
-
-bool port_throttle_waits(struct vol_port *p, struct blk_req *req); /* p->throttle: true: it is started later, from here */
-bool port_throttle_has_waiters(const struct vol_port *p);
-void port_throttle_hold(struct vol_port *p); /* nothing is started until port_throttle_go() */
-void port_throttle_go(struct vol_port *p);
-int port_throttle_init(struct vol_port *p);  /* v->lock is held. -ENOMEM */
-void port_throttle_finish(struct vol_port *p);
-
-/* --- request.c: port's thread ------------------------------------------------------------------------------------- */
-
-void port_enter(struct vol_port *p, struct blk_req *req);    /* new, or it was parked: it may have to wait */
-void request_start(struct vol_port *p, struct blk_req *req); /* in flight from now on */
-void request_finish(struct blk_req *req, int res);
-void request_again(struct qtask *task); /* likewise; it was not done and shall be started anew */
-void request_back(struct qtask *task); /* a blk_req's task is back from home; res is in it */

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <urcu.h>
 
+#include "blkq/bitmaps/dirty_list.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "formats/published.h"

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <urcu.h>
 
+#include "blkq/bitmaps/dirty_list.h"
+#include "blkq/bitmaps/vol_bitmaps.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/err.h"

@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "blkq/change/vol_hold.h"
+#include "blkq/change/hold.h"
 #include "blkq/workers.h"
 
 struct vol_changes;
@@ -24,7 +24,7 @@ struct vol_changes;
 struct vol_change {
         struct vol *v;
         bool settled; /* the image is made durable and wound down first, so that work() can treat it as one at rest */
-        bool forget;  /* not settled, but ports' engines forget the files (vol_hold.h) */
+        bool forget;  /* not settled, but ports' engines forget the files (hold.h) */
         /* Steps that take their time. Home; each ends with vol_change_go(). NULL: nothing. */
         void (*before)(struct vol_change *c); /* requests go on, nobody has the volume yet */
         void (*quiet)(struct vol_change *c);  /* all volumes are quiet, before works */

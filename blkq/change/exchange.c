@@ -7,6 +7,8 @@
  * is true of the image that guests have left; the other one is flushed before anybody is told that it is the disk now.
  */
 #include "blkq/change/exchange.h"
+#include "blkq/home/work.h"
+#include "blkq/port_impl.h"
 
 #include <errno.h>
 

@@ -10,6 +10,8 @@
 
 #include "blkq/home/writer.h"
 
+struct vol_port;
+
 /* Memory of the caller's. */
 struct ports_move {
         struct vol *from, *to;
@@ -32,3 +34,5 @@ int vol_exchange_check(struct vol *a, struct vol *b);
 /* Not any more: what settled the volume wound its image down. A worker, the volume is held. 0 or -errno with a sentence: the
  * image is gone, and all requests fail. */
 int vol_reload(struct vol *v);
+
+void exchange_port_init(struct vol_port *p); /* for port.c: a port that has just come */

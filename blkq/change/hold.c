@@ -17,6 +17,9 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "blkq/home/work.h"
+#include "blkq/port_impl.h"
+#include "blkq/throttle/port_throttle.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 

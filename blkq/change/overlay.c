@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include "blkq/bitmaps/vol_bitmaps.h"
 #include "blkq/change/overlay.h"
+#include "blkq/port_impl.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -4,6 +4,7 @@
  * written to. Then the top image's tables are read afresh over the same files, with the flags of the new manner. When that fails, the
  * files go onto a shelf and the chain is opened from there as it was.
  */
+#include "blkq/bitmaps/vol_bitmaps.h"
 #include "blkq/change/refit.h"
 
 #include <errno.h>

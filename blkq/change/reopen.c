@@ -17,6 +17,8 @@
 #include <string.h>
 #include <urcu.h>
 
+#include "blkq/bitmaps/dirty_list.h"
+#include "blkq/bitmaps/vol_bitmaps.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/err.h"

@@ -8,6 +8,8 @@
  * again later; when it fails for good it stays as a crash would leave it, log and all, and guests' flushes fail.
  */
 #include "blkq/change/retire.h"
+#include "blkq/home/work.h"
+#include "blkq/port_impl.h"
 
 #include <stdlib.h>
 #include <urcu.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include "blkq/bitmaps/dirty_list.h"
 #include "blkq/change/rework.h"
 
 #include <errno.h>

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "blkq/change/vol_hold.h"
+#include "blkq/change/hold.h"
 #include "blkq/workers.h"
 
 struct vol;

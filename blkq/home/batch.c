@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "blkq/change/retire.h"
+#include "blkq/home/work.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "blkq/home/work.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/probes.h"

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "blkq/port_impl.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 

@@ -15,6 +15,8 @@
  */
 #include <stdlib.h>
 
+#include "blkq/home/work.h"
+#include "blkq/port_impl.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 

@@ -13,8 +13,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "blkq/bitmaps/dirty_list.h"
+#include "blkq/home/work.h"
 #include "blkq/jobs/cbw.h"
 #include "blkq/jobs/twin.h"
+#include "blkq/port_impl.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/range.h"

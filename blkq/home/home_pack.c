@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "blkq/home/work.h"
 #include "blkq/iov.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"

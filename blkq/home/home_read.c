@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <urcu.h>
 
+#include "blkq/home/work.h"
 #include "blkq/iov.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"

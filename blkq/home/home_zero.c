@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "blkq/home/work.h"
 #include "blkq/vol_impl.h"
 #include "common/cleanup.h"
 #include "common/range.h"

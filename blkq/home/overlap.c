@@ -6,6 +6,7 @@
  * those who want the same cluster each waits for all before it (first come, first served, nobody starves), and requests
  * that share no cluster never wait. A holder never asks for a second range, so there is no deadlock.
  */
+#include "blkq/home/work.h"
 #include "blkq/vol_impl.h"
 #include "common/range.h"
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
+#include "blkq/home/work.h"
 #include "blkq/home/writer.h"
 
 #include <assert.h>

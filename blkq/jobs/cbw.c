@@ -6,6 +6,7 @@
  *   - A granule's bit is set (release) after its bytes have been written to the target, and never taken back.
  *   - Who waits is on one list and looks again whenever some copy has ended.
  */
+#include "blkq/home/work.h"
 #include "blkq/jobs/cbw.h"
 
 #include <errno.h>

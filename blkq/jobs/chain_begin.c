@@ -9,8 +9,9 @@
 #include <inttypes.h>
 #include <urcu.h>
 
-#include "blkq/jobs/chain_job_impl.h"
 #include "blkq/change/retire.h"
+#include "blkq/jobs/chain_job_impl.h"
+#include "blkq/port_impl.h"
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/image_lock.h"

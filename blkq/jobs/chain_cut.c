@@ -19,8 +19,10 @@
 #include <string.h>
 #include <urcu.h>
 
-#include "blkq/jobs/chain_job_impl.h"
 #include "blkq/change/retire.h"
+#include "blkq/home/work.h"
+#include "blkq/jobs/chain_job_impl.h"
+#include "blkq/port_impl.h"
 #include "common/cleanup.h"
 #include "common/err.h"
 

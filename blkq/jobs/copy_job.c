@@ -7,6 +7,7 @@
  *     held. Nobody tells when it is not any more: a timer looks.
  */
 #include "blkq/jobs/copy_job.h"
+#include "blkq/port_impl.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -7,6 +7,7 @@
  *        -> zeros: written as such -> next piece
  *        -> data: read it all -> its zeros and its bytes are written, run by run -> next piece
  */
+#include "blkq/home/work.h"
 #include "blkq/jobs/copy_range.h"
 
 #include <assert.h>

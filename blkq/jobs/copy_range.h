@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "blkq/home/work.h"
 #include "blkq/vol.h"
 #include "blkq/vol_impl.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "blkq/jobs/copy_rest.h"
+#include "blkq/port_impl.h"
 
 #include "blkq/vol_impl.h"
 
