@@ -12,15 +12,6 @@
 #include "vdiskd/disks/node.h"
 #include "vdiskd/disks/node_bitmaps.h"
 
-static void answer(struct qmp_call *call, int r)
-{
-        if (r < 0)
-                qmp_fail(call, NULL, "%s", err_text(r));
-        else
-                qmp_return(call, NULL);
-        err_clear();
-}
-
 /* --- commands ----------------------------------------------------------------------------------------------------- */
 
 static const char *text_of(const json_t *args, const char *key)
@@ -38,7 +29,7 @@ static void cmd_add(struct qmp_call *call, json_t *args, void *opaque)
         if (r == 0)
                 r = vol_bitmap_add(n->vol, text_of(args, "name"), granularity, json_is_true(json_object_get(args, "persistent")),
                                    !json_is_true(json_object_get(args, "disabled")));
-        answer(call, r);
+        qmp_answer(call, r);
 }
 
 static void cmd_remove(struct qmp_call *call, json_t *args, void *opaque)
@@ -46,7 +37,7 @@ static void cmd_remove(struct qmp_call *call, json_t *args, void *opaque)
         struct control *c = opaque;
         struct node *n = node_of_bitmaps(c->disks, text_of(args, "node"));
 
-        answer(call, n ? vol_bitmap_remove(n->vol, text_of(args, "name")) : -ENODEV);
+        qmp_answer(call, n ? vol_bitmap_remove(n->vol, text_of(args, "name")) : -ENODEV);
 }
 
 /* NULL: it was answered. */
@@ -57,7 +48,7 @@ static struct dirty_bitmap *bits_to_change(struct qmp_call *call, json_t *args, 
         int r = node_bitmap_bits(c->disks, text_of(args, "node"), text_of(args, "name"), BITMAP_USE_CHANGE, &bits);
 
         if (r < 0)
-                answer(call, r);
+                qmp_answer(call, r);
         return bits;
 }
 
@@ -68,7 +59,7 @@ static void cmd_clear(struct qmp_call *call, json_t *args, void *opaque)
         if (!bits)
                 return;
         dirty_bitmap_clear(bits, 0, UINT64_MAX);
-        answer(call, 0);
+        qmp_answer(call, 0);
 }
 
 static void switch_recording(struct qmp_call *call, json_t *args, void *opaque, bool on)
@@ -78,7 +69,7 @@ static void switch_recording(struct qmp_call *call, json_t *args, void *opaque, 
         if (!bits)
                 return;
         dirty_bitmap_record(bits, on);
-        answer(call, 0);
+        qmp_answer(call, 0);
 }
 
 static void cmd_enable(struct qmp_call *call, json_t *args, void *opaque)
@@ -101,7 +92,7 @@ static void cmd_merge(struct qmp_call *call, json_t *args, void *opaque)
         if (r == 0)
                 bitmap_merge_apply(&m);
         bitmap_merge_finish(&m);
-        answer(call, r);
+        qmp_answer(call, r);
 }
 
 /* --- the bits ----------------------------------------------------------------------------------------------------- */
@@ -133,7 +124,7 @@ static void cmd_sha256(struct qmp_call *call, json_t *args, void *opaque)
         if (r == 0)
                 r = sha256_of(bits, text);
         if (r < 0)
-                answer(call, r);
+                qmp_answer(call, r);
         else
                 qmp_return(call, json_pack("{s:s}", "sha256", text));
 }

@@ -14,11 +14,6 @@
 #include "vdiskd/config/disk_options.h"
 #include "vdiskd/config/reload.h"
 
-static void fail(struct qmp_call *call, int r)
-{
-        qmp_fail(call, NULL, "%s", err_text(r));
-}
-
 /* --- reload-config ------------------------------------------------------------------------------------------------ */
 
 static const struct qmp_arg no_args[] = { { NULL } };
@@ -40,7 +35,7 @@ static void cmd_reload(struct qmp_call *call, json_t *args, void *opaque)
 
         (void)args;
         if (r < 0)
-                fail(call, r);
+                qmp_answer(call, r);
 }
 
 /* --- disk-add, disk-remove ---------------------------------------------------------------------------------------- */
@@ -109,7 +104,7 @@ static void cmd_disk_add(struct qmp_call *call, json_t *args, void *opaque)
         if (r == 0)
                 r = reload_add(c->disks->configuration, &d, save, on_done, call);
         if (r < 0)
-                fail(call, r);
+                qmp_answer(call, r);
         disk_opts_finish(&d);
 }
 
@@ -121,7 +116,7 @@ static void cmd_disk_remove(struct qmp_call *call, json_t *args, void *opaque)
                               call);
 
         if (r < 0)
-                fail(call, r);
+                qmp_answer(call, r);
 }
 
 /* --- the table ---------------------------------------------------------------------------------------------------- */

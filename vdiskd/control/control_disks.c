@@ -41,11 +41,6 @@ static json_int_t number_of(json_t *args, const char *name, json_int_t otherwise
         return v ? json_integer_value(v) : otherwise;
 }
 
-static void fail(struct qmp_call *call, int r)
-{
-        qmp_fail(call, NULL, "%s", err_text(r));
-}
-
 /* --- blockdev-add ------------------------------------------------------------------------------------------------ */
 
 static const char *const image_drivers[] = { "raw", "qcow2", NULL };
@@ -334,7 +329,7 @@ static void cmd_blockdev_add(struct qmp_call *call, json_t *args, void *opaque)
         if (r == 0)
                 r = add_node(c->disks, args, call);
         if (r < 0)
-                fail(call, r);
+                qmp_answer(call, r);
 }
 
 /* --- blockdev-del ------------------------------------------------------------------------------------------------ */
@@ -362,7 +357,7 @@ static void cmd_blockdev_del(struct qmp_call *call, json_t *args, void *opaque)
         if (filter) {
                 int r = filter_node_del(c->disks, filter);
 
-                return r < 0 ? fail(call, r) : qmp_return(call, NULL);
+                return qmp_answer(call, r);
         }
         if (n)
                 filter = filter_node_of(c->disks, n);
@@ -384,7 +379,7 @@ static void cmd_blockdev_del(struct qmp_call *call, json_t *args, void *opaque)
         else if (n->nexports)
                 qmp_fail(call, NULL, "Node %s is in use", name);
         else if (node_is_free(n) < 0)
-                fail(call, -EBUSY);
+                qmp_answer(call, -EBUSY);
         else
                 node_close(n, on_deleted, call);
 }
@@ -507,7 +502,7 @@ static void on_file_opened(void *opaque, int res, const char *why)
                 err_clear();
                 res = add_export(p->disks, p->args, qmp_is_local(p->call));
                 if (res < 0)
-                        fail(p->call, res);
+                        qmp_answer(p->call, res);
                 else
                         qmp_return(p->call, NULL);
         }
@@ -550,7 +545,7 @@ static void cmd_block_export_add(struct qmp_call *call, json_t *args, void *opaq
         int r = f ? open_file_node(c->disks, f, args, call) : add_export(c->disks, args, qmp_is_local(call));
 
         if (r < 0)
-                fail(call, r);
+                qmp_answer(call, r);
         else if (!f)
                 qmp_return(call, NULL);
 }

@@ -82,14 +82,6 @@ static void cmd_query_block_jobs(struct qmp_call *call, json_t *args, void *opaq
 
 /* --- what is done to one --------------------------------------------------------------------------------------------- */
 
-static void answer(struct qmp_call *call, int r)
-{
-        if (r < 0)
-                qmp_fail(call, NULL, "%s", err_text(r));
-        else
-                qmp_return(call, NULL);
-}
-
 /* NULL: it was answered. */
 static struct job *any_job(struct qmp_call *call, json_t *args, void *opaque)
 {
@@ -120,14 +112,14 @@ static struct job *block_job(struct qmp_call *call, json_t *args, void *opaque)
                 struct job *j = any_job(call, args, opaque);                                  \
                                                                                               \
                 if (j)                                                                        \
-                        answer(call, job_##verb(j));                                          \
+                        qmp_answer(call, job_##verb(j));                                          \
         }                                                                                     \
         static void cmd_block_job_##verb(struct qmp_call *call, json_t *args, void *opaque)   \
         {                                                                                     \
                 struct job *j = block_job(call, args, opaque);                                \
                                                                                               \
                 if (j)                                                                        \
-                        answer(call, job_##verb(j));                                          \
+                        qmp_answer(call, job_##verb(j));                                          \
         }
 COMMANDS(pause)
 COMMANDS(resume)
@@ -141,7 +133,7 @@ static void cmd_job_cancel(struct qmp_call *call, json_t *args, void *opaque)
         struct job *j = any_job(call, args, opaque);
 
         if (j)
-                answer(call, job_cancel(j, true));
+                qmp_answer(call, job_cancel(j, true));
 }
 
 static void cmd_block_job_cancel(struct qmp_call *call, json_t *args, void *opaque)
@@ -152,7 +144,7 @@ static void cmd_block_job_cancel(struct qmp_call *call, json_t *args, void *opaq
         if (j && j->user_paused && !force)
                 qmp_fail(call, NULL, "The block job for device '%s' is currently paused", j->id);
         else if (j)
-                answer(call, job_cancel(j, force));
+                qmp_answer(call, job_cancel(j, force));
 }
 
 static void cmd_block_job_set_speed(struct qmp_call *call, json_t *args, void *opaque)
@@ -160,7 +152,7 @@ static void cmd_block_job_set_speed(struct qmp_call *call, json_t *args, void *o
         struct job *j = block_job(call, args, opaque);
 
         if (j)
-                answer(call, job_set_speed(j, json_integer_value(json_object_get(args, "speed"))));
+                qmp_answer(call, job_set_speed(j, json_integer_value(json_object_get(args, "speed"))));
 }
 
 /* --- the table ------------------------------------------------------------------------------------------------------- */

@@ -22,15 +22,6 @@ static const char *text_of(json_t *args, const char *name)
         return json_string_value(json_object_get(args, name));
 }
 
-static void answer(struct qmp_call *call, int r)
-{
-        if (r < 0)
-                qmp_fail(call, NULL, "%s", err_text(r));
-        else
-                qmp_return(call, NULL);
-        err_clear();
-}
-
 /* --- throttle-group objects ---------------------------------------------------------------------------------------- */
 
 #define LIMIT_ARG(x, name)                                                                                               \
@@ -128,7 +119,7 @@ static void cmd_qom_set(struct qmp_call *call, json_t *args, void *opaque)
                 return qmp_fail(call, NULL, "Property cannot be set after initialization");
         if (strcmp(property, "limits"))
                 return qmp_fail(call, NULL, "Property 'throttle-group.%s' not found", property);
-        answer(call, set_limits(lg, json_object_get(args, "value")));
+        qmp_answer(call, set_limits(lg, json_object_get(args, "value")));
 }
 
 static json_t *describe_property(const char *before, const char *name, const char *type)
@@ -252,7 +243,7 @@ static void cmd_set_throttle(struct qmp_call *call, json_t *args, void *opaque)
         r = read_old_args(args, &l);
         if (r == 0)
                 r = limits_apply(n, name, text_of(args, "group"), &l);
-        answer(call, r);
+        qmp_answer(call, r);
 }
 
 /* --- block-set-write-threshold -------------------------------------------------------------------------------------- */
@@ -283,7 +274,7 @@ static void cmd_try_space(struct qmp_call *call, json_t *args, void *opaque)
 
         if (!n)
                 return qmp_fail(call, NULL, "Device '%s' not found", text_of(args, "node-name"));
-        answer(call, vol_try_space(n->vol));
+        qmp_answer(call, vol_try_space(n->vol));
 }
 
 /* --- the table ---------------------------------------------------------------------------------------------------- */

@@ -74,11 +74,7 @@ static void cmd_object_add(struct qmp_call *call, json_t *args, void *opaque)
         r = check_name(c->disks, text_of(args, "id"));
         if (r == 0)
                 r = limits_object_add(c->disks, args);
-        if (r < 0)
-                qmp_fail(call, NULL, "%s", err_text(r));
-        else
-                qmp_return(call, NULL);
-        err_clear();
+        qmp_answer(call, r);
 }
 
 /* Disks that are open stay open; to open one again (migration) takes the secret again. */
@@ -90,11 +86,8 @@ static void cmd_object_del(struct qmp_call *call, json_t *args, void *opaque)
 
         if (r == -ENOENT)
                 qmp_fail(call, NULL, "object '%s' not found", id);
-        else if (r < 0)
-                qmp_fail(call, NULL, "%s", err_text(r));
         else
-                qmp_return(call, NULL);
-        err_clear();
+                qmp_answer(call, r);
 }
 
 /* --- the table ---------------------------------------------------------------------------------------------------- */

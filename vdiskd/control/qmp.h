@@ -89,6 +89,9 @@ void qmp_return(struct qmp_call *call, json_t *value);
 /* Class GenericError unless @class says otherwise ("DeviceNotFound", "CommandNotFound", ...). */
 void qmp_fail(struct qmp_call *call, const char *class, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
+/* 0: done, and there is nothing more to say. -errno: failed, with the sentence that was noted for it (err.h). */
+void qmp_answer(struct qmp_call *call, int r);
+
 /* What query-version returns; the greeting has it, too. */
 json_t *qmp_version(void);
 
