@@ -32,12 +32,12 @@ refuses() {
 
 # --- without a daemon
 refuses 1 "cannot reach vdiskd on c.sock" list
-refuses 2 "a command is missing"
-refuses 2 "'frobnicate' is no command" frobnicate
-refuses 2 "too many words" list x
-refuses 2 "a word is missing" remove
-refuses 2 "does not go with list" list --force
-refuses 2 "unrecognized option" --frobnicate list
+refuses 1 "a command is missing"
+refuses 1 "'frobnicate' is no command" frobnicate
+refuses 1 "too many words" list x
+refuses 1 "a word is missing" remove
+refuses 1 "does not go with list" list --force
+refuses 1 "unrecognized option" --frobnicate list
 works "usage: vdiskctl" --help
 for command in list add remove backup mirror job reload resize limit stats top events query; do works "^  $command" --help; done
 works "^usage: vdiskctl .*list$" list --help
@@ -46,7 +46,7 @@ works "^usage: vdiskctl .*backup DISK FILE" --help backup
 works "^vdiskctl [0-9]" --version
 
 # --- with one
-refuses 2 "--save does not go with list" list --save
+refuses 1 "--save does not go with list" list --save
 "$img" create -f qcow2 a.qcow2 64M >/dev/null && "$img" create -f qcow2 b.qcow2 1G >/dev/null || exit 1
 "$daemon" --control=c.sock --disk id=a,path=a.qcow2,format=qcow2,socket=a.sock --log-level=error 2>daemon.log &
 pid=$!
@@ -65,10 +65,10 @@ works "^DISK +IOPS +READ/s" top -b -n 1 -d 0.1
 works "^a +0 +0 +0 +- +- +0 +- +[0-9.]+[KM] +-$" top --batch --iterations=2 --interval=0.1 --sort=name
 refuses 1 "top wants a terminal" top
 refuses 1 "sort=x: expected name, iops" top -b --sort=x
-refuses 2 "'0' is no number of tables" top -b -n 0
-refuses 2 "'x' is no interval" top -d x
-refuses 2 "iterations is for --batch" top -n 3
-refuses 2 "do not go with list" list -b
+refuses 1 "'0' is no number of tables" top -b -n 0
+refuses 1 "'x' is no interval" top -d x
+refuses 1 "iterations is for --batch" top -n 3
+refuses 1 "do not go with list" list -b
 works '"virtual-size": 1073741824' list --json
 works '"shutting-down": false' query query-block-exports
 works '"name": "blockdev-add"' query query-commands

@@ -80,7 +80,7 @@ static int wrong_usage(const char *fmt, const char *what)
         fprintf(stderr, "vdiskctl: ");
         fprintf(stderr, fmt, what);
         fprintf(stderr, "; vdiskctl --help tells more\n");
-        return 2;
+        return 1;
 }
 
 static const struct command *find_command(const char *name)
@@ -147,7 +147,7 @@ int main(int argc, char **argv)
                 if (opt == 'v')
                         return printf("vdiskctl %s\n", VDISKD_VERSION) < 0;
                 if (opt == '?')
-                        return 2;
+                        return 1;
                 c.json |= opt == 'j';
                 c.force |= opt == 'f';
                 c.save |= opt == 's';
