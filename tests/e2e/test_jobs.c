@@ -386,6 +386,27 @@ static void test_create(void **state)
                 fail_msg("%s", entry("query-jobs", "id", "c"));
 }
 
+/* A snapshot gave the disk a node whose name nobody chose: sentences say the disk's. */
+static void test_sentences_name_the_disk(void **state)
+{
+        assert_int_equal(run("rm -f over.qcow2 over2.qcow2"), 0);
+        must("blockdev-snapshot-sync", "{'device':'first','snapshot-file':'over.qcow2'}");
+        must("blockdev-snapshot-sync", "{'device':'first','snapshot-file':'over2.qcow2'}");
+        expect_refused("blockdev-del", "{'node-name':'first'}", "Node 'first' is busy: node is used as backing hd of '#block");
+        add_target("copy", "qcow2");
+        must("blockdev-backup", "{'device':'first','target':'copy','sync':'full','speed':1}");
+        assert_string_not_equal(entry("query-jobs", "id", "first"), "");
+        expect_refused("block_resize", "{'device':'first','size':134217728}", "Node 'first' is busy: block device is in use");
+        expect_refused("blockdev-mirror", "{'device':'first','target':'copy','sync':'full','job-id':'m'}", "Node 'first' is busy");
+        must("job-cancel", "{'id':'first'}");
+        await("BLOCK_JOB_CANCELLED", "\"first\"");
+        must("block-commit", "{'device':'first','base-node':'first','job-id':'c'}");
+        await("BLOCK_JOB_READY", "\"c\"");
+        must("job-complete", "{'id':'c'}");
+        await("BLOCK_JOB_COMPLETED", "\"c\"");
+        del_target("copy");
+}
+
 /* --- states -------------------------------------------------------------------------------------------------------------- */
 
 static void test_what_is_refused(void **state)
@@ -501,6 +522,7 @@ int main(void)
                 TEST(test_together),
                 TEST(test_mirror),
                 TEST(test_mirror_write_blocking),
+                TEST(test_sentences_name_the_disk),
                 TEST(test_mirror_that_is_left),
                 TEST(test_create),
                 TEST(test_what_is_refused),

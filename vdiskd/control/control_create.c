@@ -239,7 +239,7 @@ static int refuse_open_image(struct disks *d, const char *path)
                 const struct node *n = list_entry(l, struct node, link);
 
                 if (n->path && !strcmp(n->path, path))
-                        return err_note(-EBUSY, "%s: node '%s' has this file open", path, n->name);
+                        return err_note(-EBUSY, "%s: node '%s' has this file open", path, node_known_as(n));
         }
         return 0;
 }

@@ -114,7 +114,7 @@ const char *inner_node_over(const struct inner_node *i)
 {
         struct list *l = i->link.prev;
 
-        return l == &i->root->below ? i->root->name : list_entry(l, struct inner_node, link)->name;
+        return l == &i->root->below ? node_known_as(i->root) : list_entry(l, struct inner_node, link)->name;
 }
 
 struct fmt_image *chain_image_at(struct fmt_image *top, unsigned depth)

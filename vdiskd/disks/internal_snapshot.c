@@ -68,7 +68,7 @@ static int must_find(struct internal_action *i, struct fmt_image *top)
 
         if (r == 0)
                 r = err_note(-ENOENT, "Snapshot with id '%s' and name '%s' does not exist on device '%s'", i->id ? i->id : "",
-                             i->name ? i->name : "", i->a.node->name);
+                             i->name ? i->name : "", node_known_as(i->a.node));
         return r < 0 ? r : 0;
 }
 
@@ -80,7 +80,7 @@ static int create(struct fmt_image *top, void *opaque)
         int r = find(i, top);
 
         if (r > 0)
-                return err_note(-EEXIST, "Snapshot with name '%s' already exists on device '%s'", i->name, i->a.node->name);
+                return err_note(-EEXIST, "Snapshot with name '%s' already exists on device '%s'", i->name, node_known_as(i->a.node));
         return r < 0 ? r : top->drv->snapshot_create(top, i->name);
 }
 
@@ -137,10 +137,10 @@ static int check(struct action *a)
         i->name = text_of(a, "name");
         drv = fmt_driver_find(n->format);
         if (n->read_only || vol_read_only(n->vol))
-                return err_note(-EROFS, "Device '%s' is read only", n->name);
+                return err_note(-EROFS, "Device '%s' is read only", node_known_as(n));
         if (!drv->snapshot_create)
                 return err_note(-ENOTSUP, "Block format '%s' used by device '%s' does not support internal snapshots", n->format,
-                                n->name);
+                                node_known_as(n));
         a->settled = true;
         return action_take_node(a, n);
 }

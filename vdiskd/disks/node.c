@@ -20,6 +20,7 @@
 #include "common/log.h"
 #include "formats/format.h"
 #include "common/size.h"
+#include "vdiskd/disks/block_export.h"
 #include "vdiskd/disks/filter_node.h"
 #include "vdiskd/disks/inner_node.h"
 
@@ -30,9 +31,22 @@ const char *node_label(const struct node *n)
         return n->path ?: "null";
 }
 
+const char *node_known_as(const struct node *n)
+{
+        if (n->name[0] != '#')
+                return n->name;
+        list_for_each(l, &n->disks->exports) {
+                const struct block_export *x = list_entry(l, struct block_export, link);
+
+                if (x->node == n)
+                        return x->id;
+        }
+        return node_label(n);
+}
+
 int node_is_free(const struct node *n)
 {
-        return n->busy ? err_note(-EBUSY, "Node '%s' is busy: %s", n->name, n->busy) : 0;
+        return n->busy ? err_note(-EBUSY, "Node '%s' is busy: %s", node_known_as(n), n->busy) : 0;
 }
 
 static void node_free(struct node *n)
@@ -245,7 +259,7 @@ static void blame_ourselves(struct opening *p)
                 const struct node *other = list_entry(l, struct node, link);
 
                 if (other != n && other->path && n->path && !strcmp(other->path, n->path))
-                        snprintf(p->why, sizeof(p->why), "'%s' is in use by this daemon, as '%s'", n->path, other->name);
+                        snprintf(p->why, sizeof(p->why), "'%s' is in use by this daemon, as '%s'", n->path, node_known_as(other));
         }
 }
 

@@ -80,6 +80,8 @@ int node_is_free(const struct node *n);
 void node_pin(struct node *n);
 void node_unpin(struct node *n);
 
+/* For sentences: its name; or, if that was made up, its disk (the export) or its file. */
+const char *node_known_as(const struct node *n);
 const char *node_label(const struct node *n); /* for log lines: the image's path, or "null" */
 
 /* Open the image, take its lock, enter the node in @d. Returns 0 or -errno with a sentence, and nothing is left then. */

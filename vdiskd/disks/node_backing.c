@@ -78,9 +78,9 @@ static int check(struct action *a)
         if (r < 0)
                 return r;
         if (n->read_only || vol_read_only(n->vol))
-                return err_note(-EROFS, "Node '%s' is read only", n->name);
+                return err_note(-EROFS, "Node '%s' is read only", node_known_as(n));
         if (n->migratable)
-                return err_note(-ENOTSUP, "Node '%s' is used by several hosts in turn (migratable)", n->name);
+                return err_note(-ENOTSUP, "Node '%s' is used by several hosts in turn (migratable)", node_known_as(n));
         if (!file[0])
                 return err_note(-EINVAL, "Parameter 'backing-file' expects the name of a file");
         r = pin_chain(b, n, vol_image_get(n->vol));

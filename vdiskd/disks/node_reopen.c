@@ -231,7 +231,7 @@ static int read_wanted(struct reopening *p, const struct node *n)
                 .space_timeout_s = n->full_timeout_s,
         };
         if (p->wanted.read_only && has_writers(n))
-                return err_note(-EPERM, "Read-only block node '%s' cannot support read-write users", n->name);
+                return err_note(-EPERM, "Read-only block node '%s' cannot support read-write users", node_known_as(n));
         return read_throttle(p, n);
 }
 
@@ -264,7 +264,7 @@ static int check(struct action *a)
         if (r == 0)
                 r = node_is_free(n);
         if (r == 0 && n->resizing)
-                r = err_note(-EBUSY, "Node '%s' is busy: it is being resized", n->name);
+                r = err_note(-EBUSY, "Node '%s' is busy: it is being resized", node_known_as(n));
         if (r == 0)
                 r = check_same(n, a->data);
         if (r == 0)

@@ -66,12 +66,12 @@ int disk_of_args(struct disks *d, const char *device, const char *name, struct n
 static int check_disk(const struct node *n)
 {
         if (!n->path)
-                return err_note(-ENOTSUP, "Node '%s' has no file that an overlay could name", n->name);
+                return err_note(-ENOTSUP, "Node '%s' has no file that an overlay could name", node_known_as(n));
         if (n->migratable)
                 return err_note(-ENOTSUP, "Node '%s' is used by several hosts in turn (migratable): the others would not know of "
-                                "its overlay", n->name);
+                                "its overlay", node_known_as(n));
         if (n->read_only || vol_read_only(n->vol))
-                return err_note(-EROFS, "Node '%s' is read only", n->name);
+                return err_note(-EROFS, "Node '%s' is read only", node_known_as(n));
         return 0;
 }
 

@@ -213,10 +213,10 @@ static int check_compress(const struct node *target)
 
         vol_image_put(target->vol);
         if (!can)
-                return err_note(-ENOTSUP, "Compression is not supported for this drive %s", target->name);
+                return err_note(-ENOTSUP, "Compression is not supported for this drive %s", node_known_as(target));
         if (direct)
                 return err_note(-ENOTSUP, "Compressed data is written through the page cache, and node '%s' was added with "
-                                "cache.direct", target->name);
+                                "cache.direct", node_known_as(target));
         return 0;
 }
 
@@ -271,7 +271,7 @@ int backup_prepare(struct disks *d, json_t *args, struct job_group *g, struct ba
         int r = find_nodes(d, args, &bo, &source, &target);
 
         if (r == 0)
-                r = job_common_opts(args, source->name, &o);
+                r = job_common_opts(args, &o);
         if (r < 0)
                 return r;
         b = calloc(1, sizeof(*b));

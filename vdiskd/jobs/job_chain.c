@@ -288,7 +288,7 @@ static int depth_of(struct node *n, const char *node, const char *file, unsigned
                 return 0;
         }
         if (node)
-                return err_note(-EINVAL, "Node '%s' is not a backing image of '%s'", node, n->name);
+                return err_note(-EINVAL, "Node '%s' is not a backing image of '%s'", node, node_known_as(n));
         for (const struct fmt_image *img = vol_image_get(n->vol), *over = NULL; img && !found; over = img, img = img->backing) {
                 found = (img->file && !strcmp(img->file->path, file)) ||
                         (over && over->backing_name && !strcmp(over->backing_name, file));
@@ -356,7 +356,7 @@ static int enter(struct chain_job_vd *c, struct disks *d, json_t *args, const st
 {
         struct chain_job_opts co = { .v = c->node->vol, .stream = c->stream, .top = c->top, .base = c->base };
         struct job_opts o;
-        int r = job_common_opts(args, c->node->name, &o);
+        int r = job_common_opts(args, &o);
 
         if (r == 0)
                 r = job_create(&c->vj.job, drv, d, &o);
@@ -381,7 +381,7 @@ static int find_disk(struct disks *d, json_t *args, struct chain_job_vd *c)
         int r = disk_of_args(d, text_of(args, "device"), NULL, &c->node);
 
         if (r == 0 && c->node->migratable)
-                r = err_note(-ENOTSUP, "Node '%s' is used by several hosts in turn (migratable)", c->node->name);
+                r = err_note(-ENOTSUP, "Node '%s' is used by several hosts in turn (migratable)", node_known_as(c->node));
         return r < 0 ? r : node_is_free(c->node);
 }
 
@@ -401,7 +401,7 @@ static int begin_stream(struct disks *d, json_t *args, struct chain_job_vd *c)
         if (r == 0 && c->base == 0)
                 r = err_note(-EINVAL, "The base is the disk's own image");
         if (r == 0 && vol_read_only(c->node->vol))
-                r = err_note(-EROFS, "Node '%s' is read only", c->node->name);
+                r = err_note(-EROFS, "Node '%s' is read only", node_known_as(c->node));
         return r < 0 ? r : remember_base(c, text_of(args, "backing-file"));
 }
 
@@ -423,7 +423,7 @@ static int begin_commit(struct disks *d, json_t *args, struct chain_job_vd *c)
         if (r == 0 && c->top > c->base)
                 r = err_note(-EINVAL, "The base is not behind the image that is to be committed");
         if (r == 0 && vol_read_only(c->node->vol))
-                r = err_note(-EROFS, "Node '%s' is read only", c->node->name);
+                r = err_note(-EROFS, "Node '%s' is read only", node_known_as(c->node));
         if (r == 0 && c->top == 0 && text_of(args, "backing-file"))
                 r = err_note(-EINVAL, "'backing-file' specified, but 'top' is the active layer");
         return r < 0 ? r : remember_base(c, text_of(args, "backing-file"));

@@ -213,7 +213,7 @@ static int find_nodes(struct disks *d, json_t *args, struct mirror_opts *mo, str
 static int enter(struct mirror_job *m, struct disks *d, struct mirror_opts *mo, json_t *args)
 {
         struct job_opts o;
-        int r = job_common_opts(args, m->source->name, &o);
+        int r = job_common_opts(args, &o);
 
         if (r == 0)
                 r = job_create(&m->vj.job, &mirror_driver, d, &o);

@@ -14,9 +14,9 @@ static int check(struct node *n, const char *name, struct node **ret)
                 return err_note(-ENODEV, "Cannot find device='%s' nor node-name='%s'", name, name);
         if ((*ret)->migratable)
                 return err_note(-ENOTSUP, "Node '%s' is used by several hosts in turn (migratable), and a job goes on while another "
-                                "one has it", name);
+                                "one has it", node_known_as(n));
         if (vol_failed((*ret)->vol))
-                return err_note(-EIO, "Node '%s' failed before: it has to be opened anew", name);
+                return err_note(-EIO, "Node '%s' failed before: it has to be opened anew", node_known_as(n));
         return node_is_free(*ret);
 }
 
@@ -31,7 +31,7 @@ static int refuse_exports(const struct node *n)
                 const struct block_export *x = list_entry(l, struct block_export, link);
 
                 if (x->node == n)
-                        return err_note(-EBUSY, "Node '%s' is in use by export '%s', and a job writes to it", n->name, x->id);
+                        return err_note(-EBUSY, "Node '%s' is in use by export '%s', and a job writes to it", node_known_as(n), x->id);
         }
         return 0;
 }
@@ -51,14 +51,16 @@ int job_target_find(struct disks *d, const struct node *source, const char *name
         return refuse_exports(*ret);
 }
 
-int job_common_opts(json_t *args, const char *device, struct job_opts *o)
+int job_common_opts(json_t *args, struct job_opts *o)
 {
         json_int_t speed = json_integer_value(json_object_get(args, "speed"));
 
         if (speed < 0)
                 return err_note(-EINVAL, "Parameter 'speed' expects a non-negative value");
         *o = (struct job_opts){
-                .id = json_string_value(json_object_get(args, "job-id")), .device = device, .speed = (uint64_t)speed,
+                .id = json_string_value(json_object_get(args, "job-id")),
+                .device = json_string_value(json_object_get(args, "device")),
+                .speed = (uint64_t)speed,
                 .manual_finalize = json_is_false(json_object_get(args, "auto-finalize")),
                 .manual_dismiss = json_is_false(json_object_get(args, "auto-dismiss")),
         };

@@ -14,5 +14,5 @@ int job_source_find(struct disks *d, const char *name, struct node **ret);
 /* A node to write to: of the same size, and without exports. */
 int job_target_find(struct disks *d, const struct node *source, const char *name, struct node **ret);
 
-/* What the commands of jobs have in common: job-id, speed, auto-finalize, auto-dismiss. @device: the source's name. */
-int job_common_opts(json_t *args, const char *device, struct job_opts *o);
+/* What the commands of jobs have in common: device, job-id, speed, auto-finalize, auto-dismiss. */
+int job_common_opts(json_t *args, struct job_opts *o);
