@@ -83,11 +83,14 @@ static const struct {
         { "[disk a]\nid = b\npath = /x\n", NULL, { ":2: id=b: the section's name is the id" } },
         { "[disk a]\npath = /x\nread-only = yes\n", NULL, { ":3: read-only=yes: expected on or off" } },
         { "[disk a]\npath = /x\nsocket-mode = 999\n", NULL, { ":3: socket-mode=999: expected permissions in octal" } },
-        { "[disk a]\npath = /x\n[disk a]\npath = /y\n", NULL, { "id=a is the name of two disks", "vdiskd.conf:1)", "vdiskd.conf:3)" } },
+        { "[disk a]\npath = /x\n[disk a]\npath = /y\n", NULL, { "vdiskd.conf:3: id=a is the name of two disks", "vdiskd.conf:1)", "vdiskd.conf:3)" } },
         { "[disk a]\npath = /x\nsocket = /s\n", "[disk b]\npath = /y\nsocket = /s\n",
           { "socket /s is given to two disks, a (", "vdiskd.conf:1) and b (", "disks.d/b.conf:1)" } },
-        { "[disk a]\npath = /x\nsocket = /s\n", "\n[disk b]\npath = /x\nsocket = /t\n", { "path /x is given to two disks", "b.conf:2)" } },
-        { "[vdiskd]\ncontrol = /c\n[disk a]\npath = /x\nsocket = /c\n", NULL, { "/c is given to a disk and to --control" } },
+        { "[disk a]\npath = /x\nsocket = /s\n", "\n[disk b]\npath = /x\nsocket = /t\n", { "disks.d/b.conf:2: path /x is given to two disks", "b.conf:2)" } },
+        { "[vdiskd]\ncontrol = /c\n[disk a]\npath = /x\nsocket = /c\n", NULL, { "vdiskd.conf:3: socket /c is given to disk a and to --control" } },
+        { "[vdiskd]\niothreads = 2\n" OK "[vdiskd]\niothreads = 3\n", NULL, { "vdiskd.conf:6: [vdiskd]: there is one already" } },
+        { "[secret s]\nfile = /k\n[secret s]\nfile = /l\n" OK, NULL, { "vdiskd.conf:3: secret,id=s,file=/l: there are two with this id" } },
+        { "[throttle-group g]\niops-total = 3\n" OK, NULL, { ":1: ", "did you mean 'limits.iops-total'?" } },
         { OK, "[vdiskd]\niothreads = 2\n", { "b.conf:1: [vdiskd]: options of the daemon belong into vdiskd.conf" } },
         { OK, "[disk b]\npath = /x\nformat = floppy\n", { "disks.d/b.conf:3: format=floppy: no such format" } },
         { "[secret s]\n" OK, NULL, { ":1: ", "'s'", "file=" } },
@@ -117,6 +120,31 @@ static void test_mistakes(void **state)
                 options_finish(&o);
         }
         put("disks.d/b.conf", "", 0);
+}
+
+/* What a disk names must be there, where nobody can add it later. */
+static void test_check_config(void **state)
+{
+        static const struct { const char *text, *says; } rows[] = {
+                { "[disk a]\npath = /x\nsocket = /s\nthrottle-group = g\n", "vdiskd.conf:1: throttle-group=g: there is no such group" },
+                { "[disk a]\npath = /x\nsocket = /s\nkey-secret = k\n", "vdiskd.conf:1: key-secret=k: there is no such secret" },
+                { "[disk a]\npath = /x\nsocket = /s\nkey-secret = k\n[secret k]\nfile = /k\n", NULL },
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+                struct options o;
+                int r;
+
+                put("vdiskd.conf", rows[i].text, strlen(rows[i].text));
+                r = parse(&o, "--check-config");
+                assert_int_equal(r, rows[i].says ? -EINVAL : 0);
+                if (r < 0 && !strstr(err_text(r), rows[i].says))
+                        fail_msg("row %zu: '%s' does not say '%s'", i, err_text(r), rows[i].says);
+                options_finish(&o);
+                assert_int_equal(parse(&o, NULL), 0);
+                options_finish(&o);
+        }
 }
 
 static void test_no_text(void **state)
@@ -238,6 +266,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_mistakes),
+                cmocka_unit_test(test_check_config),
                 cmocka_unit_test(test_no_text),
                 cmocka_unit_test(test_all_of_it),
                 cmocka_unit_test(test_long_lines),

@@ -248,6 +248,9 @@ static void begin_section(struct reader *rd, char *text)
         if (!strcmp(text, "vdiskd") && !*name) {
                 if (rd->is_disks)
                         return problem(rd, rd->line, "[vdiskd]: options of the daemon belong into vdiskd.conf, here are disks only");
+                if (rd->o->config_begun)
+                        return problem(rd, rd->line, "[vdiskd]: there is one already; it may stand once");
+                rd->o->config_begun = true;
                 rd->section = DAEMON;
         } else if (!strcmp(text, "disk") || is_object(text)) {
                 if (!id_is_valid(name) || strlen(name) > ID_BYTES)

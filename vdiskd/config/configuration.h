@@ -25,3 +25,6 @@ int options_set(struct options *o, const char *key, const char *value);
 bool options_may_repeat(const char *key);
 struct disk_opts *options_add_disk(struct options *o);
 int options_add_object(struct options *o, const char *text);
+
+/* options_whole.c: all is read. 0, or -EINVAL with a sentence. */
+int options_check_whole(struct options *o);

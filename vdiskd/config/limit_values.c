@@ -88,13 +88,13 @@ bool limit_is_group_option(const char *text)
 
 static int no_such_key(const char *key)
 {
-        struct similar s = similar_to(key);
-        char hint[KEY_BYTES + 32];
+        struct similar s = similar_to(strncmp(key, "limits.", 7) ? key : key + 7);
 
         for (unsigned i = 0; i < LIMIT_KEYS; i++)
                 similar_look(&s, limit_key(i));
-        return err_note(-EINVAL, "'%s' is no property of a throttle-group%s", key,
-                        s.best ? similar_hint(&s, hint, sizeof(hint)) : ": expected id and limits.NAME");
+        if (s.best)
+                return err_note(-EINVAL, "'%s' is no property of a throttle-group; did you mean 'limits.%s'?", key, s.best);
+        return err_note(-EINVAL, "'%s' is no property of a throttle-group: expected id and limits.NAME", key);
 }
 
 static int set_property(const char *key, const char *value, const char **id, struct throttle_limits *l)

@@ -13,6 +13,7 @@
 #include "vdiskd/config/disk_options.h"
 #include "vdiskd/config/limit_values.h"
 #include "vdiskd/config/options_qemu.h"
+#include "vdiskd/config/object_text.h"
 #include "vdiskd/metrics/metrics_address.h"
 #include "vdiskd/config/option_values.h"
 
@@ -50,7 +51,7 @@ static int opt_disk(struct reader *rd, const char *v)
 }
 
 /* Only the text is looked at here; who starts the daemon reads the file. */
-int options_add_object(struct options *o, const char *v)
+static int add_object(struct options *o, const char *v)
 {
         char **more = reallocarray(o->objects, o->nobjects + 1, sizeof(*more));
         AUTO(freep) char *copy = strdup(v);
@@ -70,6 +71,17 @@ int options_add_object(struct options *o, const char *v)
                 return -ENOMEM;
         o->nobjects++;
         return limit_is_group_option(v) ? limit_group_option(copy, &id, &l) : secret_option(copy, &s);
+}
+
+int options_add_object(struct options *o, const char *v)
+{
+        size_t n = o->nobjects;
+        int r = add_object(o, v);
+
+        for (size_t i = 0; r == 0 && n < o->nobjects && i < n; i++)
+                if (object_same(o->objects[i], v))
+                        return err_note(-EINVAL, "%s: there are two with this id; each needs its own", v);
+        return r;
 }
 
 static int opt_object(struct reader *rd, const char *v)
@@ -507,96 +519,6 @@ static int add_plain(struct reader *rd)
         return 0;
 }
 
-/* A disk's name and where it stands, for sentences about two of them. */
-struct place {
-        char text[320];
-};
-static struct place place_of(const struct disk_opts *d)
-{
-        struct place p;
-
-        if (d->file)
-                snprintf(p.text, sizeof(p.text), "%s (%s:%u)", d->id, d->file, d->line);
-        else
-                snprintf(p.text, sizeof(p.text), "%s", d->id);
-        return p;
-}
-
-static bool same(const char *a, const char *b)
-{
-        return a && b && !strcmp(a, b);
-}
-
-static int check_two(const struct disk_opts *a, const struct disk_opts *b)
-{
-        struct place pa = place_of(a), pb = place_of(b);
-
-        if (same(a->id, b->id))
-                return err_note(-EINVAL, "id=%s is the name of two disks, %s and %s (without id=NAME the first disk is disk0); each "
-                                "needs its own", a->id, pa.text, pb.text);
-        if (same(a->path, b->path) && !(a->read_only && b->read_only))
-                return err_note(-EINVAL, "path %s is given to two disks, %s and %s; only if both are read-only they may share it",
-                                a->path, pa.text, pb.text);
-        if (same(a->socket, b->socket))
-                return err_note(-EINVAL, "socket %s is given to two disks, %s and %s; each needs its own", a->socket, pa.text,
-                                pb.text);
-        if (same(a->connect, b->connect))
-                return err_note(-EINVAL, "connect=%s is given to two disks, %s and %s; each needs its own", a->connect, pa.text,
-                                pb.text);
-        if (a->fd >= 0 && a->fd == b->fd)
-                return err_note(-EINVAL, "fd %d is given to two disks, %s and %s; each needs its own", a->fd, pa.text, pb.text);
-        return err_note(-EINVAL, "fdname %s is given to two disks, %s and %s; each needs its own", a->fdname, pa.text, pb.text);
-}
-
-static int check_disks_differ(const struct options *o)
-{
-        for (size_t i = 0; i < o->ndisks; i++)
-                for (size_t j = 0; j < i; j++) {
-                        const struct disk_opts *a = &o->disks[j], *b = &o->disks[i];
-
-                        if (same(a->id, b->id) || (same(a->path, b->path) && !(a->read_only && b->read_only)) ||
-                            same(a->socket, b->socket) || same(a->connect, b->connect) || (a->fd >= 0 && a->fd == b->fd) ||
-                            same(a->fdname, b->fdname))
-                                return check_two(a, b);
-                }
-        return 0;
-}
-
-/* Disks without a name get one. */
-static int name_disks(struct options *o)
-{
-        for (size_t i = 0; i < o->ndisks; i++)
-                if (!o->disks[i].id && asprintf(&o->disks[i].id, "disk%zu", i) < 0) {
-                        o->disks[i].id = NULL;
-                        return -ENOMEM;
-                }
-        return 0;
-}
-
-static int check_sandbox(const struct options *o)
-{
-        if (o->sandbox == SANDBOX_OFF && (o->user || o->group))
-                return err_note(-EINVAL, "--%s=%s and --sandbox=off: the user changes when the sandbox closes", o->user ? "user" : "group",
-                                o->user ?: o->group);
-        return 0;
-}
-
-static int check_control(const struct options *o)
-{
-        if (o->control && o->control_fdname)
-                return err_note(-EINVAL, "--control=%s and --control-fdname=%s: expected one of them", o->control,
-                                o->control_fdname);
-        for (size_t i = 0; i < o->ndisks; i++) {
-                const struct disk_opts *d = &o->disks[i];
-
-                if (o->control && d->socket && !strcmp(o->control, d->socket))
-                        return err_note(-EINVAL, "socket %s is given to a disk and to --control", d->socket);
-                if (o->control_fdname && d->fdname && !strcmp(o->control_fdname, d->fdname))
-                        return err_note(-EINVAL, "fdname %s is given to a disk and to --control-fdname", d->fdname);
-        }
-        return 0;
-}
-
 static int read_all(struct reader *rd, int argc, char **argv)
 {
         struct options *o = rd->o;
@@ -624,12 +546,7 @@ static int read_all(struct reader *rd, int argc, char **argv)
         if (!o->ndisks && !o->control && !o->control_fdname && !o->monitor && !o->nstartup)
                 return err_note(-EINVAL, "nothing to serve: give --blk-file=FILE and --socket-path=PATH, or --disk, or "
                                 "--control%s", o->config ? ", or disks in the configuration" : "");
-        r = name_disks(o);
-        if (r == 0)
-                r = check_disks_differ(o);
-        if (r == 0)
-                r = check_sandbox(o);
-        return r < 0 ? r : check_control(o);
+        return options_check_whole(o);
 }
 
 int options_parse(struct options *o, int argc, char **argv)

@@ -89,6 +89,7 @@ struct options {
         bool daemonize;
         char **said;     /* options_said() */
         char *config;    /* the configuration's file; NULL: none */
+        bool config_begun; /* its [vdiskd] was read */
         char *problems;  /* what is wrong in the configuration, all of it, a line each; NULL: nothing */
 };
 

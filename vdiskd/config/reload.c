@@ -20,6 +20,7 @@
 #include "common/log.h"
 #include "vdiskd/config/disk_ops.h"
 #include "vdiskd/config/disk_options.h"
+#include "vdiskd/config/object_text.h"
 #include "vdiskd/disks/limit_groups.h"
 #include "vdiskd/disks/objects.h"
 #include "vdiskd/config/reload_impl.h"

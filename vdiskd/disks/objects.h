@@ -10,6 +10,3 @@ int object_remove(struct disks *d, const char *text);
 
 /* The object of @text has other properties now. -EOPNOTSUPP with a sentence when it must be made anew. */
 int object_change(struct disks *d, const char *text);
-
-/* Are they of one kind and name? */
-bool object_same(const char *a, const char *b);
