@@ -82,7 +82,7 @@ static int open_by_driver(const struct fmt_driver *drv, struct file *file, const
         }
         if (opts->layer && opts->layer->key_secret && !(drv->caps & FMT_HAS_KEYS)) {
                 file_close(file);
-                return err_note(-EINVAL, "%s images are not encrypted: encrypt.key-secret=%s opens nothing", drv->name,
+                return err_note(-EINVAL, "%s images are not encrypted: secret '%s' opens nothing", drv->name,
                                 opts->layer->key_secret);
         }
         return drv->open(file, opts, ret);

@@ -35,7 +35,7 @@ int qcow2_crypt_open(struct qcow2_image *q, const struct fmt_open_opts *opts)
         const char *key_secret = opts->layer ? opts->layer->key_secret : NULL;
 
         if (!q->img.encrypted)
-                return key_secret ? err_note(-EINVAL, "the image is not encrypted: encrypt.key-secret=%s opens nothing",
+                return key_secret ? err_note(-EINVAL, "the image is not encrypted: secret '%s' opens nothing",
                                              key_secret) : 0;
         if (key_secret) {
                 q->key_secret = strdup(key_secret);
@@ -46,8 +46,8 @@ int qcow2_crypt_open(struct qcow2_image *q, const struct fmt_open_opts *opts)
         q->img.locked = !q->img.cipher && opts->flags & FMT_NO_KEY;
         if (q->img.cipher)
                 return 0; /* it was open before */
-        return q->img.locked ? 0 : err_note(-EACCES, "the image is encrypted and no key was named: encrypt.key-secret=ID, "
-                                            "with a secret of that name");
+        return q->img.locked ? 0 : err_note(-EACCES, "the image is encrypted and no key was named: expected key-secret=ID, or in "
+                                            "blockdev-add and --image-opts encrypt.key-secret, with a secret of that name");
 }
 
 /* --- a new image -------------------------------------------------------------------------------------------------------- */

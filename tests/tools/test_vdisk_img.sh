@@ -136,6 +136,8 @@ qemu-img map --output=json t.img | python3 -c 'import json, sys
 at = [e["offset"] for e in json.load(sys.stdin) if e["data"]]
 sys.exit(at != sorted(at))' && ok || bad "convert scatters: $("$img" check t.img)"
 "$img" convert -p -f raw -O qcow2 disk.raw t.img | tr '\r' '\n' | tail -n 2 | grep -q '^    (100.00/100%)$' && ok || bad "convert -p"
+[ "$("$img" convert -p -f raw -O qcow2 disk.raw t.img | tr '\r' '\n' | head -n 1)" = "    (0.00/100%)" ] && ok || bad "convert -p begins elsewhere"
+[ "$("$img" compare -p -f raw -F qcow2 disk.raw t.img | tr '\r' '\n' | head -n 1)" = "    (0.00/100%)" ] && ok || bad "compare -p begins elsewhere"
 refuses 1 "expecting a source and a target" convert disk.raw
 refuses 1 "raw images cannot be compressed" convert -c disk.raw new
 refuses 1 "-c and -W" convert -c -W -O qcow2 disk.raw new

@@ -159,6 +159,9 @@ kill "$half"; wait "$half"; [ $? = 1 ] && grep -q "^vdiskctl: interrupted" err &
 [ "$(ls half* 2>/dev/null)" = "" ] && ok || bad "half of a copy is left: $(ls half*)"
 works "^JOB" job list
 [ "$(wc -l <out)" = 1 ] && ok || bad "the job of an interrupted backup goes on"
+# on a terminal: one line, of the copy; not one of how its image was made
+python3 -c 'import pty, sys; pty.spawn(sys.argv[1:])' "$ctl" --control=c.sock backup j shown.qcow2 >out </dev/null
+[ "$(wc -l <out)" = 1 ] && grep -q "j.1: done" out && ok || bad "backup on a terminal shows: $(cat -v out)"
 does mirror j moved.img format=raw
 works "^j +raw +64 MiB .* read-write +$dir/moved.img$" list
 does resize j 65M

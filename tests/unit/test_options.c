@@ -56,7 +56,7 @@ static const struct bad {
         { { "--metrics=unix:" LONG_PATH }, { "unix:", "107" } },
         { { "--control=/c", "--control-fdname=c" }, { "--control=/c and --control-fdname=c", "one of them" } },
         { { "--control=/s", "--disk", "path=a,socket=/s" }, { "socket /s", "disk disk0 and to --control" } },
-        { { "--control-fdname=c", "--disk", "path=a,fdname=c" }, { "fdname c", "a disk and to --control-fdname" } },
+        { { "--control-fdname=c", "--disk", "path=a,fdname=c" }, { "fdname c", "disk disk0 and to --control-fdname" } },
         { { "--disk", "path=a,socket=/s,id=1" }, { "id=1", "expected a letter" } },
         { { "--disk", "path=a,socket=/s,id=a/b" }, { "id=a/b", "expected a letter" } },
         { { "--disk", "path=a,socket=/s,id=x", "--disk", "path=b,socket=/t,id=x" }, { "id=x", "two disks" } },

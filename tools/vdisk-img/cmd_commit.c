@@ -132,6 +132,7 @@ static int commit(struct job *j)
         if (r < 0)
                 return r;
         cut_chain(top, j->depth);
+        progress_show(&j->progress, 0);
         r = copy_down(j, top);
         progress_end(&j->progress);
         if (r < 0 || j->keep)

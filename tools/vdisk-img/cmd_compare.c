@@ -132,6 +132,7 @@ static int compare(struct job *j, int *err)
 {
         uint64_t end = max_u64(j->a.size, j->b.size), both = min_u64(j->a.size, j->b.size), len;
 
+        progress_show(&j->progress, 0);
         if (j->a.size != j->b.size && j->strict)
                 return say(j, "Strict mode: Image size mismatch!\n", 0), DIFFERENT;
         for (uint64_t off = 0; off < end; off += len) {

@@ -259,6 +259,7 @@ static int convert(struct job *j)
         if (r < 0)
                 return r;
         j->copy.stop = tool_stop_on_signals();
+        progress_show(&j->progress, 0);
         r = copy(j, drv);
         if (r == 0 && j->bitmaps)
                 r = copy_bitmaps(j, drv);

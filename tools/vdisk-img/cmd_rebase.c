@@ -122,6 +122,7 @@ static int fill(struct job *j, struct fmt_image *top)
         j->copy.reads_same = reads_same;
         j->copy.opaque = j;
         j->copy.stop = tool_stop_on_signals();
+        progress_show(&j->progress, 0);
         r = copy_disk(map, source, top, &j->copy);
         progress_end(&j->progress);
         return r;

@@ -108,7 +108,7 @@ static int make_image(struct ctl *c, const struct copy *p)
         r = qmp_client_call(c->client, "blockdev-create", json_pack("{s:s,s:o}", "job-id", p->made, "options", o), NULL);
         if (r < 0)
                 return r;
-        r = job_wait(c, p->made, false, true);
+        r = job_wait(c, p->made, JOB_OURS | JOB_QUIET);
         qmp_client_call(c->client, "job-dismiss", json_pack("{s:s}", "id", p->made), NULL);
         return r;
 }
@@ -168,7 +168,7 @@ static int into_new_image(struct ctl *c, const struct copy *p, const char *comma
                 return r;
         r = begin(c, p, command);
         if (r == 0)
-                r = job_wait(c, p->made, true, true);
+                r = job_wait(c, p->made, JOB_OURS | JOB_UNTIL_READY);
         if (r < 0)
                 take_back(c, p);
         return r;
@@ -207,7 +207,7 @@ int cmd_mirror(struct ctl *c)
         if (r == 0)
                 r = qmp_client_call(c->client, "job-complete", json_pack("{s:s}", "id", p.made), NULL);
         if (r == 0)
-                r = job_wait(c, p.made, false, true);
+                r = job_wait(c, p.made, JOB_OURS);
         if (r == 0)
                 r = delete_node(c, p.node);
         finish(&p);

@@ -108,13 +108,11 @@ static int find_in(struct ctl *c, const char *query, const char *key, const char
 
 static void show_progress(const char *id, const json_t *job, bool last)
 {
-        if (!isatty(STDERR_FILENO))
-                return;
         fprintf(stderr, "\r%s: %s, %.1f%%\033[K%s", id, text_of(job, "status"), percent(job), last ? "\n" : "");
 }
 
 /* It is gone: how did it end, the events say, and they have come. A line of progress may stand there. */
-static int how_it_ended(struct ctl *c, const char *id)
+static int how_it_ended(struct ctl *c, const char *id, bool quiet)
 {
         for (;;) {
                 json_t *event, *data;
@@ -132,7 +130,7 @@ static int how_it_ended(struct ctl *c, const char *id)
                         r = *text_of(data, "error") ? err_note(-EIO, "job '%s' failed: %s", id, text_of(data, "error")) : 0;
                 json_decref(event);
                 if (r != 1) {
-                        if (isatty(STDERR_FILENO))
+                        if (!quiet)
                                 fprintf(stderr, "\r%s: %s\033[K\n", id, r == 0 ? "done" : r == -ECANCELED ? "cancelled" : "failed");
                         return r;
                 }
@@ -152,7 +150,7 @@ static bool waits_for_finalize(struct ctl *c, const char *id)
 }
 
 /* 0: it has ended well, or is ready; 1: go on; or -errno with a sentence. */
-static int look(struct ctl *c, const char *id, bool until_ready, bool seen)
+static int look(struct ctl *c, const char *id, unsigned how, bool quiet)
 {
         json_t *job;
         int r = find_in(c, "query-jobs", "id", id, &job);
@@ -161,14 +159,15 @@ static int look(struct ctl *c, const char *id, bool until_ready, bool seen)
         if (r < 0)
                 return r;
         if (!job)
-                return seen ? how_it_ended(c, id) : err_note(-ENOENT, "there is no job '%s'", id);
+                return how & JOB_OURS ? how_it_ended(c, id, quiet) : err_note(-ENOENT, "there is no job '%s'", id);
         status = text_of(job, "status");
         r = 1;
         if (!strcmp(status, "concluded"))
                 r = *text_of(job, "error") ? err_note(-EIO, "job '%s' failed: %s", id, text_of(job, "error")) : 0;
-        else if ((!strcmp(status, "pending") && waits_for_finalize(c, id)) || (until_ready && !strcmp(status, "ready")))
+        else if ((!strcmp(status, "pending") && waits_for_finalize(c, id)) || (how & JOB_UNTIL_READY && !strcmp(status, "ready")))
                 r = 0;
-        show_progress(id, job, r != 1);
+        if (!quiet)
+                show_progress(id, job, r != 1);
         json_decref(job);
         return r;
 }
@@ -180,8 +179,9 @@ static void cancel(struct ctl *c, const char *id)
         err_clear();
 }
 
-int job_wait(struct ctl *c, const char *id, bool until_ready, bool ours)
+int job_wait(struct ctl *c, const char *id, unsigned how)
 {
+        bool quiet = how & JOB_QUIET || !isatty(STDERR_FILENO);
         bool cancelled = false;
         int r = 1;
 
@@ -190,8 +190,8 @@ int job_wait(struct ctl *c, const char *id, bool until_ready, bool ours)
                         cancelled = true;
                         cancel(c, id);
                 }
-                r = look(c, id, until_ready && !cancelled, ours);
-                ours = true;
+                r = look(c, id, cancelled ? how & ~(unsigned)JOB_UNTIL_READY : how, quiet);
+                how |= JOB_OURS;
                 if (r == 1)
                         usleep(POLL_US);
         }
@@ -238,7 +238,7 @@ int cmd_job(struct ctl *c)
         if (words == 1)
                 return job_list(c);
         if (!strcmp(verb, "wait"))
-                return job_wait(c, id, true, false);
+                return job_wait(c, id, JOB_UNTIL_READY);
         if (!strcmp(verb, "cancel"))
                 return job_cancel(c, id);
         if (!strcmp(verb, "set-speed"))

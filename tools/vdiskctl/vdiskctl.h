@@ -44,9 +44,13 @@ int cmd_job(struct ctl *c);    /* cmd_jobs.c */
 int cmd_backup(struct ctl *c); /* cmd_copy.c */
 int cmd_mirror(struct ctl *c);
 
-/* Until the job has ended, or waits to be finalized, or (@until_ready) is ready. Fails as the job does. @ours: we began
- * it, so it may have ended before the first look. */
-int job_wait(struct ctl *c, const char *id, bool until_ready, bool ours);
+enum job_how {
+        JOB_UNTIL_READY = 1 << 0, /* ready is enough */
+        JOB_OURS = 1 << 1,        /* we began it, so it may have ended before the first look */
+        JOB_QUIET = 1 << 2,       /* a terminal sees nothing of it */
+};
+/* Until the job has ended, or waits to be finalized. Fails as the job does. */
+int job_wait(struct ctl *c, const char *id, unsigned how);
 /* For a signal handler: not 0, and job_wait() cancels the job and fails with -EINTR when that is done. */
 extern volatile sig_atomic_t job_interrupted;
 
