@@ -46,9 +46,9 @@ struct part {
         struct iovec few[PART_IOV];
 };
 
-void mover_init(struct mover *m, struct qthread *t)
+void mover_init(struct mover *m, struct qthread *t, struct work_owner *o)
 {
-        *m = (struct mover){ .thread = t, .engine = qthread_engine(t) };
+        *m = (struct mover){ .thread = t, .engine = qthread_engine(t), .owner = o };
         list_init(&m->spare);
 }
 
@@ -180,7 +180,7 @@ static void part_cipher(struct part *p)
         p->work.run = cipher_on_worker;
         p->back.run = on_ciphered;
         list_init(&p->work.link);
-        if (p->io.len > CIPHER_HERE && workers_run(&p->work) == 0)
+        if (p->io.len > CIPHER_HERE && workers_run_for(p->mv->m->owner, &p->work) == 0)
                 return;
         run_cipher(p);
         after_cipher(p);
@@ -281,7 +281,7 @@ static void move_zeros(struct move *mv, const struct extent *e, const struct iov
                 p->back.run = on_cleared;
                 list_init(&p->work.link);
                 mv->left++;
-                if (workers_run(&p->work) == 0)
+                if (workers_run_for(p->mv->m->owner, &p->work) == 0)
                         return;
                 part_end(p, 0); /* not the last: move_start() holds one */
         }

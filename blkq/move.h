@@ -29,6 +29,7 @@ struct mover {
         void (*drained)(struct mover *m);
         struct list spare;     /* struct part */
         unsigned nspare;
+        struct work_owner *owner; /* of what workers do for it; NULL: nobody's */
         struct bounce *bounce; /* for memory that a file does not take; made when first needed */
 };
 
@@ -42,7 +43,7 @@ struct move {
         struct io io;
 };
 
-void mover_init(struct mover *m, struct qthread *t);
+void mover_init(struct mover *m, struct qthread *t, struct work_owner *o); /* @o: stays as long, NULL is fine */
 void mover_finish(struct mover *m); /* nothing under way */
 
 static inline bool mover_is_idle(const struct mover *m)

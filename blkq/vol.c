@@ -32,6 +32,7 @@ static void vol_free(struct vol *v)
         }
         dirty_finish(v);
         bitmap_set_finish(&v->bitmaps);
+        work_owner_free(v->owner);
         pthread_mutex_destroy(&v->lock);
         free(v->path);
         free(v->format);
@@ -92,7 +93,8 @@ static int open_chain(struct fmt_image *top, const struct vol_opts *opts, struct
                 writer_join(v->writer);
         hold_init(v);
         full_init(v, opts->wait_for_space && !v->read_only, opts->space_timeout_s);
-        mover_init(&v->mover, home);
+        v->owner = work_owner_new();
+        mover_init(&v->mover, home, v->owner);
         workers_hold();
         *ret = v;
         return 0;

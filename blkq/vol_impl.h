@@ -129,6 +129,7 @@ struct vol {
         struct qtask close_back; /* the rest at home again */
         int close_res;
         bool uses_files;    /* home's engine knows them, until close */
+        struct work_owner *owner; /* what it gives to workers is its; NULL: there was no memory, and it has no share of its own */
         struct list unpack_waiters;
         unsigned unpacking;
         uint64_t writeback_ns;

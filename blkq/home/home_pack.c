@@ -186,7 +186,7 @@ void chain_pack_start(struct vol *v, struct chain_pack *cp, uint64_t off, uint64
         }
         if (r == 0) {
                 p->cp = cp;
-                r = workers_run(&p->work);
+                r = workers_run_for(v->owner, &p->work);
         }
         if (r < 0) {
                 pack_free(p);

@@ -119,7 +119,7 @@ static void on_packed_read(struct move *mv, int res)
         home_stage(u->rd->v, u->rd->clock, STAGE_MAP);
         if (res == 0) {
                 u->work.run = unpack_on_worker;
-                res = workers_run(&u->work);
+                res = workers_run_for(u->rd->v->owner, &u->work);
         }
         if (res < 0)
                 unpack_end(u, res);

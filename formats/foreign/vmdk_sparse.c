@@ -4,17 +4,18 @@
  * (streamOptimized): then a marker says how long each is, so it is read with its marker (vmdk_unpack()).
  */
 #include <errno.h>
-#include <zlib.h>
 
 #include "common/bytes.h"
 #include "common/err.h"
 #include "common/range.h"
 #include "formats/foreign/on_disk.h"
 #include "formats/foreign/vmdk.h"
+#include "formats/inflate.h"
 
 #define GRAIN_MAX (1u << 30)        /* bytes; programs make 64 KiB */
 #define PACKED_GRAIN_MAX (2u << 20) /* what is unpacked is in memory */
 #define TABLE_ENTRIES_MAX 512u
+#define ZLIB_WINDOW_BITS 15 /* with its header */
 
 static int sparse_block(struct foreign *f, uint64_t no, struct block *ret)
 {
@@ -45,19 +46,6 @@ static int sparse_block(struct foreign *f, uint64_t no, struct block *ret)
 
 /* --- compressed grains ------------------------------------------------------------------------------------------- */
 
-static int inflate_all(const void *in, size_t len, void *out, size_t room, size_t *got)
-{
-        z_stream z = { .next_in = (void *)in, .avail_in = (uInt)len, .next_out = out, .avail_out = (uInt)room };
-        int r;
-
-        if (inflateInit(&z) != Z_OK)
-                return -ENOMEM;
-        r = inflate(&z, Z_FINISH);
-        inflateEnd(&z);
-        *got = room - z.avail_out;
-        return r == Z_STREAM_END ? 0 : -EIO;
-}
-
 /* The last grain of an extent may hold only as much as the extent still has. */
 int vmdk_unpack(struct fmt_image *img, const void *packed, size_t packed_len, void *out)
 {
@@ -78,14 +66,13 @@ int vmdk_unpack(struct fmt_image *img, const void *packed, size_t packed_len, vo
                 data += VMDK_MARKER_LENGTH;
                 packed_len = min_u64(packed_len - VMDK_MARKER_LENGTH, len);
         }
-        r = inflate_all(data, packed_len, out, img->cluster_size, &got);
-        if (r == 0 && got < want)
-                r = -EIO;
-        if (r == -EIO)
-                return err_note(r, "a compressed grain does not unpack to %zu bytes", want);
-        if (r == 0)
-                memset((char *)out + got, 0, img->cluster_size - got);
-        return r;
+        r = inflate_bounded(ZLIB_WINDOW_BITS, data, packed_len, out, img->cluster_size, &got);
+        if (r == -ENOMEM)
+                return r;
+        if (r != 1 || got < want)
+                return err_note(-EIO, "a compressed grain does not unpack to %zu bytes", want);
+        memset((char *)out + got, 0, img->cluster_size - got);
+        return 0;
 }
 
 /* --- open -------------------------------------------------------------------------------------------------------- */

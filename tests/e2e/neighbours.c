@@ -12,6 +12,8 @@
  *   hostile image        as "small clusters", with random damage in its tables
  *   greedy guest         a ring full of reads of 16 MiB each
  *   greedy, no data      the same of a disk that is empty
+ *   compressed image     reads all over an image of compressed clusters
+ *   hostile compression  the same, of clusters that take as long to unpack as they can
  *
  * Prints median, p99 and the worst answer of A for each, and how they stand to the honest work that is most like it, which is done
  * just before and after, round after round.
@@ -43,6 +45,7 @@
 #include "common/err.h"
 #include "common/sanitized.h"
 #include "tests/e2e/daemon_fixture.h"
+#include "tests/e2e/slow_cluster.h"
 #include "tests/lib/front_end.h"
 #include "tests/lib/tmp_image.h"
 
@@ -289,9 +292,49 @@ static void sound_image(uint64_t *rng)
         all_over("d.sock", rng);
 }
 
+static void read_all_over(const char *socket, uint64_t *rng)
+{
+        struct front_end *fe = try_dial(socket);
+        uint8_t *buf = fe ? fe_alloc(fe, 16 << 12, 4096) : NULL;
+
+        while (fe && !atomic_load(&over)) { /* four at a time, each of a cluster of its own */
+                struct fe_io io[4];
+                unsigned n = 0;
+
+                for (; n < 4; n++) {
+                        io[n] = (struct fe_io){ .type = FE_READ, .sector = rnd_below(rng, HOSTILE_MIB * 2048 - 8), .len = 4096,
+                                                .gpa = fe_gpa(fe, buf + n * 4096) };
+                        if (fe_submit(fe_queue(fe, 0), &io[n]) < 0)
+                                break;
+                }
+                fe_kick(fe_queue(fe, 0));
+                for (unsigned left = n; left;) {
+                        struct fe_io *done[4];
+                        int r = fe_wait(fe_queue(fe, 0), TIMEOUT_MS);
+
+                        r = r < 0 ? r : fe_reap(fe_queue(fe, 0), done, 4);
+                        if (r < 0)
+                                fail_msg("no answer of a compressed image: %s", err_text(r));
+                        left -= (unsigned)r;
+                }
+                attacks++;
+        }
+        fe_close(fe);
+}
+
+static void sound_compression(uint64_t *rng)
+{
+        read_all_over("g.sock", rng);
+}
+
+static void hostile_compression(uint64_t *rng)
+{
+        read_all_over("f.sock", rng);
+}
+
 /* --- phases ----------------------------------------------------------------------------------------------------------- */
 
-enum { NOTHING, HONEST, COMING, SOUND, FRONT_END, GUEST, IMAGE, GREEDY, EMPTY, PHASES };
+enum { NOTHING, HONEST, COMING, SOUND, FRONT_END, GUEST, IMAGE, GREEDY, EMPTY, PACKED, SLOW, PHASES };
 static const struct phase {
         const char *name;
         void (*attack)(uint64_t *rng);
@@ -306,6 +349,8 @@ static const struct phase {
         [IMAGE] = { "hostile image", hostile_image, SOUND },
         [GREEDY] = { "greedy guest", greedy_guest, HONEST },
         [EMPTY] = { "greedy, no data", greedy_for_nothing, HONEST },
+        [PACKED] = { "compressed image", sound_compression, HONEST },
+        [SLOW] = { "hostile compression", hostile_compression, PACKED },
 };
 
 /*
@@ -433,7 +478,7 @@ static void run_round(unsigned round, struct front_end *fe, uint8_t *buf, uint64
                 after = results[p->like][round] = run_phase(like, fe, buf, ns);
                 ratios[k][0][round] = 2 * r.median / (before.median + after.median);
                 ratios[k][1][round] = 2 * r.p99 / (before.p99 + after.p99);
-                printf("%u %-18s %8lu times, median %7.3f ms, p99 %7.3f ms, worst %8.3f ms%s; %s %7lu times, %7.3f, %7.3f ms\n", round,
+                printf("%u %-19s %8lu times, median %7.3f ms, p99 %7.3f ms, worst %8.3f ms%s; %s %7lu times, %7.3f, %7.3f ms\n", round,
                        p->name, r.attacks, r.median, r.p99, r.worst, r.worst > 1000 ? ", a stall" : "", like->name, after.attacks,
                        (before.median + after.median) / 2, (before.p99 + after.p99) / 2);
                 fflush(stdout);
@@ -453,7 +498,7 @@ static void print_medians(void)
                         all[1][i] = results[k][i].p99;
                         worst = results[k][i].worst > worst ? results[k][i].worst : worst;
                 }
-                printf("  %-18s median %7.3f ms, p99 %7.3f ms; beside %s: median %4.2f, p99 %4.2f; worst of all %8.3f ms\n",
+                printf("  %-19s median %7.3f ms, p99 %7.3f ms; beside %s: median %4.2f, p99 %4.2f; worst of all %8.3f ms\n",
                        phases[k].name, median_of(all[0]), median_of(all[1]), phases[phases[k].like].name, median_of(ratios[k][0]),
                        median_of(ratios[k][1]), worst);
         }
@@ -491,11 +536,17 @@ static void test_neighbours(void **state)
         snprintf(cmd, sizeof(cmd), "cd %s && qemu-io -f qcow2 -c 'write -P 5 0 8M' c.qcow2 > /dev/null && cp c.qcow2 d.qcow2", at("."));
         assert_int_equal(system(cmd), 0);
         damage(at("c.qcow2"));
-        start(&d, NULL, 5, ARGS("--disk", "path=%/a.qcow2,format=qcow2,socket=%/a.sock", "--disk",
+        snprintf(cmd, sizeof(cmd), "cd %s && seq 2500000 > raw && truncate -s 16M raw && qemu-img convert -c -f raw -O qcow2 -o cluster_size=2M "
+                 "raw g.qcow2 && cp g.qcow2 f.qcow2", at("."));
+        assert_int_equal(system(cmd), 0);
+        make_slow(at("f.qcow2"));
+        start(&d, NULL, 7, ARGS("--disk", "path=%/a.qcow2,format=qcow2,socket=%/a.sock", "--disk",
                                 "path=%/b.qcow2,format=qcow2,socket=%/b.sock", "--disk",
                                 "path=%/c.qcow2,format=qcow2,socket=%/c.sock", "--disk",
                                 "path=%/d.qcow2,format=qcow2,socket=%/d.sock", "--disk",
-                                "path=%/e.qcow2,format=qcow2,socket=%/e.sock"));
+                                "path=%/e.qcow2,format=qcow2,socket=%/e.sock", "--disk",
+                                "path=%/f.qcow2,format=qcow2,socket=%/f.sock,read-only=on", "--disk",
+                                "path=%/g.qcow2,format=qcow2,socket=%/g.sock,read-only=on"));
         fe = try_dial("a.sock");
         assert_non_null(fe);
         buf = fe_alloc(fe, BLOCK, BLOCK);
