@@ -45,9 +45,9 @@ static const struct qmp_command process_commands[] = {
 
 /* One table a room. */
 static const struct qmp_command *const commands[] = {
-        process_commands, disk_commands, reopen_commands, object_commands, resize_commands, query_commands, stats_commands, job_commands,
-        bitmap_commands, create_commands, backup_commands, mirror_commands, limit_commands, config_commands, snapshot_commands,
-        transaction_commands, chain_commands, NULL,
+        process_commands, node_commands, export_commands, reopen_commands, object_commands, resize_commands, query_commands,
+        stats_commands, job_commands, bitmap_commands, create_commands, backup_commands, mirror_commands, limit_commands,
+        config_commands, snapshot_commands, transaction_commands, chain_commands, NULL,
 };
 
 /* --- events ------------------------------------------------------------------------------------------------------ */

@@ -18,7 +18,8 @@ struct control {
 };
 
 /* The tables; run()'s @opaque is the struct control. */
-extern const struct qmp_command disk_commands[];   /* control_disks.c: disks come and go */
+extern const struct qmp_command node_commands[];   /* control_nodes.c: images come and go */
+extern const struct qmp_command export_commands[]; /* control_exports.c: so do their sockets */
 extern const struct qmp_arg blockdev_add_args[];   /* likewise */
 extern const struct qmp_command reopen_commands[]; /* control_reopen.c */
 extern const struct qmp_command object_commands[]; /* control_objects.c: secrets */
