@@ -345,6 +345,52 @@ static void test_throttle_nodes(void **state)
         must("object-del", "{'id':'g'}");
 }
 
+#define SECOND "{'driver':'file','filename':'second.qcow2'}"
+
+static void refused(const char *file, const char *says)
+{
+        char args[256];
+        const char *said;
+
+        snprintf(args, sizeof(args), "{'driver':'throttle','node-name':'t','throttle-group':'g','file':%s}", file);
+        said = try(client, "blockdev-add", args, NULL);
+        if (!said || !strstr(said, says))
+                fail_msg("%s: %s", file, said ?: "it was done");
+}
+
+/* An object in place of a name makes a node, which goes with the one in front of it. */
+static void test_throttle_nodes_with_objects(void **state)
+{
+        must("object-add", "{'qom-type':'throttle-group','id':'g','limits':{'bps-write':1}}");
+        refused("{'driver':'throttle','throttle-group':'g','file':'x'}", "'file.driver' does not accept value 'throttle'");
+        refused("{'driver':'qcow2','node-name':'t','file':" SECOND "}", "Duplicate nodes with node-name='t'");
+        refused("{'driver':'qcow2','node-name':'first','file':" SECOND "}", "Duplicate nodes with node-name='first'");
+        refused("{'driver':'qcow2','file':{'driver':'file','filename':'nowhere'}}", "No such file");
+        refused("{'driver':'file','filename':'nowhere'}", "No such file");
+        refused("{'driver':'qcow2','cache':{'no-flush':true},'file':" SECOND "}", "'cache.no-flush' does not accept true");
+        assert_string_equal(entry("query-named-block-nodes", "node-name", "t"), "");
+
+        must("blockdev-add", "{'driver':'throttle','node-name':'t','throttle-group':'g','cache':{'direct':true},"
+             "'file':{'driver':'qcow2','node-name':'q','file':" SECOND "}}");
+        assert_non_null(strstr(entry("query-named-block-nodes", "node-name", "q"), "\"direct\":true"));
+        assert_string_equal(try(client, "blockdev-del", "{'node-name':'q'}", NULL), "Block device q is in use");
+        throttled("t");
+        must("blockdev-del", "{'node-name':'t'}");
+        assert_string_equal(entry("query-named-block-nodes", "node-name", "q"), "");
+
+        must("blockdev-add", "{'driver':'throttle','node-name':'t','throttle-group':'g','file':{'driver':'qcow2','file':" SECOND "}}");
+        must("blockdev-del", "{'node-name':'t'}");
+
+        must("blockdev-add", "{'driver':'throttle','node-name':'t','throttle-group':'g','file':" SECOND "}");
+        must("blockdev-add", "{'driver':'qcow2','node-name':'q','file':'t'}");
+        throttled("q");
+        must("blockdev-del", "{'node-name':'q'}");
+        must("blockdev-del", "{'node-name':'t'}");
+        must("blockdev-add", "{'driver':'qcow2','node-name':'q','file':" SECOND "}");
+        must("blockdev-del", "{'node-name':'q'}");
+        must("object-del", "{'id':'g'}");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -358,6 +404,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_corrupt, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_an_upgrade_keeps_them, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_throttle_nodes, start_default, stop),
+                cmocka_unit_test_setup_teardown(test_throttle_nodes_with_objects, start_default, stop),
         };
 
         return cmocka_run_group_tests(tests, make_images, remove_images);

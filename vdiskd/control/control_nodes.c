@@ -3,6 +3,7 @@
  * control_nodes.c - blockdev-add and -del. Opening an image waits for the host's disk, and for the key of an encrypted one takes seconds,
  * so a worker does it; closing waits for the guests' data. Either is answered when it is done.
  */
+#include "vdiskd/control/control_blockdev.h"
 #include "vdiskd/control/control_commands.h"
 
 #include <errno.h>
@@ -84,7 +85,20 @@ static const struct qmp_arg null_args[] = {
         { NULL },
 };
 static const struct qmp_arg bare_file_args[] = { FILE_ARGS, { NULL } };
-static const struct qmp_arg throttle_args[] = { { "file", QMP_STR }, { NULL } }; /* the name of a node */
+static const char *const inline_drivers[] = { "raw", "qcow2", "null-co", "file", "host_device", NULL };
+static const struct qmp_variant inline_variants[] = {
+        { "raw", raw_args }, { "qcow2", qcow2_args }, { "null-co", null_args }, { "file", bare_file_args },
+        { "host_device", bare_file_args }, { NULL },
+};
+static const struct qmp_arg inline_args[] = {
+        { "driver", QMP_STR, .values = inline_drivers, .variants = inline_variants },
+        { "node-name", QMP_STR, .optional = true },
+        { "read-only", QMP_BOOL, .optional = true },
+        { "cache", QMP_OBJECT, .optional = true, .members = cache_args },
+        { "discard", QMP_STR, .optional = true, .values = discards },
+        { NULL },
+};
+static const struct qmp_arg throttle_args[] = { { "file", QMP_REF, .members = inline_args }, { NULL } };
 static const char *const drivers[] = { "raw", "qcow2", "null-co", "file", "host_device", "throttle", NULL };
 static const struct qmp_variant driver_args[] = {
         { "raw", raw_args }, { "qcow2", qcow2_args }, { "null-co", null_args }, { "file", bare_file_args },
@@ -104,7 +118,7 @@ const struct qmp_arg blockdev_add_args[] = {
 };
 
 /* A disk whose flushes do nothing is none that we would serve. */
-static int check_cache(json_t *args)
+int blockdev_check_cache(json_t *args)
 {
         json_t *file = json_object_get(args, "file");
 
@@ -114,7 +128,7 @@ static int check_cache(json_t *args)
         return 0;
 }
 
-static int check_new_name(struct disks *d, const char *name)
+int blockdev_check_name(struct disks *d, const char *name)
 {
         if (d->stopping)
                 return err_note(-EBUSY, "The daemon is stopping");
@@ -245,7 +259,7 @@ static void on_added(void *opaque, int res, const char *why)
                 qmp_return(call, NULL);
 }
 
-static int add_node(struct disks *d, json_t *args, struct qmp_call *call)
+int blockdev_open(struct disks *d, json_t *args, void (*done)(void *opaque, int res, const char *why), void *opaque)
 {
         bool null = !strcmp(text_of(args, "driver"), "null-co");
         struct said s = { 0 };
@@ -261,10 +275,8 @@ static int add_node(struct disks *d, json_t *args, struct qmp_call *call)
                 .report_full = !strcmp(text_of(args, "on-full") ?: "hold", "report"),
                 .full_timeout_s = (unsigned)number_of(args, "full-timeout", FULL_TIMEOUT_S),
         };
-        int r = check_new_name(d, o.name);
+        int r = read_said(d, args, &s);
 
-        if (r == 0)
-                r = read_said(d, args, &s);
         if (r < 0)
                 return r;
         o.layer = says_something(&s) ? s.layer : NULL;
@@ -277,35 +289,37 @@ static int add_node(struct disks *d, json_t *args, struct qmp_call *call)
                 return err_note(-EINVAL, "Parameter 'size' expects a multiple of 512");
         r = limits_choose(d, o.name, text_of(args, "throttle-group"), NULL, &o.throttle);
         if (r == 0)
-                r = node_open_start(d, &o, on_added, call);
+                r = node_open_start(d, &o, done, opaque);
         throttle_group_unref(o.throttle);
         return r;
+}
+
+bool blockdev_is_file(const char *driver)
+{
+        return !strcmp(driver, "file") || !strcmp(driver, "host_device");
 }
 
 static void cmd_blockdev_add(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
         const char *driver = text_of(args, "driver");
-        int r = check_cache(args);
+        int r = blockdev_check_cache(args);
 
-        if (r == 0 && (!strcmp(driver, "file") || !strcmp(driver, "host_device"))) {
-                r = check_new_name(c->disks, text_of(args, "node-name"));
+        if (r == 0 && blockdev_is_file(driver)) {
+                r = blockdev_check_name(c->disks, text_of(args, "node-name"));
                 if (r == 0)
                         r = file_node_add(c->disks, args);
                 if (r == 0)
                         return qmp_return(call, NULL);
         }
-        if (r == 0 && !strcmp(driver, "throttle")) {
-                r = check_new_name(c->disks, text_of(args, "node-name"));
-                if (r == 0)
-                        r = filter_node_add(c->disks, args);
-                if (r == 0)
-                        return qmp_return(call, NULL);
-        }
+        if (r == 0 && !strcmp(driver, "throttle"))
+                return blockdev_add_throttle(c->disks, args, call);
+        if (r == 0)
+                r = blockdev_check_name(c->disks, text_of(args, "node-name"));
         if (r == 0)
                 r = file_nodes_resolve(c->disks, args);
         if (r == 0)
-                r = add_node(c->disks, args, call);
+                r = blockdev_open(c->disks, args, on_added, call);
         if (r < 0)
                 qmp_answer(call, r);
 }
@@ -333,8 +347,10 @@ static void cmd_blockdev_del(struct qmp_call *call, json_t *args, void *opaque)
         struct filter_node *filter = filter_node_find(c->disks, name);
 
         if (filter) {
-                int r = filter_node_del(c->disks, filter);
+                int r = filter_node_del(c->disks, filter, &n);
 
+                if (r == 0 && n)
+                        return node_close(n, on_deleted, call);
                 return qmp_answer(call, r);
         }
         if (n)

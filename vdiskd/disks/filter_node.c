@@ -48,7 +48,7 @@ static void filter_free(struct filter_node *f)
         free(f);
 }
 
-static int enter(struct disks *d, const char *name, const char *group, struct node *n, struct file_node *file)
+static int enter(struct disks *d, const char *name, const char *group, struct node *n, struct file_node *file, bool owns)
 {
         struct filter_node *f = calloc(1, sizeof(*f));
 
@@ -59,6 +59,7 @@ static int enter(struct disks *d, const char *name, const char *group, struct no
         f->group = strdup(group);
         f->node = n;
         f->file = file;
+        f->owns = owns;
         if (!f->name || !f->group) {
                 filter_free(f);
                 return -ENOMEM;
@@ -106,17 +107,27 @@ int filter_node_add(struct disks *d, json_t *args)
         r = file ? check_file(d, file) : check_node(d, n);
         if (r == 0 && n)
                 r = limits_join(n, group);
-        return r < 0 ? r : enter(d, name, group, n, file);
+        return r < 0 ? r : enter(d, name, group, n, file, false);
 }
 
-int filter_node_del(struct disks *d, struct filter_node *f)
+int filter_node_add_owner(struct disks *d, const char *name, const char *group, struct node *n, struct file_node *file)
 {
+        return enter(d, name, group, n, file, true);
+}
+
+int filter_node_del(struct disks *d, struct filter_node *f, struct node **owned)
+{
+        *owned = NULL;
         if ((f->node && f->node->nexports) || (f->file && file_node_used(d, f->file)))
                 return err_note(-EBUSY, "Node %s is in use", f->name);
         if (f->node && node_is_free(f->node) < 0)
                 return -EBUSY;
         if (f->node && f->node->vol)
                 limits_join(f->node, NULL);
+        if (f->owns && f->file)
+                file_node_free(f->file);
+        else if (f->owns)
+                *owned = f->node;
         filter_free(f);
         return 0;
 }
@@ -134,7 +145,7 @@ void filter_nodes_follow(struct node *a, struct node *b)
         struct filter_node *f = filter_node_of(a->disks, a);
 
         if (f)
-                f->node = b;
+                f->node = b, f->owns = false; /* @b is somebody's, and @a has a name */
 }
 
 void filter_nodes_finish(struct disks *d)
@@ -173,8 +184,8 @@ json_t *filter_nodes_pack(const struct disks *d)
         list_for_each(l, &d->filters) {
                 const struct filter_node *f = list_entry(l, struct filter_node, link);
 
-                json_array_append_new(all, json_pack("{s:s,s:s,s:s}", "name", f->name, "group", f->group, "over",
-                                                     f->node ? f->node->name : f->file->name));
+                json_array_append_new(all, json_pack("{s:s,s:s,s:s,s:b}", "name", f->name, "group", f->group, "over",
+                                                     f->node ? f->node->name : f->file->name, "owns", f->owns));
         }
         return all;
 }
@@ -184,19 +195,22 @@ static int unpack_one(struct disks *d, const json_t *o)
         const char *name, *group, *over;
         struct file_node *file;
         struct node *n;
+        bool owns = false;
         int r = parcel_get_text(o, "name", false, &name);
 
         if (r == 0)
                 r = parcel_get_text(o, "group", false, &group);
         if (r == 0)
                 r = parcel_get_text(o, "over", false, &over);
+        if (r == 0 && json_object_get(o, "owns")) /* not from before there was such a thing */
+                r = parcel_get_bool(o, "owns", &owns);
         if (r < 0)
                 return r;
         file = file_node_find(d, over);
         n = file ? NULL : disks_find_node(d, over);
         if (!file && !n)
                 return err_note(-EBADMSG, "a throttle node in front of '%s', which is not there", over);
-        return enter(d, name, group, n, file);
+        return enter(d, name, group, n, file, owns);
 }
 
 int filter_nodes_unpack(struct disks *d, const json_t *all)

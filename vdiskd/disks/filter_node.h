@@ -18,17 +18,20 @@ struct filter_node {
         char *name, *group;
         struct node *node;      /* what it is a name for; NULL: */
         struct file_node *file; /* this */
+        bool owns;              /* made along with it, and to go with it: of an object "file" */
 };
 
-/* @args: of blockdev-add, checked. 0 or -errno with a sentence. */
+/* @args: of blockdev-add, checked, with the name of a node as "file". 0 or -errno with a sentence. */
 int filter_node_add(struct disks *d, json_t *args);
+/* In front of @n, which is in the group already, or of @file, made for it. */
+int filter_node_add_owner(struct disks *d, const char *name, const char *group, struct node *n, struct file_node *file);
 struct filter_node *filter_node_find(const struct disks *d, const char *name); /* NULL: there is none */
 /* The one in front of it; NULL: there is none. */
 struct filter_node *filter_node_of(const struct disks *d, const struct node *n);
 struct filter_node *filter_node_of_file(const struct disks *d, const struct file_node *f);
 
-/* The disk has no limits then. -EBUSY with a sentence: somebody uses it. */
-int filter_node_del(struct disks *d, struct filter_node *f);
+/* The disk has no limits then. -EBUSY with a sentence: somebody uses it. *owned: the node that is to be closed now; NULL: none. */
+int filter_node_del(struct disks *d, struct filter_node *f, struct node **owned);
 void filter_nodes_forget(struct node *n);             /* it goes, and they with it */
 void filter_nodes_follow(struct node *a, struct node *b); /* the guests of @a have gone to @b */
 void filter_nodes_finish(struct disks *d);

@@ -4,9 +4,6 @@
  * image is closed, so whoever goes on reads it afresh; its files stay open, so nobody else can lock them meanwhile.
  *
  * Not packed, since it is made anew: disks link vol home nexports resizing busy written closing closed opaque gone failed res fail_err
- * fail_what done done_opaque done_res done_task. Of layer only data_path is: a node with keys is not handed over,
- * upgrade_start() refuses
- * Not packed, since it is made anew: disks link vol home nexports resizing busy closing closed opaque gone failed res fail_err
  * fail_what done done_opaque done_res done_task pins close_due: nothing is handed over while the graph changes. Of the layers all but
  * the keys: a node with keys is not handed over, upgrade_start() refuses
  */
