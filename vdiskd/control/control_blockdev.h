@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* control_blockdev.h - what control_disks.c and control_throttle.c have in common: parts of blockdev-add. 0 or -errno with a sentence. */
+/* control_blockdev.h - what control_nodes.c and control_throttle.c have in common: parts of blockdev-add. 0 or -errno with a sentence. */
 #pragma once
 
 #include <jansson.h>
