@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -21,17 +20,6 @@ int peer, memfd, kick, call;
 unsigned ended;
 static char *guest; /* our mapping of the guest's memory file */
 uint8_t config[256];
-
-unsigned open_fds(void)
-{
-        DIR *d = opendir("/proc/self/fd");
-        unsigned n = 0;
-
-        while (readdir(d))
-                n++;
-        closedir(d);
-        return n;
-}
 
 /* --- the device: answers at once, or when the test says so ------------------------------------------------------- */
 

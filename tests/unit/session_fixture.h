@@ -15,6 +15,7 @@
 #include "common/cleanup.h"
 #include "tests/unit/fake_qthread.h"
 #include "tests/unit/guest_fixture.h"
+#include "tests/unit/open_fds.h"
 #include "vhost_user/messages.h"
 #include "vhost_user/ring.h"
 #include "vhost_user/session.h"
@@ -58,7 +59,6 @@ int teardown(void **state);
 
 /* Everything that is ready now, and what comes of it. */
 void turn(void);
-unsigned open_fds(void);
 
 /* The connection. disconnect() hangs up and sees the session end. */
 void connect_session(void);

@@ -12,6 +12,7 @@
 
 #include "common/cleanup.h"
 #include "common/fault.h"
+#include "tests/unit/fetch_once.h"
 #include "tests/unit/guest_fixture.h"
 #include "vhost_user/ring.h"
 #include "vhost_user_blk/blk_device.h"
@@ -96,24 +97,6 @@ void ring_break(struct ring_req *q, const char *why)
         seen.breaks++;
         seen.why = why;
         blk_put(q->ring, q);
-}
-
-/* --- fetches: each byte of guest memory once --------------------------------------------------------------------- */
-
-extern void (*gm_fetch_hook)(const void *host, size_t len);
-static struct { const char *p; size_t len; } fetched[512];
-static unsigned nfetched;
-
-static void record(const void *host, size_t len)
-{
-        const char *p = host;
-
-        for (unsigned i = 0; i < nfetched; i++)
-                if (p < fetched[i].p + fetched[i].len && fetched[i].p < p + len)
-                        fail_msg("fetch %u reads bytes of fetch %u again", nfetched, i);
-        assert_true(nfetched < ARRAY_SIZE(fetched));
-        fetched[nfetched].p = p;
-        fetched[nfetched++].len = len;
 }
 
 /* --- a guest that sends one request ------------------------------------------------------------------------------ */
@@ -205,7 +188,7 @@ static int setup(void **state)
         ring_with(blk_features(&dev));
         next_result = 0;
         hold = false;
-        gm_fetch_hook = record;
+        gm_fetch_hook = fetch_once;
         return 0;
 }
 

@@ -6,29 +6,12 @@
 #include <cmocka.h>
 
 #include "common/cleanup.h"
+#include "tests/unit/fetch_once.h"
 #include "tests/unit/guest_fixture.h"
 #include "vhost_user/chain.h"
 
 #define TABLE 0x10000ull /* guest address of the table under test; indirect tables too */
 #define OUTER 0x12000ull
-
-/* --- no byte is fetched twice: a guest that changes it in between would slip past the check ---------------------- */
-
-extern void (*gm_fetch_hook)(const void *host, size_t len);
-static struct { const char *p; size_t len; } fetched[512];
-static unsigned nfetched;
-
-static void record(const void *host, size_t len)
-{
-        const char *p = host;
-
-        for (unsigned i = 0; i < nfetched; i++)
-                if (p < fetched[i].p + fetched[i].len && fetched[i].p < p + len)
-                        fail_msg("fetch %u reads bytes of fetch %u again", nfetched, i);
-        assert_true(nfetched < ARRAY_SIZE(fetched));
-        fetched[nfetched].p = p;
-        fetched[nfetched++].len = len;
-}
 
 /* --- all tables of three descriptors over a small alphabet ------------------------------------------------------- */
 
@@ -290,7 +273,7 @@ static void test_long_chains(void **state)
         t[127].flags = 0;
         *outer = (struct vring_desc){ TABLE, 128 * 16, VRING_DESC_F_INDIRECT, 0 };
         nfetched = 0;
-        gm_fetch_hook = record;
+        gm_fetch_hook = fetch_once;
         assert_int_equal(chain_read(&c, mt, outer, 8, 0, &why), 0);
         assert_int_equal(c.nread, 128);
         t[127].flags = VRING_DESC_F_NEXT;

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,6 +18,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "tests/unit/fake_qthread.h"
+#include "tests/unit/open_fds.h"
 #include "vhost_user/messages.h"
 #include "vhost_user_blk/export.h"
 
@@ -97,17 +97,6 @@ static void turn(void)
                 loop_post(loop, &t);
                 loop_run(loop);
         }
-}
-
-static unsigned open_fds(void)
-{
-        DIR *d = opendir("/proc/self/fd");
-        unsigned n = 0;
-
-        while (readdir(d))
-                n++;
-        closedir(d);
-        return n;
 }
 
 static int listening(void)

@@ -5,7 +5,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -16,20 +15,10 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/parcel.h"
+#include "tests/unit/open_fds.h"
 
 static int ends[2];
 static unsigned fds_before;
-
-static unsigned open_fds(void)
-{
-        DIR *d = opendir("/proc/self/fd");
-        unsigned n = 0;
-
-        while (readdir(d))
-                n++;
-        closedir(d);
-        return n;
-}
 
 static int setup(void **state)
 {

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,6 +14,7 @@
 #include "common/err.h"
 #include "common/fault.h"
 #include "tests/unit/fail_calls.h"
+#include "tests/unit/open_fds.h"
 #include "vhost_user/wire.h"
 
 static struct loop *loop;
@@ -26,17 +26,6 @@ static struct wire_msg last;
 static unsigned take; /* how many fds the handler takes */
 static int taken[VU_MAX_FDS];
 static bool answer_all, hold_all, park_all, close_all;
-
-static unsigned open_fds(void)
-{
-        DIR *d = opendir("/proc/self/fd");
-        unsigned n = 0;
-
-        while (readdir(d))
-                n++;
-        closedir(d);
-        return n;
-}
 
 static void on_message(struct wire *w, struct wire_msg *m)
 {
