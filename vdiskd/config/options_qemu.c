@@ -9,15 +9,11 @@
 #include "common/err.h"
 #include "vdiskd/config/keyval.h"
 #include "vdiskd/config/option_values.h"
+#include "vdiskd/json_member.h"
 
 static void unref(json_t **o)
 {
         json_decref(*o);
-}
-
-static const char *text_of(const json_t *o, const char *key)
-{
-        return json_string_value(json_object_get(o, key));
 }
 
 /* --- commands at the start ---------------------------------------------------------------------------------------- */

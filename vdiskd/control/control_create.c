@@ -19,6 +19,7 @@
 #include "vdiskd/disks/file_node.h"
 #include "vdiskd/jobs/job.h"
 #include "vdiskd/disks/node.h"
+#include "vdiskd/json_member.h"
 
 #define MAX_OPTS 16u
 
@@ -141,11 +142,6 @@ static const struct qmp_arg option_args[] = {
         { "driver", QMP_STR, .values = create_drivers, .variants = create_variants },
         { NULL },
 };
-
-static const char *text_of(json_t *o, const char *name)
-{
-        return json_string_value(json_object_get(o, name));
-}
 
 /* Option @to of the format, when the client gave @from. */
 static void pass(struct create_job *c, const char *from, const char *to)
@@ -270,12 +266,8 @@ static const struct qmp_arg create_args[] = { { "job-id", QMP_STR }, { "options"
 static void cmd_blockdev_create(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
-        int r = begin(c->disks, args);
 
-        if (r < 0)
-                qmp_fail(call, NULL, "%s", err_text(r));
-        else
-                qmp_return(call, NULL);
+        qmp_answer(call, begin(c->disks, args));
 }
 
 const struct qmp_command create_commands[] = {

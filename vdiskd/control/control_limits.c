@@ -13,14 +13,10 @@
 #include "vdiskd/config/limit_values.h"
 #include "vdiskd/disks/limit_groups.h"
 #include "vdiskd/disks/node.h"
+#include "vdiskd/json_member.h"
 
 #define OBJECTS "/objects"
 #define KEY_BYTES 64
-
-static const char *text_of(json_t *args, const char *name)
-{
-        return json_string_value(json_object_get(args, name));
-}
 
 /* --- throttle-group objects ---------------------------------------------------------------------------------------- */
 

@@ -9,6 +9,7 @@
 #include "common/secret.h"
 #include "vdiskd/id.h"
 #include "vdiskd/disks/limit_groups.h"
+#include "vdiskd/json_member.h"
 
 static const char *const formats[] = { "raw", "base64", NULL };
 static const struct qmp_arg secret_args[] = {
@@ -27,11 +28,6 @@ static const struct qmp_arg object_add_args[] = {
         { NULL },
 };
 static const struct qmp_arg object_del_args[] = { { "id", QMP_STR }, { NULL } };
-
-static const char *text_of(json_t *args, const char *name)
-{
-        return json_string_value(json_object_get(args, name));
-}
 
 static void add_secret(struct qmp_call *call, json_t *args)
 {

@@ -12,11 +12,7 @@
 #include "common/path.h"
 #include "common/range.h"
 #include "vdiskd/disks/filter_node.h"
-
-static const char *text_of(const json_t *o, const char *key)
-{
-        return json_string_value(json_object_get(o, key));
-}
+#include "vdiskd/json_member.h"
 
 struct file_node *file_node_find(const struct disks *d, const char *name)
 {

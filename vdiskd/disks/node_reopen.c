@@ -19,6 +19,7 @@
 #include "vdiskd/disks/inner_node.h"
 #include "vdiskd/disks/limit_groups.h"
 #include "vdiskd/disks/node.h"
+#include "vdiskd/json_member.h"
 
 struct reopening {
         struct action a;
@@ -34,18 +35,6 @@ struct reopening {
 static struct reopening *reopening_of(struct action *a)
 {
         return container_of(a, struct reopening, a);
-}
-
-static const char *text_of(const json_t *o, const char *key)
-{
-        return json_string_value(json_object_get(o, key));
-}
-
-static bool flag_of(const json_t *o, const char *key, bool otherwise)
-{
-        const json_t *v = json_object_get(o, key);
-
-        return v ? json_is_true(v) : otherwise;
 }
 
 /* --- what must be the same ---------------------------------------------------------------------------------------- */

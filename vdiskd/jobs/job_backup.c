@@ -16,6 +16,7 @@
 #include "vdiskd/jobs/job_copy.h"
 #include "vdiskd/jobs/job_target.h"
 #include "vdiskd/disks/node.h"
+#include "vdiskd/json_member.h"
 
 struct backup_job {
         struct vol_job vj;
@@ -143,11 +144,6 @@ const struct qmp_arg backup_args[] = {
         { "filter-node-name", QMP_STR, .optional = true }, /* there is no such node here */
         { NULL },
 };
-
-static const char *text_of(json_t *args, const char *name)
-{
-        return json_string_value(json_object_get(args, name));
-}
 
 static enum backup_sync sync_of(const char *word)
 {

@@ -24,6 +24,7 @@
 #include "vdiskd/disks/node.h"
 #include "vdiskd/disks/snapshot.h"
 #include "vdiskd/disks/transaction.h"
+#include "vdiskd/json_member.h"
 
 struct chain_job_vd {
         struct vol_job vj;
@@ -255,11 +256,6 @@ static const struct qmp_arg commit_args[] = {
         { NULL },
 };
 
-static const char *text_of(json_t *args, const char *name)
-{
-        return json_string_value(json_object_get(args, name));
-}
-
 static unsigned chain_length(struct node *n)
 {
         unsigned len = 0;
@@ -441,10 +437,7 @@ static void run(struct qmp_call *call, json_t *args, struct disks *d,
                 r = enter(c, d, args, c->stream ? &stream_driver : c->top ? &commit_driver : &active_driver);
         else if (c)
                 chain_free(&c->vj.job);
-        if (r < 0)
-                qmp_fail(call, NULL, "%s", err_text(r));
-        else
-                qmp_return(call, NULL);
+        qmp_answer(call, r);
 }
 
 static void cmd_block_stream(struct qmp_call *call, json_t *args, void *opaque)

@@ -26,6 +26,7 @@
 #include "vdiskd/jobs/job_target.h"
 #include "vdiskd/disks/node.h"
 #include "vdiskd/disks/transaction.h"
+#include "vdiskd/json_member.h"
 #include "vhost_user_blk/export.h"
 
 #define GRANULARITY_MAX (64 << 20)
@@ -171,11 +172,6 @@ static const struct qmp_arg mirror_args[] = {
         { NULL },
 };
 
-static const char *text_of(json_t *args, const char *name)
-{
-        return json_string_value(json_object_get(args, name));
-}
-
 static int read_numbers(json_t *args, struct mirror_opts *mo)
 {
         json_t *granularity = json_object_get(args, "granularity");
@@ -252,12 +248,8 @@ static int begin(struct disks *d, json_t *args)
 static void cmd_blockdev_mirror(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
-        int r = begin(c->disks, args);
 
-        if (r < 0)
-                qmp_fail(call, NULL, "%s", err_text(r));
-        else
-                qmp_return(call, NULL);
+        qmp_answer(call, begin(c->disks, args));
 }
 
 const struct qmp_command mirror_commands[] = {
