@@ -140,6 +140,11 @@ b("no barrier between wish and look", SPLIT, "        gm_full_barrier();\n      
   "virtqueue_race 2000")
 b("no barrier between our wish for kicks and the next look", SPLIT, "        if (on)\n                gm_full_barrier(); /* our wish", "        if (false)\n                gm_full_barrier(); /* our wish",
   "virtqueue_race 2000")
+PACKED = "vhost_user/virtqueue_packed.c"
+b("no barrier between wish and look, packed", PACKED, "        gm_full_barrier();\n        return wants_call", "        return wants_call",
+  "virtqueue_race 2000")
+b("no barrier between our wish for kicks and the next look, packed", PACKED, "        if (on)\n                gm_full_barrier(); /* our wish",
+  "        if (false)\n                gm_full_barrier(); /* our wish", "virtqueue_race 2000")
 b("a packed ring takes more than it has", "vhost_user/virtqueue_packed.c", "for (unsigned n = 0; n < max; n++,", "for (unsigned n = 0; n < max + 1; n++,",
   "virtqueue_packed")
 
