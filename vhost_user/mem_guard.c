@@ -24,6 +24,7 @@ static struct guard_slot {
         size_t page;
         atomic_bool hit;
 } slots[SLOTS];
+static unsigned left = SLOTS; /* under lock */
 static atomic_uint slots_used; /* no slot at or above was ever used */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 atomic_uint guard_hits;
@@ -86,6 +87,7 @@ int guard_add(void *addr, size_t len, size_t page)
                 if ((unsigned)i >= atomic_load(&slots_used))
                         atomic_store_explicit(&slots_used, (unsigned)i + 1, memory_order_release);
                 r = i;
+                left--;
                 break;
         }
         pthread_mutex_unlock(&lock);
@@ -98,7 +100,18 @@ void guard_del(int slot)
                 return;
         pthread_mutex_lock(&lock);
         atomic_store(&slots[slot].len, 0);
+        left++;
         pthread_mutex_unlock(&lock);
+}
+
+unsigned guard_left(void)
+{
+        unsigned n;
+
+        pthread_mutex_lock(&lock);
+        n = left;
+        pthread_mutex_unlock(&lock);
+        return n;
 }
 
 bool guard_was_hit(int slot)

@@ -19,6 +19,7 @@ int guard_install(void);
  * Returns a slot, or -ENOSPC when all are taken. Control threads.
  */
 int guard_add(void *addr, size_t len, size_t page);
+unsigned guard_left(void); /* slots that are free */
 void guard_del(int slot); /* before munmap; nobody touches the mapping any more. -1 is fine */
 
 bool guard_was_hit(int slot); /* any thread */

@@ -3,6 +3,8 @@
  * Invariants:
  *   - A region that made it into a table was backed by its file to its last byte then, and nothing in it wraps.
  *   - map->refs counts the regions (of all tables) that point at it. Counters are plain: control thread only.
+ *   - A table never takes more than a third of what others leave of the address space and of the guard's places. So who shows a guest
+ *     that is far larger than any, or in far more pieces, takes no room from others, nor from the rest of the process.
  */
 #include "mem_table.h"
 
@@ -31,10 +33,16 @@ struct mem_map {
         size_t len;
 };
 
+/* Of 128 TiB, which most processors give a process. The rest is for everything else. */
+#define ADDRESS_SPACE (96ull << 40)
+
+static uint64_t mapped; /* bytes of all guests' memory */
+
 static void map_put(struct mem_map *m)
 {
         if (--m->refs)
                 return;
+        mapped -= m->len;
         guard_del(m->guard);
         munmap(m->addr, m->len);
         closep(&m->fd);
@@ -98,6 +106,7 @@ static int map_region(const struct vu_region *want, int fd, struct mem_region *r
         if (m->addr == MAP_FAILED)
                 return err_note(r < 0 ? r : -errno, "cannot map memory region 0x%llx+0x%llx",
                                 (unsigned long long)want->guest_addr, (unsigned long long)want->size);
+        mapped += len;
         m->len = len;
         m->refs = 1;
         m->offset = want->mmap_offset;
@@ -106,6 +115,7 @@ static int map_region(const struct vu_region *want, int fd, struct mem_region *r
         m->guard = m->fd < 0 ? err_note(-errno, "cannot keep the file of a memory region: %m")
                              : guard_add(m->addr, m->len, page);
         if (m->guard < 0) {
+                mapped -= m->len;
                 munmap(m->addr, m->len);
                 closep(&m->fd);
                 return m->guard;
@@ -140,6 +150,22 @@ static int check_overlap(const struct mem_table *mt, const struct vu_region *r)
         return 0;
 }
 
+/* Is there room for @r besides what @mt has? Its own does not count against it. */
+static int check_share(const struct mem_table *mt, const struct vu_region *r)
+{
+        uint64_t own = 0, share;
+
+        for (unsigned i = 0; i < mt->n; i++)
+                own += mt->region[i].map->len;
+        share = (ADDRESS_SPACE - min_u64(mapped, ADDRESS_SPACE) + own) / 3;
+        if (!range_fits(own, r->size, share))
+                return err_note(-EFBIG, "guest memory of 0x%llx bytes and more; there is room for 0x%llx", (unsigned long long)r->size,
+                                (unsigned long long)share);
+        if (mt->n >= (guard_left() + mt->n) / 3)
+                return err_note(-ENOSPC, "guest memory in more than %u pieces: other guests have the other places for them", mt->n);
+        return 0;
+}
+
 /* @mt has room for one more. */
 static int table_insert(struct mem_table *mt, const struct vu_region *want, int fd)
 {
@@ -151,6 +177,8 @@ static int table_insert(struct mem_table *mt, const struct vu_region *want, int 
                 r = check_overlap(mt, want);
         if (r == 0)
                 r = check_file(fd, want);
+        if (r == 0)
+                r = check_share(mt, want);
         if (r == 0)
                 r = map_region(want, fd, &region);
         if (r < 0)

@@ -32,7 +32,7 @@ struct mem_table {
 /**
  * mem_table_new - map @n regions, fds[i] holds region i (borrowed).
  * Returns 0 and *ret with one reference; or -errno with a sentence: -EINVAL (a region makes no sense), -EFBIG (its file
- * is too short), -ENOMEM, -ENOSPC, or what mmap() said.
+ * is too short, or it is larger than there is room for), -ENOMEM, -ENOSPC, or what mmap() said.
  */
 int mem_table_new(const struct vu_region *region, const int *fds, unsigned n, struct mem_table **ret);
 

@@ -12,6 +12,7 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/fault.h"
+#include "common/sanitized.h"
 #include "tests/unit/fail_calls.h"
 #include "tests/unit/guest_fixture.h"
 #include "vhost_user/mem_guard.h"
@@ -142,6 +143,68 @@ static void test_slots_run_out(void **state)
         assert_int_equal(mem_table_add(mt, &(struct vu_region){ 1ull << 40, 1, 1ull << 40, 0 }, fd, &next), -ENOSPC);
         err_clear();
         mem_table_put(mt);
+}
+
+/* Files without bytes in them, larger than any guest: address space is what they would take, from all others. */
+#define TIB (1ull << 40)
+
+static int map_one(int fd, uint64_t at, uint64_t size, struct mem_table **ret)
+{
+        return mem_table_new(&(struct vu_region){ at, size, at, 0 }, &fd, 1, ret);
+}
+
+static void test_address_space_runs_out(void **state)
+{
+        AUTO(closep) int fd = memfd_create("vast", MFD_CLOEXEC);
+        struct mem_table *mt[64] = { NULL }, *more, *small;
+        void *of_ours;
+        unsigned n = 0;
+
+        assert_int_equal(ftruncate(fd, 100 * (off_t)TIB), 0);
+        assert_int_equal(map_one(fd, 0, 100 * TIB, &more), -EFBIG);
+        assert_int_equal(map_one(fd, 0, 33 * TIB, &more), -EFBIG);
+        err_clear();
+        if (SANITIZED) /* which has most of the address space itself */
+                return;
+        for (uint64_t size = 32 * TIB; n < ARRAY_SIZE(mt) && size > GUEST_PAGE; size /= 2) /* as much as there is, again and again */
+                while (n < ARRAY_SIZE(mt) && map_one(fd, 0, size, &mt[n]) == 0)
+                        n++;
+        assert_int_equal(mem_table_add(mt[0], &(struct vu_region){ 64 * TIB, TIB, 64 * TIB, 0 }, fd, &more), -EFBIG);
+        assert_int_equal(map_one(fd, 0, GUEST_PAGE, &small), 0); /* who is modest has room all the same, */
+        of_ours = mmap(NULL, 16 * TIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        assert_ptr_not_equal(of_ours, MAP_FAILED); /* and so have we */
+        munmap(of_ours, 16 * TIB);
+        mem_table_put(small);
+        while (n)
+                mem_table_put(mt[--n]);
+        assert_int_equal(map_one(fd, 0, 32 * TIB, &more), 0); /* all is back */
+        mem_table_put(more);
+        err_clear();
+}
+
+/* As many pieces as there may be, of one front end after the other: the last ones get fewer, and never none. */
+static void test_pieces_run_out(void **state)
+{
+        AUTO(closep) int fd = guest_memfd(GUEST_PAGE);
+        struct mem_table *mt[20] = { NULL }, *next;
+        unsigned n, fewest = MEM_MAX_REGIONS;
+
+        for (unsigned t = 0; t < ARRAY_SIZE(mt); t++) {
+                for (n = 0; n < MEM_MAX_REGIONS; n++) {
+                        struct vu_region r = { n * 0x2000, 0x1000, n * 0x2000, 0 };
+
+                        if (mem_table_add(mt[t], &r, fd, &next) < 0)
+                                break;
+                        mem_table_put(mt[t]);
+                        mt[t] = next;
+                }
+                err_clear();
+                assert_true(n <= fewest);
+                fewest = n;
+        }
+        assert_in_range(fewest, 8, MEM_MAX_REGIONS - 1); /* enough for a guest */
+        for (unsigned t = 0; t < ARRAY_SIZE(mt); t++)
+                mem_table_put(mt[t]);
 }
 
 /* Pipes, sockets, read-only files, directories: no memory. A failing mmap() undoes the regions before it. */
@@ -352,6 +415,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_one_region),     cmocka_unit_test(test_all_small_layouts),
                 cmocka_unit_test(test_add_and_remove), cmocka_unit_test(test_slots_run_out),
+                cmocka_unit_test(test_address_space_runs_out), cmocka_unit_test(test_pieces_run_out),
                 cmocka_unit_test(test_strange_files),  cmocka_unit_test(test_truncated),
                 cmocka_unit_test(test_failing_calls),  cmocka_unit_test(test_remove_needs_the_same),
                 cmocka_unit_test(test_too_many_regions), cmocka_unit_test(test_page_size),

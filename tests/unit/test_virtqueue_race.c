@@ -434,7 +434,7 @@ static void *adder(void *arg)
         unsigned pushed = 0;
 
         go_to_processor(1);
-        while (c && !__atomic_load_n(&r->over, __ATOMIC_RELAXED)) {
+        while (c && !atomic_load_explicit(&r->over, memory_order_relaxed)) {
                 if (vq_waiting(&r->vq) > 0 && vq_pop(&r->vq, r->mt, c) == 1) {
                         uint64_t *data = (void *)guest_at(r->mt, DATA + 16 * c->head);
 
@@ -479,7 +479,7 @@ static void test_bytes_go_with_what_shows_them(void **state)
                         sched_yield();
                 }
         }
-        __atomic_store_n(&r->over, true, __ATOMIC_RELAXED);
+        atomic_store_explicit(&r->over, true, memory_order_relaxed);
         pthread_join(t, NULL);
         race_free(r);
 }
