@@ -4,9 +4,9 @@
  *
  *   begin -> (stages: request.c, home.c) -> end -> the end of the round, after the rings have shown their answers
  *
- * The clock is looked at once for all that comes in a round, once for all completions that the kernel had for us, once at
- * the end of a round: what was started in it goes to the kernel then, what was done in it was shown. So three looks a round, not
- * two a request.
+ * The clock is looked at once for all that comes in a round, once for all completions that the kernel had for us, once
+ * at the end of a round: what was started in it goes to the kernel then, what was done in it was shown. So three looks
+ * a round, not two a request.
  */
 #include <assert.h>
 

@@ -22,8 +22,9 @@
 #define BOUNCE_CHUNK (1u << 20)
 #define BOUNCE_MAX (4u << 20) /* bytes, each mover */
 /*
- * Up to this many bytes are ciphered on the queue thread: to wake a worker and be woken costs about as much. Longer ones
- * go to workers in pieces, so that a large request uses several processors and the thread's other requests do not wait.
+ * Up to this many bytes are ciphered on the queue thread: to wake a worker and be woken costs about as much. Longer
+ * ones go to workers in pieces, so that a large request uses several processors and the thread's other requests do not
+ * wait.
  */
 #define CLEAR_HERE (1u << 20) /* bytes; more are a worker's */
 #define CIPHER_HERE (32u << 10)

@@ -2,9 +2,9 @@
 /*
  * move.h - bytes between scatter lists and the places where extents lie, on one thread's engine.
  *
- * A *mover* is a thread's view of a volume: its engine, spare parts, and how many moves are under way. A move begins right
- * after the lookup that found its extents, on the same thread, so a mover also knows which lookups may still be in use:
- * it counts its moves in two generations, and when home asks (grace.c) it lets the older one run dry.
+ * A *mover* is a thread's view of a volume: its engine, spare parts, and how many moves are under way. A move begins
+ * right after the lookup that found its extents, on the same thread, so a mover also knows which lookups may still be
+ * in use: it counts its moves in two generations, and when home asks (grace.c) it lets the older one run dry.
  */
 #pragma once
 
@@ -56,11 +56,12 @@ void mover_drain(struct mover *m, void (*drained)(struct mover *m));
 
 /**
  * move_start - read or write extents.
- * @op: IO_READ or IO_WRITE. @ext: DATA, ZERO and NOWHERE (for writes only DATA and NOWHERE do anything); read before this
- * returns. @iov: the memory of guest bytes [@base, @base + @len), in which the extents lie; the caller's until done().
- * Memory that the file does not take (O_DIRECT) goes through bounce buffers, and so do encrypted extents: what is written
- * is copied out of the caller's memory once and encrypted in the copy, what is read is deciphered before it is copied into
- * the caller's memory. So a guest never sees ciphertext there, and what it changes meanwhile changes nothing that we do.
+ * @op: IO_READ or IO_WRITE. @ext: DATA, ZERO and NOWHERE (for writes only DATA and NOWHERE do anything); read before
+ * this returns. @iov: the memory of guest bytes [@base, @base + @len), in which the extents lie; the caller's until
+ * done(). Memory that the file does not take (O_DIRECT) goes through bounce buffers, and so do encrypted extents: what
+ * is written is copied out of the caller's memory once and encrypted in the copy, what is read is deciphered before it
+ * is copied into the caller's memory. So a guest never sees ciphertext there, and what it changes meanwhile changes
+ * nothing that we do.
  */
 void move_start(struct mover *m, struct move *mv, enum io_op op, const struct extent *ext, unsigned n,
                 const struct iovec *iov, unsigned niov, uint64_t base, uint64_t len);

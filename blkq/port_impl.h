@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* port_impl.h - inside a port: how its requests come and go, and what is counted. Port's thread unless it says otherwise. */
+/* port_impl.h - inside a port: how its requests come and go, and what is counted. Port's thread unless it says
+ * otherwise. */
 #pragma once
 
 #include "blkq/vol_impl.h"
@@ -8,7 +9,8 @@
 
 /* Tell an engine about the files of the chain; home's engine, once. On the engine's thread. */
 void chain_files(struct vol *v, struct engine *e, void (*tell)(struct engine *e, struct file *f));
-void image_files(struct fmt_image *img, struct engine *e, void (*tell)(struct engine *e, struct file *f)); /* without those behind it */
+/* without those behind it */
+void image_files(struct fmt_image *img, struct engine *e, void (*tell)(struct engine *e, struct file *f));
 void vol_use_files(struct vol *v);
 void port_files(struct vol_port *p, bool use); /* port's thread */
 void port_unref(struct vol_port *p);           /* any thread */

@@ -34,9 +34,9 @@ unsigned qthread_round(const struct qthread *t); /* counts; on-thread */
 const char *qthread_name(const struct qthread *t);
 
 /*
- * What it did with its time since it started. One other thread may ask, always the same. Idle: asleep, as far as we and the
- * kernel's count of its CPU time know; while it hands requests over it may be both to us, but not to the kernel. Busy: the rest,
- * work or looking for some (poll_us). All three only grow.
+ * What it did with its time since it started. One other thread may ask, always the same. Idle: asleep, as far as we and
+ * the kernel's count of its CPU time know; while it hands requests over it may be both to us, but not to the kernel.
+ * Busy: the rest, work or looking for some (poll_us). All three only grow.
  */
 struct qthread_times {
         uint64_t idle_ns, busy_ns;

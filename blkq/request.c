@@ -6,8 +6,8 @@
  *                 +----> anything else: to home by message ------------> back -> finish
  *
  * The lookup and the start of the move happen in one go, in which the thread reads no message: that is what grace.c
- * builds on. A write that is under way in a cluster that home unlinks meanwhile lands in a cluster that is dying, not in
- * somebody else's; it ran at the same time as the discard, so the guest cannot tell.
+ * builds on. A write that is under way in a cluster that home unlinks meanwhile lands in a cluster that is dying, not
+ * in somebody else's; it ran at the same time as the discard, so the guest cannot tell.
  */
 #include <errno.h>
 #include <urcu.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * slow.c - a line in the log for a request that takes too long (vol_opts.slow_ms): when it ends, and once while it does not.
- * Port's thread. The timer is set while there are requests, and once more after the last one.
+ * slow.c - a line in the log for a request that takes too long (vol_opts.slow_ms): when it ends, and once while it does
+ * not. Port's thread. The timer is set while there are requests, and once more after the last one.
  */
 #include <inttypes.h>
 #include <stdio.h>

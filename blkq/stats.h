@@ -5,8 +5,8 @@
  *
  *   arrives -QUEUE-> started -MAP-> handed to the kernel -DISK-> done -NOTIFY-> the guest can see it
  *
- * A stage_clock is a stop-watch that is always running for one stage; a request may come to MAP and DISK more than once. Its
- * times come from engine_now(), so all requests of a batch have the same.
+ * A stage_clock is a stop-watch that is always running for one stage; a request may come to MAP and DISK more than
+ * once. Its times come from engine_now(), so all requests of a batch have the same.
  */
 #pragma once
 
@@ -27,8 +27,8 @@ extern const char *const stats_op_names[STATS_OPS]; /* "read", "write", "flush",
 extern const char *const stats_stage_names[STAGES]; /* "queue", "map", "disk", "notify", "total" */
 
 /*
- * Log-linear: four buckets for each power of two, so a quantile is at most a quarter too high. Bucket 0 holds what took less
- * than 256 ns, the last one all from 2 minutes on.
+ * Log-linear: four buckets for each power of two, so a quantile is at most a quarter too high. Bucket 0 holds what took
+ * less than 256 ns, the last one all from 2 minutes on.
  */
 #define STATS_BUCKETS 112u
 unsigned stats_bucket(uint64_t ns);

@@ -346,7 +346,8 @@ void vol_on_fail(struct vol *v, void (*failed)(void *opaque, int err, const char
 
 /* --- close -------------------------------------------------------------------------------------------------------- */
 
-/* Files are unlinked and closed, which takes milliseconds: not the other disks of the home thread shall wait for that. */
+/* Files are unlinked and closed, which takes milliseconds: not the other disks of the home thread shall wait for
+ * that. */
 static void close_image(struct vol *v)
 {
         struct file_shelf *before = file_shelf_use(v->shelf);
@@ -463,7 +464,8 @@ static void on_outer_flushed(struct waiter *w, int err)
         free(f);
 }
 
-/* Who holds the volume settles it first, and may be changing its image just now; one that is asleep has nothing of ours. */
+/* Who holds the volume settles it first, and may be changing its image just now; one that is asleep has nothing of
+ * ours. */
 static void outer_flush(struct qtask *task)
 {
         struct outer_flush *f = container_of(task, struct outer_flush, task);

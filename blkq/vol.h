@@ -7,8 +7,8 @@
  *   blk_req    one request; lives and dies on its port's thread
  *
  * A request is first tried where it is: mapped data is read and overwritten by the port's own engine, no lock, no
- * message. What needs a missing page, new clusters, a table change, decompression or a flush goes to the home thread as a
- * message and comes back as one.
+ * message. What needs a missing page, new clusters, a table change, decompression or a flush goes to the home thread as
+ * a message and comes back as one.
  */
 #pragma once
 
@@ -90,8 +90,8 @@ struct vol_opts {
 int vol_open(const char *path, const struct vol_opts *opts, struct qthread *home, struct vol **ret);
 
 /*
- * Its two halves, for who must not wait: vol_load() reads the host's disk, and derives the key of an encrypted image, which
- * takes seconds; any thread that is registered with RCU. vol_open_loaded() takes the image, also on failure.
+ * Its two halves, for who must not wait: vol_load() reads the host's disk, and derives the key of an encrypted image,
+ * which takes seconds; any thread that is registered with RCU. vol_open_loaded() takes the image, also on failure.
  */
 struct vol_image {
         struct fmt_image *top;
@@ -102,25 +102,25 @@ int vol_load(const char *path, const struct vol_opts *opts, struct vol_image *re
 int vol_open_loaded(const char *path, const struct vol_opts *opts, struct vol_image *img, struct qthread *home,
                     struct vol **ret);
 
-/* The same on an open chain (taken, also on failure): tools and tests. One for writing was opened with FMT_KEEP_BITMAPS, or
- * it has no bitmaps any more. */
+/* The same on an open chain (taken, also on failure): tools and tests. One for writing was opened with
+ * FMT_KEEP_BITMAPS, or it has no bitmaps any more. */
 int vol_open_chain(struct fmt_image *top, const struct vol_opts *opts, struct qthread *home, struct vol **ret);
 
 /**
- * vol_close - settle the image (flush, give reservations back, exact size), close it, then call @closed on the home thread.
- * All ports must be detached. @res is the first error on the way: data that could not be made durable.
+ * vol_close - settle the image (flush, give reservations back, exact size), close it, then call @closed on the home
+ * thread. All ports must be detached. @res is the first error on the way: data that could not be made durable.
  */
 void vol_close(struct vol *v, void (*closed)(void *opaque, int res), void *opaque);
 
 /*
- * The same, but its open files go onto @shelf, locks and all, for whoever opens it next. A raw image is not flushed: nothing of
- * it is in our memory only, and the files stay open. @shelf is home's until @closed.
+ * The same, but its open files go onto @shelf, locks and all, for whoever opens it next. A raw image is not flushed:
+ * nothing of it is in our memory only, and the files stay open. @shelf is home's until @closed.
  */
 void vol_shelve(struct vol *v, struct file_shelf *shelf, void (*closed)(void *opaque, int res), void *opaque);
 
 /*
- * The same, but the image is not closed: @taken (home) gets it, settled, and must close it (chain_close(), on a thread registered
- * with RCU). To go on writing to it, read it again first: chain_reload().
+ * The same, but the image is not closed: @taken (home) gets it, settled, and must close it (chain_close(), on a thread
+ * registered with RCU). To go on writing to it, read it again first: chain_reload().
  */
 void vol_take(struct vol *v, void (*taken)(void *opaque, int res, struct fmt_image *top), void *opaque);
 
@@ -133,15 +133,16 @@ int vol_failed(const struct vol *v);
 /**
  * vol_resize - make the disk larger while it is in use. Requests wait meanwhile, at their ports.
  * @size: bytes, a multiple of 512; the size it has is fine, less is -EINVAL.
- * @done: on the home thread, with -errno and a sentence @why (borrowed) when the disk is as it was. Any thread; -ENOMEM.
+ * @done: on the home thread, with -errno and a sentence @why (borrowed) when the disk is as it was. Any thread;
+ * -ENOMEM.
  */
 int vol_resize(struct vol *v, uint64_t size, void (*done)(void *opaque, int res, const char *why), void *opaque);
 
 /**
  * vol_wake, vol_rest - for images that several processes use in turn (vol_opts.asleep).
  * Wake: lock and open the image, so that requests can come. -EBUSY after some patience: somebody else has it.
- * Rest, one for each wake: the last one makes everything durable and lets the image go; requests that come all the same wait
- * for the next wake. If not all is durable the image is kept, locked, and @done gets the error.
+ * Rest, one for each wake: the last one makes everything durable and lets the image go; requests that come all the same
+ * wait for the next wake. If not all is durable the image is kept, locked, and @done gets the error.
  * As vol_resize() otherwise.
  */
 int vol_wake(struct vol *v, void (*done)(void *opaque, int res, const char *why), void *opaque);
@@ -150,8 +151,8 @@ int vol_rest(struct vol *v, void (*done)(void *opaque, int res, const char *why)
 uint64_t vol_size(const struct vol *v);         /* bytes, a multiple of 512 */
 bool vol_read_only(const struct vol *v);
 uint32_t vol_cluster_size(const struct vol *v); /* for TOPOLOGY and discard granularity hints; 1 for raw */
-/* 512, or what direct I/O on the files needs if vol_opts.block_size allowed it; without that they are opened through the
- * page cache (a log line says so), which takes any block size. */
+/* 512, or what direct I/O on the files needs if vol_opts.block_size allowed it; without that they are opened through
+ * the page cache (a log line says so), which takes any block size. */
 uint32_t vol_block_size_min(struct vol *v);
 struct fmt_image *vol_image(struct vol *v);     /* home thread, or nothing in flight */
 /* The image to look at what does not change while it is served; it stays until vol_image_put(). Keep it short. NULL: it
@@ -169,20 +170,23 @@ void vol_gauges(struct vol *v, struct blk_gauges *ret);
 void vol_set_totals(struct vol *v, const struct blk_totals *t);
 
 /**
- * vol_attach_bitmap - from now on changes of the disk that complete set bits in @b, if it records (dirty_bitmap.h): before
- * their done(), and whether they succeed or not. It gets the size of the disk now and whenever that changes; when another
- * process had the image meanwhile (vol_wake()), all of it becomes dirty. Takes a reference. -ENOMEM. Any thread.
+ * vol_attach_bitmap - from now on changes of the disk that complete set bits in @b, if it records (dirty_bitmap.h):
+ * before their done(), and whether they succeed or not. It gets the size of the disk now and whenever that changes;
+ * when another process had the image meanwhile (vol_wake()), all of it becomes dirty. Takes a reference. -ENOMEM. Any
+ * thread.
  */
 int vol_attach_bitmap(struct vol *v, struct dirty_bitmap *b);
-/* A change that just ends may still set a bit. One that is not attached is fine. Any thread; never fails. Closing does it, too. */
+/* A change that just ends may still set a bit. One that is not attached is fine. Any thread; never fails. Closing does
+ * it, too. */
 void vol_detach_bitmap(struct vol *v, struct dirty_bitmap *b);
 
 /*
- * The named bitmaps of the disk's image. They are loaded when it is opened, marked in use there while it is open for writing,
- * and the persistent ones are stored when it is closed, put on a shelf or put to rest. Any thread.
+ * The named bitmaps of the disk's image. They are loaded when it is opened, marked in use there while it is open for
+ * writing, and the persistent ones are stored when it is closed, put on a shelf or put to rest. Any thread.
  *
- * get: to look at them, until put; keep it short. add: @granularity 0: QEMU's choice. use: a reference to the bits of one that
- * may be used so; @busy (a constant, NULL: nothing) says from now on who has it, until release. Errors carry QEMU's sentences.
+ * get: to look at them, until put; keep it short. add: @granularity 0: QEMU's choice. use: a reference to the bits of
+ * one that may be used so; @busy (a constant, NULL: nothing) says from now on who has it, until release. Errors carry
+ * QEMU's sentences.
  */
 struct bitmap_set *vol_bitmaps_get(struct vol *v);
 void vol_bitmaps_put(struct vol *v);
@@ -195,9 +199,10 @@ void vol_bitmap_release(struct vol *v, struct dirty_bitmap *bits); /* drops the 
 
 /*
  * What happens to a volume that somebody may want to know; see vol_on_event(). Errnos are negative.
- * FULL: requests wait for space on the host's disk; SPACE: none do any more, after @seconds. GAVE_UP: some waited too long
- * and failed. IO_ERROR: a guest was told that @op failed. THRESHOLD: a write went @bytes beyond vol_set_write_threshold(), which
- * was @threshold. CORRUPT: an image of the chain contradicts itself, as @text says (valid during the call).
+ * FULL: requests wait for space on the host's disk; SPACE: none do any more, after @seconds. GAVE_UP: some waited too
+ * long and failed. IO_ERROR: a guest was told that @op failed. THRESHOLD: a write went @bytes beyond
+ * vol_set_write_threshold(), which was @threshold. CORRUPT: an image of the chain contradicts itself, as @text says
+ * (valid during the call).
  */
 enum vol_event_kind { VOL_EV_FULL, VOL_EV_SPACE, VOL_EV_GAVE_UP, VOL_EV_IO_ERROR, VOL_EV_THRESHOLD, VOL_EV_CORRUPT };
 struct vol_event {
@@ -210,23 +215,25 @@ struct vol_event {
 /* Call @fn from whatever thread it happens on. Set it before the first port is attached. */
 void vol_on_event(struct vol *v, void (*fn)(void *opaque, const struct vol_event *ev), void *opaque);
 
-/* Tell once when something is written behind byte @at of the top image's file (where the guest's data go, with an external data
- * file); 0: no more. Any thread. */
+/* Tell once when something is written behind byte @at of the top image's file (where the guest's data go, with an
+ * external data file); 0: no more. Any thread. */
 void vol_set_write_threshold(struct vol *v, uint64_t at);
 uint64_t vol_write_threshold(const struct vol *v); /* 0: none, or it was passed */
 
 unsigned vol_waiting_for_space(const struct vol *v); /* how many requests do. Any thread */
-int vol_try_space(struct vol *v);                    /* somebody made space: try now, not in a second. Any thread. -ENOMEM */
+/* somebody made space: try now, not in a second. Any thread. -ENOMEM */
+int vol_try_space(struct vol *v);
 
 /**
- * vol_on_fail - call @failed once, on the home thread, when nothing can be written any more because tables or durability
- * failed for good (@err: -errno; @what: a few words, a constant). Set it before the first port is attached.
+ * vol_on_fail - call @failed once, on the home thread, when nothing can be written any more because tables or
+ * durability failed for good (@err: -errno; @what: a few words, a constant). Set it before the first port is attached.
  */
 void vol_on_fail(struct vol *v, void (*failed)(void *opaque, int err, const char *what), void *opaque);
 
 /**
  * vol_set_throttle - the disk's requests obey @g from now on (NULL: no limits); those that wait stand in its line. The
- * volume takes a reference. Flushes never wait. By the thread that also orders attach and detach. -ENOMEM: nothing changed.
+ * volume takes a reference. Flushes never wait. By the thread that also orders attach and detach. -ENOMEM: nothing
+ * changed.
  */
 int vol_set_throttle(struct vol *v, struct throttle_group *g);
 struct throttle_group *vol_throttle(struct vol *v); /* a reference, the caller's; NULL: none. Any thread */
@@ -242,7 +249,8 @@ void port_submit(struct vol_port *p, struct blk_req *req);
 /* From a call with true to one with false: what came through this port shall end soon, and waits for no limits; what it
  * takes is charged all the same. Port's thread. Calls may nest. */
 void port_hurry(struct vol_port *p, bool hurry);
-/* The guest asked for what can never be done (outside the disk, a broken length, a write to a read-only disk): count it. */
+/* The guest asked for what can never be done (outside the disk, a broken length, a write to a read-only disk): count
+ * it. */
 void port_refused(struct vol_port *p, enum blk_op op);
 
 unsigned port_in_flight(const struct vol_port *p);

@@ -12,9 +12,9 @@
  *   throttle/   port's thread: requests that wait for their turn under limits
  *   jobs/       home: loops that copy
  *
- * port_impl.h, home/work.h and change/hold.h have what these rooms do for each other. Everything below is home only unless it says
- * otherwise. Nothing recurses without bound: a request always enters home from the inbox, also when its port is on the home
- * thread, and done() of a guest request can only post more.
+ * port_impl.h, home/work.h and change/hold.h have what these rooms do for each other. Everything below is home only
+ * unless it says otherwise. Nothing recurses without bound: a request always enters home from the inbox, also when its
+ * port is on the home thread, and done() of a guest request can only post more.
  */
 #pragma once
 
@@ -110,7 +110,8 @@ struct vol {
         struct bounce *copy_up; /* buffers for it; not the mover's, which a write that holds one may need, too */
         struct list ranges;
         _Atomic(struct cbw *) cbw; /* cbw.h; NULL: nothing is to be copied before it is written. Ports look, too */
-        _Atomic(struct twin *) twin; /* twin.h; NULL: nothing is to be copied when it is written. Ports look whether, no further */
+        /* twin.h; NULL: nothing is to be copied when it is written. Ports look whether, no further */
+        _Atomic(struct twin *) twin;
         struct list writers;      /* struct img_writer */
         struct img_writer *writer; /* of the top image; NULL when the volume is read-only */
         unsigned retiring;         /* images that guests wrote to, and now somebody makes tidy (retire.c) */
@@ -129,7 +130,8 @@ struct vol {
         struct qtask close_back; /* the rest at home again */
         int close_res;
         bool uses_files;    /* home's engine knows them, until close */
-        struct work_owner *owner; /* what it gives to workers is its; NULL: there was no memory, and it has no share of its own */
+        /* what it gives to workers is its; NULL: there was no memory, and it has no share of its own */
+        struct work_owner *owner;
         struct list unpack_waiters;
         unsigned unpacking;
         uint64_t writeback_ns;
@@ -185,7 +187,8 @@ struct vol_port {
         struct qtask move_ask, move_answer;
 };
 
-/* Its path, for log lines and probes of any thread: a change of the top image gives it another one, and the old one stays. */
+/* Its path, for log lines and probes of any thread: a change of the top image gives it another one, and the old one
+ * stays. */
 static inline const char *vol_label(const struct vol *v)
 {
         return __atomic_load_n(&v->path, __ATOMIC_ACQUIRE);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * workers.c - a few threads of the process for work that takes long (packing, unpacking, ciphers), so that queue threads never do it.
- * They are started when first needed and end with the last volume. How much work is queued is bounded by who gives it:
- * each volume unpacks a few clusters at a time, a request packs one.
+ * workers.c - a few threads of the process for work that takes long (packing, unpacking, ciphers), so that queue
+ * threads never do it. They are started when first needed and end with the last volume. How much work is queued is
+ * bounded by who gives it: each volume unpacks a few clusters at a time, a request packs one.
  *
- * Work has an owner, since what it costs may be a stranger's choice (a cluster whose unpacking takes as long as ten others). Who has the
- * fewest workers is next, among those who has had them for the least time; and nobody has all of them: one is there for the others.
+ * Work has an owner, since what it costs may be a stranger's choice (a cluster whose unpacking takes as long as ten
+ * others). Who has the fewest workers is next, among those who has had them for the least time; and nobody has all of
+ * them: one is there for the others.
  */
 #include <assert.h>
 #include <pthread.h>

@@ -15,8 +15,9 @@ int workers_run(struct work *w); /* 0, or -errno when there is no worker to run 
 unsigned workers_most(void);
 
 /*
- * Somebody whose work has a share of the workers: a volume. Others' work does not wait behind his, however much it is and long it takes.
- * NULL, in all calls: nobody in particular. new: NULL when there is no memory. free: when no work of his is left; one may be ending.
+ * Somebody whose work has a share of the workers: a volume. Others' work does not wait behind his, however much it is
+ * and long it takes. NULL, in all calls: nobody in particular. new: NULL when there is no memory. free: when no work of
+ * his is left; one may be ending.
  */
 struct work_owner;
 struct work_owner *work_owner_new(void);

@@ -7,7 +7,8 @@
 
 static _Thread_local char note[512];
 
-/* Names in it may be a stranger's, as that of a backing file: none of them starts a second line or drives a terminal. */
+/* Names in it may be a stranger's, as that of a backing file: none of them starts a second line or drives a
+ * terminal. */
 static void tame(void)
 {
         for (char *c = note; *c; c++)

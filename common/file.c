@@ -99,7 +99,8 @@ static int open_file(char *path, const struct place *p, unsigned flags, struct f
                 file_close(f);
                 return r;
         }
-        /* O_NONBLOCK was for opening what may be a pipe. Left on, io_uring fails with EAGAIN where others would wait. */
+        /* O_NONBLOCK was for opening what may be a pipe. Left on, io_uring fails with EAGAIN where others would
+         * wait. */
         fcntl(f->fd, F_SETFL, fcntl(f->fd, F_GETFL) & ~O_NONBLOCK);
         file_posix_align(f);
         *ret = f;

@@ -93,10 +93,11 @@ int file_open_named(const char *path, const char *image, unsigned flags, struct 
 int file_open_beneath(const char *dir, const char *name, unsigned flags, struct file **ret);
 
 /*
- * A shelf: open files between two owners of an image, with their locks. While a thread uses one, file_close() puts the file on
- * it, as it is, and file_open() takes it from there (the same path, for the same use) instead of opening the path, which may
- * mean another file by now. So an image can be closed and opened again, here or in another process that was given the
- * descriptors, without a moment in which somebody else could lock it. Files on a shelf have no tap. Zero-initialise.
+ * A shelf: open files between two owners of an image, with their locks. While a thread uses one, file_close() puts the
+ * file on it, as it is, and file_open() takes it from there (the same path, for the same use) instead of opening the
+ * path, which may mean another file by now. So an image can be closed and opened again, here or in another process that
+ * was given the descriptors, without a moment in which somebody else could lock it. Files on a shelf have no tap.
+ * Zero-initialise.
  */
 struct shelved {
         char *path;
@@ -108,7 +109,8 @@ struct file_shelf {
         unsigned n;
         int err; /* a file could not be put on it for want of memory, and was closed */
 };
-struct file_shelf *file_shelf_use(struct file_shelf *s); /* of this thread; NULL: none. Returns what was in use before */
+/* of this thread; NULL: none. Returns what was in use before */
+struct file_shelf *file_shelf_use(struct file_shelf *s);
 /* @fd is the shelf's, also on failure (-ENOMEM). */
 int file_shelf_put(struct file_shelf *s, const char *path, int fd, bool read_only);
 void file_shelf_finish(struct file_shelf *s);  /* closes what is left, locks and all */
@@ -146,16 +148,18 @@ int file_set_writable(struct file *f, bool lock);
 int file_pread(struct file *f, void *buf, size_t len, uint64_t off);
 int file_pwrite(struct file *f, const void *buf, size_t len, uint64_t off);
 int file_truncate(struct file *f, uint64_t size);
-/* The range reads as zeros afterwards. Gives the space back, or keeps it allocated; writes zeros where that cannot be. */
+/* The range reads as zeros afterwards. Gives the space back, or keeps it allocated; writes zeros where that cannot
+ * be. */
 int file_zero(struct file *f, uint64_t off, uint64_t len, bool keep_allocated);
-int file_write_zeros(struct file *f, uint64_t off, uint64_t len); /* written as data, whatever the file system could do */
+/* written as data, whatever the file system could do */
+int file_write_zeros(struct file *f, uint64_t off, uint64_t len);
 int file_sync(struct file *f); /* fdatasync */
 
 /**
  * file_share, file_offload - bytes of @src become those of @dst without passing through us: @dst shares @src's blocks
  * (reflink), or the file system copies them as well as it can (copy_file_range).
- * -EOPNOTSUPP or -EXDEV: these files cannot; -EINVAL: not this range (sharing wants whole blocks, or the end of @src). No
- * sentence is noted for these three: copy the bytes then. @dst is long enough already.
+ * -EOPNOTSUPP or -EXDEV: these files cannot; -EINVAL: not this range (sharing wants whole blocks, or the end of @src).
+ * No sentence is noted for these three: copy the bytes then. @dst is long enough already.
  */
 bool file_can_share(struct file *dst, struct file *src); /* is it worth trying? Changes nothing */
 int file_share(struct file *dst, uint64_t dst_off, struct file *src, uint64_t src_off, uint64_t len);

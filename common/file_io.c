@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * file_io.c - whole ranges of a file, at any alignment, or an error: what file_ops can do in one go is repeated until all is
- * done, and what O_DIRECT cannot take as it is goes through an aligned buffer. Each is told to the tap and may be made to fail.
+ * file_io.c - whole ranges of a file, at any alignment, or an error: what file_ops can do in one go is repeated until
+ * all is done, and what O_DIRECT cannot take as it is goes through an aligned buffer. Each is told to the tap and may
+ * be made to fail.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -233,7 +234,8 @@ int file_run_at(struct file *f, uint64_t off, bool *hole, uint64_t *end)
                 return 0;
         }
         if (!known) {
-                /* Behind data that ended before the file did there is a hole: half of all questions, and half of the answer. */
+                /* Behind data that ended before the file did there is a hole: half of all questions, and half of the
+                 * answer. */
                 *hole = f->read_only && f->run.end && off == f->run.end && !f->run.hole;
                 r = f->ops->run_at(f, off, hole, end);
                 if (r < 0)

@@ -11,8 +11,8 @@
 #include <stdbool.h>
 
 /**
- * image_lock - say what we do with the file behind @fd: read, or (@write) write and resize it. Either way nobody else may
- * write or resize it meanwhile; tools that ask for no consistency (qemu-img -U) can still look.
+ * image_lock - say what we do with the file behind @fd: read, or (@write) write and resize it. Either way nobody else
+ * may write or resize it meanwhile; tools that ask for no consistency (qemu-img -U) can still look.
  * Returns 0, -EBUSY (another process holds the image; sentence noted with @path), or -errno; file systems without locks
  * (-EOPNOTSUPP, -ENOLCK) count as 0.
  */
@@ -22,8 +22,9 @@ int image_lock(int fd, const char *path, bool write);
 void image_lock_share(int fd);
 
 /**
- * image_lock_pass - @to is the same image, and shall be locked as image_lock(@to, @path, true) does, in place of @from, which is
- * ours and gives its locks back. Nobody can come in between. On failure @from has a reader's locks, as before, and @to none.
+ * image_lock_pass - @to is the same image, and shall be locked as image_lock(@to, @path, true) does, in place of @from,
+ * which is ours and gives its locks back. Nobody can come in between. On failure @from has a reader's locks, as before,
+ * and @to none.
  */
 int image_lock_pass(int from, int to, const char *path);
 

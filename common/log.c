@@ -31,8 +31,8 @@ void log_set_max(enum log_level max)
 }
 
 /*
- * What strangers named or said may hold escape sequences for the terminal of whoever reads the log, or a line end and then a
- * line of its own. C0, DEL, and C1 as UTF-8 has it.
+ * What strangers named or said may hold escape sequences for the terminal of whoever reads the log, or a line end and
+ * then a line of its own. C0, DEL, and C1 as UTF-8 has it.
  */
 static void tame(char *text, size_t n)
 {

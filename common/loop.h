@@ -15,7 +15,8 @@ struct loop;
 int loop_new(struct loop **ret);
 void loop_free(struct loop *l);
 
-/* Level-triggered. @events: EPOLLIN, EPOLLOUT. The struct is the caller's until loop_unwatch(); safe inside callbacks. */
+/* Level-triggered. @events: EPOLLIN, EPOLLOUT. The struct is the caller's until loop_unwatch(); safe inside
+ * callbacks. */
 struct loop_watch {
         int fd;
         void (*ready)(struct loop_watch *w, uint32_t events);
@@ -24,7 +25,8 @@ struct loop_watch {
 };
 int loop_watch(struct loop *l, struct loop_watch *w);
 int loop_rewatch(struct loop *l, struct loop_watch *w, uint32_t events); /* change the events asked for */
-/* The same for a connection. If it cannot be, the connection is shut down, which ready() is always told: it would hang otherwise. */
+/* The same for a connection. If it cannot be, the connection is shut down, which ready() is always told: it would hang
+ * otherwise. */
 void loop_rewatch_or_hang_up(struct loop *l, struct loop_watch *w, uint32_t events);
 void loop_unwatch(struct loop *l, struct loop_watch *w);                 /* a watch that is off is fine */
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Invariants: tail <= head <= tail + CAPACITY, and the entries in [tail, head) are whole. head moves after the
- * entries of a put are stored (release), so a process that is killed in between leaves a log without them, never with half.
+ * entries of a put are stored (release), so a process that is killed in between leaves a log without them, never with
+ * half.
  *
- * An empty ring starts at 0 again, and memory is taken a piece at a time as the ring first gets there: a disk that is idle
- * or flushes often costs a few KiB.
+ * An empty ring starts at 0 again, and memory is taken a piece at a time as the ring first gets there: a disk that is
+ * idle or flushes often costs a few KiB.
  */
 #include "maplog.h"
 
@@ -36,7 +37,8 @@ struct on_shm {
         _Atomic uint64_t head, tail;
         _Atomic uint64_t lost;     /* head when the first change was left out, + 1; 0: none was */
         _Atomic int64_t last_put;  /* seconds */
-        char boot_id[40];          /* of the kernel that ran when it was made: nothing here is worth anything to another */
+        /* of the kernel that ran when it was made: nothing here is worth anything to another */
+        char boot_id[40];
 };
 
 #define FILE_BYTES (HEAD_BYTES + CAPACITY * sizeof(struct maplog_entry))
@@ -226,7 +228,8 @@ void maplog_put(struct maplog *log, const struct maplog_entry *e, unsigned n)
         }
         for (unsigned i = 0; i < n; i++)
                 log->ring[(head + i) % CAPACITY] = e[i];
-        atomic_store_explicit(&log->shm->head, head + n, memory_order_release); /* pairs with the next process's reading */
+        /* pairs with the next process's reading */
+        atomic_store_explicit(&log->shm->head, head + n, memory_order_release);
 }
 
 int64_t maplog_last_put(const struct maplog *log)

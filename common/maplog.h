@@ -2,10 +2,11 @@
 /*
  * maplog.h - table changes of an image that are in memory only, kept where a killed process leaves them.
  *
- * A guest that goes on running while its daemon is killed and started again must find every write that was answered, also
- * those that no flush has made durable yet. The data of such a write is in the file; what would be lost is the table entry
- * that leads to it. So each change of an entry is stored here too: a ring in a mapped file of a memory file system (/run),
- * one store of 24 bytes and no system call. It outlives the process, not the host: exactly as long as the page cache does.
+ * A guest that goes on running while its daemon is killed and started again must find every write that was answered,
+ * also those that no flush has made durable yet. The data of such a write is in the file; what would be lost is the
+ * table entry that leads to it. So each change of an entry is stored here too: a ring in a mapped file of a memory file
+ * system (/run), one store of 24 bytes and no system call. It outlives the process, not the host: exactly as long as
+ * the page cache does.
  *
  * A successful flush trims what it made durable. Whoever opens the image next puts the rest into the image (replay).
  * Functions are for the image's home thread; the file belongs to whoever holds the image's lock.
@@ -49,8 +50,8 @@ int64_t maplog_last_put(const struct maplog *log);
 /* Three quarters full: flush before more is put. */
 bool maplog_is_crowded(const struct maplog *log);
 
-/* Has a process that is gone left changes of this image in @dir, which was written to last at @modified (seconds)? Who wrote much
- * later than that process knew nothing of them. */
+/* Has a process that is gone left changes of this image in @dir, which was written to last at @modified (seconds)? Who
+ * wrote much later than that process knew nothing of them. */
 #define MAPLOG_LATE_SECONDS 60 /* the kernel may still finish writes of a process that is gone */
 bool maplog_is_left(const char *dir, dev_t dev, ino_t ino, int64_t modified);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pace.h - so many at once, then one every so often. Who comes too soon waits: nobody is refused anything. The caller's lock or thread.
+ * pace.h - so many at once, then one every so often. Who comes too soon waits: nobody is refused anything. The caller's
+ * lock or thread.
  */
 #pragma once
 

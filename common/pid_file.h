@@ -3,8 +3,8 @@
 #pragma once
 
 /**
- * pid_file_make - write our number to @path. Returns the descriptor that holds the lock; or -errno with a sentence: -EBUSY when
- * another process holds it.
+ * pid_file_make - write our number to @path. Returns the descriptor that holds the lock; or -errno with a sentence:
+ * -EBUSY when another process holds it.
  */
 int pid_file_make(const char *path);
 

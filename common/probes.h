@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * probes.h - places where bpftrace, perf or SystemTap can look at a running daemon (USDT, provider "vdiskd"). One no-op
- * instruction each while nobody does; nothing at all when built without sys/sdt.h. docs/vdiskd.8.scd, PROBES, lists them.
+ * instruction each while nobody does; nothing at all when built without sys/sdt.h. docs/vdiskd.8.scd, PROBES, lists
+ * them.
  */
 #pragma once
 

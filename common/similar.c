@@ -8,7 +8,8 @@
 
 #define WORD_BYTES 32u /* longer ones are not compared: no option has so long a name */
 
-/* How many letters must be changed, left out or put in to make @b of @a (Levenshtein): row by row of the usual table. */
+/* How many letters must be changed, left out or put in to make @b of @a (Levenshtein): row by row of the usual
+ * table. */
 static unsigned distance(const char *a, const char *b)
 {
         unsigned row[WORD_BYTES + 1];

@@ -5,9 +5,9 @@
 #include <stdbool.h>
 
 /**
- * text_file_save - make the file @name in the directory @dir, which is made, too, when it is not there (its parent must be). Nobody
- * ever sees half of it. @replace: in the place of the one that is there. Returns 0; -EEXIST when there is a file of that name; or -errno with a sentence. Any thread; waits for
- * the disk.
+ * text_file_save - make the file @name in the directory @dir, which is made, too, when it is not there (its parent must
+ * be). Nobody ever sees half of it. @replace: in the place of the one that is there. Returns 0; -EEXIST when there is a
+ * file of that name; or -errno with a sentence. Any thread; waits for the disk.
  */
 int text_file_save(const char *dir, const char *name, const char *text, bool replace);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * about.c - what an image says of itself, for who asks while it is served. It is looked up when the image is opened: all of it changes
- * only when the image is opened again.
+ * about.c - what an image says of itself, for who asks while it is served. It is looked up when the image is opened:
+ * all of it changes only when the image is opened again.
  */
 #include "common/err.h"
 #include "formats/format.h"
@@ -18,7 +18,8 @@ json_t *fmt_snapshot_json(const struct fmt_snapshot *s)
         return o;
 }
 
-/* What could not be read is left out, and its sentence with it; that of who opens the image because something failed stays. */
+/* What could not be read is left out, and its sentence with it; that of who opens the image because something failed
+ * stays. */
 static bool is_read(int r)
 {
         if (r < 0)

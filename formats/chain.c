@@ -277,8 +277,8 @@ static int refuse_loop(const struct fmt_image *top, const char *path)
 }
 
 /*
- * A process that was killed just after a snapshot leaves the log of the image that guests wrote to until then, and it is a
- * backing image now. Opening an image for writing puts its log into it.
+ * A process that was killed just after a snapshot leaves the log of the image that guests wrote to until then, and it
+ * is a backing image now. Opening an image for writing puts its log into it.
  */
 static int put_log_in(const char *path, const char *named_by, const struct fmt_open_opts *opts)
 {

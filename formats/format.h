@@ -2,17 +2,18 @@
 /*
  * format.h - what an image format can be asked.
  *
- * Formats compute, blkq executes. While a disk is served a driver does no I/O, never waits and starts no thread: it says
- * where bytes live (fmt_map), what a write needs (fmt_plan_write) and which table writes make it durable (fmt_flush).
- * I/O that a driver needs for itself (load a table page, write tables) is a *batch*: steps for somebody else to run.
+ * Formats compute, blkq executes. While a disk is served a driver does no I/O, never waits and starts no thread: it
+ * says where bytes live (fmt_map), what a write needs (fmt_plan_write) and which table writes make it durable
+ * (fmt_flush). I/O that a driver needs for itself (load a table page, write tables) is a *batch*: steps for somebody
+ * else to run.
  *
- * Threads. An image has one *home* thread. Every function here is home only, except fmt_map(), which any thread may call
- * inside rcu_read_lock(): tables are published with RCU and their entries are 64-bit atomics, so a lookup takes no lock.
- * Only home changes tables and the cache, so there is one writer and nothing to race with. Work on an image at rest
- * (open, create, check, snapshot, resize) is plain synchronous code over the file seam, on the caller's thread.
+ * Threads. An image has one *home* thread. Every function here is home only, except fmt_map(), which any thread may
+ * call inside rcu_read_lock(): tables are published with RCU and their entries are 64-bit atomics, so a lookup takes no
+ * lock. Only home changes tables and the cache, so there is one writer and nothing to race with. Work on an image at
+ * rest (open, create, check, snapshot, resize) is plain synchronous code over the file seam, on the caller's thread.
  *
- * Units are bytes everywhere unless a name says otherwise. Errors are negative errno; where the driver knows the story a
- * sentence is noted (err.h).
+ * Units are bytes everywhere unless a name says otherwise. Errors are negative errno; where the driver knows the story
+ * a sentence is noted (err.h).
  */
 #pragma once
 
@@ -53,19 +54,21 @@ struct extent {
         uint64_t host;          /* bytes in file */
         struct file *file;      /* DATA, COMPRESSED: chain_map() fills in the img's file where fmt_map() left NULL */
         struct fmt_image *img;  /* which image (a chain has several): one of the chain, or one of its parts */
-        struct sector_cipher *cipher; /* DATA: encrypted in the file, sector by sector, numbered by host / 512; NULL: plain */
+        /* DATA: encrypted in the file, sector by sector, numbered by host / 512; NULL: plain */
+        struct sector_cipher *cipher;
         unsigned depth;         /* 0: the top image, 1: its backing image, ... */
 };
 
 /**
  * fmt_map - where do the bytes of a guest range live, in this image alone?
  * @off, @len: any alignment, len > 0, inside the image (the caller checked).
- * @ext: the caller's array; filled in guest order without gaps, at most @max entries; neighbours that can be one are one.
+ * @ext: the caller's array; filled in guest order without gaps, at most @max entries; neighbours that can be one are
+ * one.
  *
- * Returns how many extents (>= 1; they may end before off + len: @max is reached, or something stands in the way further
- * on, so go on asking from there), -EAGAIN when the table page for @off is not cached (home: run fmt_want(img), call
- * again; other threads: hand the request to home), or -EIO when the image contradicts itself at @off (it is then marked
- * corrupt in memory and refuses writes).
+ * Returns how many extents (>= 1; they may end before off + len: @max is reached, or something stands in the way
+ * further on, so go on asking from there), -EAGAIN when the table page for @off is not cached (home: run fmt_want(img),
+ * call again; other threads: hand the request to home), or -EIO when the image contradicts itself at @off (it is then
+ * marked corrupt in memory and refuses writes).
  * Any thread, inside rcu_read_lock(). No I/O, no allocation, never blocks.
  */
 int fmt_map(struct fmt_image *img, uint64_t off, uint64_t len, struct extent *ext, unsigned max);
@@ -87,8 +90,8 @@ int fmt_unpack(struct fmt_image *img, const void *packed, size_t packed_len, voi
 /**
  * fmt_pack - compress one cluster, for fmt_plan_packed().
  * @in: exactly img->cluster_size bytes. @out: room for as many.
- * Returns the packed length (always less than a cluster), 0 when it does not get smaller: write it as it is, or -ENOMEM.
- * Pure: any thread, a worker by preference. Ask fmt_can_pack() first.
+ * Returns the packed length (always less than a cluster), 0 when it does not get smaller: write it as it is, or
+ * -ENOMEM. Pure: any thread, a worker by preference. Ask fmt_can_pack() first.
  */
 int fmt_pack(struct fmt_image *img, const void *in, void *out);
 bool fmt_can_pack(const struct fmt_image *img);
@@ -133,8 +136,8 @@ int fmt_batch_run_sync(struct fmt_batch *b);
 /**
  * fmt_want - the batch that the last -EAGAIN of this image on this thread (home) waits for. Ask at once after it.
  * Several callers that want the same page get the same batch (started tells whether it runs already); who finds no room
- * while other pages are on their way gets their batch. NULL after an -EAGAIN means: the cache is full of dirty pages (or
- * there is no memory), flush first.
+ * while other pages are on their way gets their batch. NULL after an -EAGAIN means: the cache is full of dirty pages
+ * (or there is no memory), flush first.
  */
 struct fmt_batch *fmt_want(struct fmt_image *img);
 
@@ -145,7 +148,8 @@ enum plan_kind {
         PLAN_ALLOCATE, /* write head + data + tail as one write at host - head; then commit */
         PLAN_PACKED,   /* write the packed bytes at host (any byte), nothing else; then commit */
         PLAN_TABLES,   /* only tables change (discard, zeroes); commit publishes it */
-        PLAN_PUNCH,    /* FMT_ZERO (or zero range, see keep) of [host, host+len) of the file does it. Nothing to commit */
+        /* FMT_ZERO (or zero range, see keep) of [host, host+len) of the file does it. Nothing to commit */
+        PLAN_PUNCH,
         PLAN_WRITE_ZEROES, /* zeros must be written as data: use fmt_plan_write for [off, off+len) */
         PLAN_NOTHING,  /* reads as asked already, or the hint cannot be followed: succeed */
 };
@@ -153,16 +157,17 @@ enum plan_kind {
 /*
  * What to do about the first [off, off + len) of the range that was asked; call again for the rest. Zero-initialise.
  * From a successful fmt_plan_write() to fmt_commit() or fmt_abort() the clusters that the range touches are the plan's:
- * the caller keeps any other write, discard or zeroing of the same clusters away (blkq/home/overlap.c does). Reads go on.
+ * the caller keeps any other write, discard or zeroing of the same clusters away (blkq/home/overlap.c does). Reads go
+ * on.
  */
 struct fmt_plan {
         enum plan_kind kind;
         uint64_t off, len; /* guest bytes done by this plan */
         uint64_t host;     /* where byte @off goes in fmt_data_file() */
         /*
-         * ALLOCATE: copy-up. The clusters' other bytes, [off - head, off) and [off + len, off + len + tail), must go into
-         * the same write, read through chain_map() before commit. Both 0 when nothing is needed (the write fills its
-         * clusters, or the rest reads as zeros and the new clusters do too).
+         * ALLOCATE: copy-up. The clusters' other bytes, [off - head, off) and [off + len, off + len + tail), must go
+         * into the same write, read through chain_map() before commit. Both 0 when nothing is needed (the write fills
+         * its clusters, or the rest reads as zeros and the new clusters do too).
          */
         uint64_t head, tail;
         bool fresh; /* ALLOCATE: the new clusters read as zeros; head and tail that are all zeros need not be written */
@@ -179,9 +184,9 @@ int fmt_plan_write(struct fmt_image *img, uint64_t off, uint64_t len, struct fmt
 
 /**
  * fmt_plan_packed - room for one compressed cluster, right behind the one before if that can be.
- * @off: of a cluster; all of it is replaced (past the end of the image it is zeros). @packed_len: what fmt_pack() returned.
- * Packed clusters share clusters of the file: neighbours may be written at the same time, so the write must not touch
- * more than its bytes (no read-modify-write of a whole block: not through O_DIRECT).
+ * @off: of a cluster; all of it is replaced (past the end of the image it is zeros). @packed_len: what fmt_pack()
+ * returned. Packed clusters share clusters of the file: neighbours may be written at the same time, so the write must
+ * not touch more than its bytes (no read-modify-write of a whole block: not through O_DIRECT).
  * Errors as fmt_plan_write(), and -ENOTSUP when the format has no compression.
  */
 int fmt_plan_packed(struct fmt_image *img, uint64_t off, uint32_t packed_len, struct fmt_plan *plan);
@@ -190,28 +195,31 @@ enum { ZERO_MAY_UNMAP = 1 << 0, ZERO_DISCARD = 1 << 1 };
 /**
  * fmt_plan_zero - make [off, off+len) read as zeros (0 or ZERO_MAY_UNMAP), or drop it (ZERO_DISCARD: contents no longer
  * matter, but never what lay there before in a backing image or another place).
- * Sub-cluster edges come back as PLAN_WRITE_ZEROES (zeroing) or PLAN_NOTHING (discard). Same errors as fmt_plan_write().
+ * Sub-cluster edges come back as PLAN_WRITE_ZEROES (zeroing) or PLAN_NOTHING (discard). Same errors as
+ * fmt_plan_write().
  */
 int fmt_plan_zero(struct fmt_image *img, uint64_t off, uint64_t len, unsigned flags, struct fmt_plan *plan);
 
-/* The data of an ALLOCATE or PACKED plan is in the file (not yet durable), or a TABLES plan shall happen: publish. Cannot fail. */
+/* The data of an ALLOCATE or PACKED plan is in the file (not yet durable), or a TABLES plan shall happen: publish.
+ * Cannot fail. */
 void fmt_commit(struct fmt_image *img, struct fmt_plan *plan);
 
 /* The data could not be written: give the clusters back. Its bytes may be half written; nobody will see them. */
 void fmt_abort(struct fmt_image *img, struct fmt_plan *plan);
 
 /*
- * Host clusters that a commit unlinked are *dying*: requests that looked the old mapping up may still have I/O in flight
- * there, on any thread. When fmt_dying() is not 0 the executor lets every thread finish the requests it has in flight
- * now and then calls fmt_dying_release() with the number it was given.
+ * Host clusters that a commit unlinked are *dying*: requests that looked the old mapping up may still have I/O in
+ * flight there, on any thread. When fmt_dying() is not 0 the executor lets every thread finish the requests it has in
+ * flight now and then calls fmt_dying_release() with the number it was given.
  */
 uint64_t fmt_dying(struct fmt_image *img);                    /* 0: nothing; else a ticket covering all so far */
 void fmt_dying_release(struct fmt_image *img, uint64_t ticket);
 
 /**
  * fmt_flush - the batch that makes everything committed so far durable; its last step is FMT_SYNC.
- * Never NULL on success: *ret is just a sync when no table is dirty (and has no steps when the image has no file). It is a snapshot: later commits do not slip in.
- * One flush batch at a time per image (the executor waits). -ENOMEM. After a failed batch the pages are dirty again.
+ * Never NULL on success: *ret is just a sync when no table is dirty (and has no steps when the image has no file). It
+ * is a snapshot: later commits do not slip in. One flush batch at a time per image (the executor waits). -ENOMEM. After
+ * a failed batch the pages are dirty again.
  */
 int fmt_flush(struct fmt_image *img, struct fmt_batch **ret);
 
@@ -231,8 +239,8 @@ int fmt_housekeep(struct fmt_image *img, struct fmt_batch **ret);
 void fmt_wind_down(struct fmt_image *img);
 
 /**
- * fmt_demote - a settled image is only read from now on: its locks become a reader's, its log of table changes is closed.
- * Lookups may go on meanwhile; their extents still say writable. Any thread that may wait.
+ * fmt_demote - a settled image is only read from now on: its locks become a reader's, its log of table changes is
+ * closed. Lookups may go on meanwhile; their extents still say writable. Any thread that may wait.
  */
 void fmt_demote(struct fmt_image *img);
 
@@ -246,12 +254,15 @@ enum fmt_open_flags {
         FMT_REPAIRING = 1 << 4,  /* accept dirty and corrupt images for writing (check -r) */
         FMT_INFO_ONLY = 1 << 5,  /* header only: tables are not loaded, nothing may be mapped */
         FMT_NO_KEY = 1 << 7,    /* tables only: an encrypted image may be opened without its key (see locked) */
-        FMT_GUESS = 1 << 6,      /* tools that only read: what looks like nothing is raw, unnamed backing formats are probed */
-        /* A table entry need not wait for the new bytes of the guest that it shows: one sync less, and a power failure may
-         * leave zeros where a write that no flush covered replaced other bytes. Copied-up bytes come first all the same. */
+        /* tools that only read: what looks like nothing is raw, unnamed backing formats are probed */
+        FMT_GUESS = 1 << 6,
+        /* A table entry need not wait for the new bytes of the guest that it shows: one sync less, and a power failure
+         * may leave zeros where a write that no flush covered replaced other bytes. Copied-up bytes come first all the
+         * same. */
         FMT_ENTRY_WITH_DATA = 1 << 8,
-        /* For writing: the opener sees to the image's bitmaps (bitmaps_take() before the disk changes, bitmaps_store() at the
-         * end), or does not change the disk. Without it they are given up at once, since they would tell lies. */
+        /* For writing: the opener sees to the image's bitmaps (bitmaps_take() before the disk changes, bitmaps_store()
+         * at the end), or does not change the disk. Without it they are given up at once, since they would tell
+         * lies. */
         FMT_KEEP_BITMAPS = 1 << 9,
         FMT_TELL = 1 << 10,    /* fmt_image.about of all images of the chain */
 };
@@ -260,19 +271,20 @@ struct fmt_snapshot_which {
         const char *any, *id, *name;
 };
 /*
- * What the operator says about one image of a chain, beyond what the image itself and the one above it say. NULL: nothing.
- * Borrowed by whoever opens; kept by its maker while images are opened with it.
+ * What the operator says about one image of a chain, beyond what the image itself and the one above it say. NULL:
+ * nothing. Borrowed by whoever opens; kept by its maker while images are opened with it.
  */
 struct fmt_layer {
         const char *path, *format; /* of a backing image; of the top one chain_open() is told otherwise */
         const char *key_secret;    /* encrypted image: the name of the secret that opens it (secret.h) */
-        /* Where its external data file is, believed as it is. NULL: what the image says, if that is a regular file in the
-         * image's own directory or below it. -EINVAL for an image without such a file. */
+        /* Where its external data file is, believed as it is. NULL: what the image says, if that is a regular file in
+         * the image's own directory or below it. -EINVAL for an image without such a file. */
         const char *data_path;
         bool no_backing;           /* nothing is behind it, whatever it names */
         const struct fmt_layer *backing;
 };
-int fmt_layer_dup(const struct fmt_layer *from, struct fmt_layer **ret); /* with all behind it; NULL stays NULL. -ENOMEM */
+/* with all behind it; NULL stays NULL. -ENOMEM */
+int fmt_layer_dup(const struct fmt_layer *from, struct fmt_layer **ret);
 void fmt_layer_free(struct fmt_layer *l); /* of fmt_layer_dup(); NULL is fine */
 
 struct fmt_open_opts {
@@ -280,7 +292,8 @@ struct fmt_open_opts {
         unsigned flags;
         size_t cache_bytes;  /* table cache per image; 0: default (FMT_CACHE_DEFAULT) */
         uint64_t null_size;  /* the null format has no file that could tell */
-        const struct fmt_snapshot_which *snapshot; /* the top image as it was then, FMT_RDONLY only; NULL: as it is now */
+        /* the top image as it was then, FMT_RDONLY only; NULL: as it is now */
+        const struct fmt_snapshot_which *snapshot;
         const struct fmt_layer *layer; /* NULL: nothing is said */
         struct sector_cipher *cipher; /* taken, also on failure: of the same image, which was open before. NULL: none */
         struct file *data_file; /* chain_open() opens it; for fmt_open_file(): taken with the image, when it opens */
@@ -302,9 +315,9 @@ struct fmt_open_opts {
 int chain_open(const char *path, const struct fmt_open_opts *opts, struct fmt_image **ret);
 
 /**
- * chain_reload - read the top image of an open chain again, from the same file and with its locks kept; its backing images
- * stay. For after a change at rest (see fmt_driver). @opts: as it was opened; format and layers stay what they are.
- * Returns 0; or -errno with a sentence: then the whole chain is closed and *top is NULL.
+ * chain_reload - read the top image of an open chain again, from the same file and with its locks kept; its backing
+ * images stay. For after a change at rest (see fmt_driver). @opts: as it was opened; format and layers stay what they
+ * are. Returns 0; or -errno with a sentence: then the whole chain is closed and *top is NULL.
  */
 int chain_reload(struct fmt_image **top, const struct fmt_open_opts *opts);
 
@@ -316,7 +329,8 @@ int chain_backing_path(const char *image_path, const char *name, char **ret);
 
 /**
  * chain_data_path - the same for an external data file. It lies beside the image that names it: *dir is the image's
- * directory, *rest a name in it (free() both). -EINVAL with a sentence for a name that leads elsewhere or is no plain path.
+ * directory, *rest a name in it (free() both). -EINVAL with a sentence for a name that leads elsewhere or is no plain
+ * path.
  */
 int chain_data_path(const char *image_path, const char *name, char **dir, char **rest);
 
@@ -327,14 +341,15 @@ int fmt_open_file(struct file *file, const struct fmt_open_opts *opts, struct fm
 bool fmt_is_made_of(const struct fmt_image *img, dev_t dev, ino_t ino);
 
 /*
- * An image at rest: these run the batches they need on this thread, which is the image's home, so no RCU lock is needed.
+ * An image at rest: these run the batches they need on this thread, which is the image's home, so no RCU lock is
+ * needed.
  *
  * chain_map_sync: one extent that starts at @off, as chain_map() tells. DATA comes in pieces that are
  * wholly in a hole of their file or not at all. @len > 0, inside the image.
  * extent_read_sync: the guest's bytes of a DATA extent.
  * chain_read_sync: the guest's bytes, whatever kind of extent they are in. Memory: a few clusters.
- * fmt_write_sync: the guest's bytes, whole sectors, into an image open for writing; durable when it is settled. Memory: a
- * few clusters.
+ * fmt_write_sync: the guest's bytes, whole sectors, into an image open for writing; durable when it is settled. Memory:
+ * a few clusters.
  * fmt_settle_sync: fmt_wind_down, then flush and housekeep until clean. For tools and tests that wrote through plans.
  */
 int chain_map_sync(struct fmt_image *top, uint64_t off, uint64_t len, struct extent *ext);
@@ -346,8 +361,8 @@ int fmt_settle_sync(struct fmt_image *img);
 /**
  * fmt_share_sync - the guest's bytes at @off become those of @from, an extent of DATA in another image, without a copy
  * through us: shared (reflink), or with @offload copied by the file system.
- * *done: how many bytes from the start of @from were (0: not here, the pieces do not fit). 0, -EOPNOTSUPP or -EXDEV (these
- * files cannot; nothing has changed), or -errno. Settle the image afterwards.
+ * *done: how many bytes from the start of @from were (0: not here, the pieces do not fit). 0, -EOPNOTSUPP or -EXDEV
+ * (these files cannot; nothing has changed), or -errno. Settle the image afterwards.
  */
 int fmt_share_sync(struct fmt_image *img, uint64_t off, const struct extent *from, bool offload, uint64_t *done);
 
@@ -378,7 +393,8 @@ enum { FMT_CORRUPT_NOT, FMT_CORRUPT_SAID, FMT_CORRUPT_HEARD };
 struct fmt_image {
         const struct fmt_driver *drv;
         struct file *file;         /* owned; NULL: the format has none (FMT_NO_FILE) */
-        struct file *data_file;    /* owned; guest data lies here, tables in file. NULL: both in file, or only looked at */
+        /* owned; guest data lies here, tables in file. NULL: both in file, or only looked at */
+        struct file *data_file;
         struct fmt_image *backing; /* owned; NULL: none */
         /* More files of the image (a VMDK's extents), each as an image that extents may name; the driver's. */
         struct fmt_image **parts;
@@ -386,7 +402,8 @@ struct fmt_image {
         bool names_files;          /* the image says which these are, so they are a stranger's word */
         uint64_t size;             /* virtual size; served rounded up to 512 */
         uint32_t cluster_size;     /* unit of allocation; 1 for raw and null */
-        uint32_t subcluster_size;  /* the smallest part of it that is mapped, written and zeroed by itself; else the same */
+        /* the smallest part of it that is mapped, written and zeroed by itself; else the same */
+        uint32_t subcluster_size;
         uint32_t host_align;       /* data begin at multiples of this in the file; 0: of subcluster_size */
         bool read_only;
         bool corrupt;              /* contradicts itself: no more writes */
@@ -398,8 +415,8 @@ struct fmt_image {
         bool dirty;                /* as found: it was not closed clean (qcow2's dirty bit) */
         char *backing_name;        /* as written in the image; NULL: none */
         char *backing_format;      /* likewise; NULL: not named */
-        /* What the image says of itself, as it was when it was opened: "snapshots" (QEMU's SnapshotInfo, none: not there) and
-         * "format-specific" (likewise). Owned; NULL: nothing, or opened without FMT_TELL. */
+        /* What the image says of itself, as it was when it was opened: "snapshots" (QEMU's SnapshotInfo, none: not
+         * there) and "format-specific" (likewise). Owned; NULL: nothing, or opened without FMT_TELL. */
         json_t *about;
 };
 
@@ -476,13 +493,15 @@ struct fmt_snapshot {
         uint32_t date_sec, date_nsec;
 };
 
-/* A bitmap of what changed on the disk, kept in its image. Its bits are a string of bytes: bit n in byte n / 8, lowest first. */
+/* A bitmap of what changed on the disk, kept in its image. Its bits are a string of bytes: bit n in byte n / 8, lowest
+ * first. */
 struct fmt_bitmap {
         const char *name;
         uint32_t granularity; /* bytes of the disk for each bit */
         bool recording;       /* every change of the disk belongs into it ("auto") */
         bool in_use;          /* was not stored after its last use: its bits mean nothing */
-        /* bitmaps_store(): bytes [@at, @at + @len) of its bits, @at a multiple of 512. NULL: its bits stay as they are. */
+        /* bitmaps_store(): bytes [@at, @at + @len) of its bits, @at a multiple of 512. NULL: its bits stay as they
+         * are. */
         void (*get)(void *opaque, uint64_t at, void *bytes, size_t len);
         void *opaque;
 };
@@ -507,8 +526,8 @@ struct fmt_driver {
         int (*open)(struct file *file, const struct fmt_open_opts *opts, struct fmt_image **ret);
         /* The backing image is open: is it the one that was meant? 0 or -errno with a sentence. */
         int (*adopt)(struct fmt_image *img);
-        /* Does the image keep its data in another file, and under which name? *name: free() it; NULL: it does not say. Returns 1
-         * (it does), 0 (no) or -errno. Nothing but the header is looked at. */
+        /* Does the image keep its data in another file, and under which name? *name: free() it; NULL: it does not say.
+         * Returns 1 (it does), 0 (no) or -errno. Nothing but the header is looked at. */
         int (*data_name)(struct file *file, char **name);
         void (*close)(struct fmt_image *img); /* takes half-open images; frees the struct, not file and backing */
 
@@ -542,19 +561,21 @@ struct fmt_driver {
         int (*check)(struct fmt_image *img, struct fmt_check *chk);
         int (*resize)(struct fmt_image *img, uint64_t size, bool shrink_ok);
         int (*empty)(struct fmt_image *img); /* the disk is as never written: all of it comes from the backing image */
-        /* Change options of an image that is there: all of @opts or none. backing_file "": none. The backing file's contents
-         * are the caller's business. @force: also what makes the disk unreadable for good. */
+        /* Change options of an image that is there: all of @opts or none. backing_file "": none. The backing file's
+         * contents are the caller's business. @force: also what makes the disk unreadable for good. */
         int (*amend)(struct fmt_image *img, const struct fmt_option *opts, size_t n, bool force);
         /*
-         * amend() of backing_file and backing_fmt while the image is in use. Any thread that may wait; the caller sees to it that no
-         * flush runs meanwhile. @file: the image's, or a copy of that struct, whose size is its home thread's to change. What the
-         * open image says of its names is the caller's to change, too. NULL: the format cannot.
+         * amend() of backing_file and backing_fmt while the image is in use. Any thread that may wait; the caller sees
+         * to it that no flush runs meanwhile. @file: the image's, or a copy of that struct, whose size is its home
+         * thread's to change. What the open image says of its names is the caller's to change, too. NULL: the format
+         * cannot.
          */
         int (*rename)(struct fmt_image *img, struct file *file, const struct fmt_option *opts, size_t n);
         const struct fmt_option_doc *amend_options;
-        int (*info)(struct fmt_image *img, json_t *into); /* qemu-img's "format-specific" object: {"type":..,"data":..} */
-        /* bitmaps_take: all are in use from now on, durably. bitmaps_store: the image has these bitmaps, and no others; a crash
-         * leaves it as it was, or bitmaps in use with no meaning, or all of @all. */
+        /* qemu-img's "format-specific" object: {"type":..,"data":..} */
+        int (*info)(struct fmt_image *img, json_t *into);
+        /* bitmaps_take: all are in use from now on, durably. bitmaps_store: the image has these bitmaps, and no others;
+         * a crash leaves it as it was, or bitmaps in use with no meaning, or all of @all. */
         int (*bitmaps_read)(struct fmt_image *img, const struct fmt_bitmap_reader *reader);
         int (*bitmaps_take)(struct fmt_image *img);
         int (*bitmaps_store)(struct fmt_image *img, const struct fmt_bitmap *all, size_t n);
@@ -569,8 +590,9 @@ struct fmt_driver {
 const struct fmt_driver *fmt_driver_find(const char *name);  /* NULL: unknown */
 const struct fmt_driver *const *fmt_drivers(void);           /* NULL-terminated */
 
-/* qemu-img create: makes the file, and the data file if there is to be one, and writes an empty image. On failure what was
- * not there before is removed again. Options of files, not of the format, are dealt with here: nocow, extent_size_hint. */
+/* qemu-img create: makes the file, and the data file if there is to be one, and writes an empty image. On failure what
+ * was not there before is removed again. Options of files, not of the format, are dealt with here: nocow,
+ * extent_size_hint. */
 int fmt_create_path(const char *path, const struct fmt_driver *drv, const struct fmt_create *req);
 
 void fmt_snapshots_free(struct fmt_snapshot *s, size_t n);

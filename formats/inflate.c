@@ -4,7 +4,8 @@
 #include <errno.h>
 #include <zlib.h>
 
-/* zlib's smallest blocks have 127 symbols (memLevel 1), each of a byte at least; who flushes makes more of them, and empty ones. */
+/* zlib's smallest blocks have 127 symbols (memLevel 1), each of a byte at least; who flushes makes more of them, and
+ * empty ones. */
 #define BYTES_A_BLOCK 64u
 #define SPARE_BLOCKS 64u
 

@@ -3,8 +3,8 @@
 #pragma once
 
 /*
- * To the background, before there are threads: returns in the child, *@fd and *@null are for background_tell(). The parent waits for
- * that, or for the child's end, and ends itself. 0 or -errno with a sentence.
+ * To the background, before there are threads: returns in the child, *@fd and *@null are for background_tell(). The
+ * parent waits for that, or for the child's end, and ends itself. 0 or -errno with a sentence.
  */
 int background_begin(int *fd, int *null);
 

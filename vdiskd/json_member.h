@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* json_member.h - members of a JSON object whose types were checked: arguments of a command, mostly. Texts are borrowed from it. */
+/* json_member.h - members of a JSON object whose types were checked: arguments of a command, mostly. Texts are borrowed
+ * from it. */
 #pragma once
 
 #include <jansson.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * socket.h - listening Unix sockets for disks and for control: made at a path, given as an open descriptor, or passed by systemd.
- * Control thread. Errors are negative errno with a sentence.
+ * socket.h - listening Unix sockets for disks and for control: made at a path, given as an open descriptor, or passed
+ * by systemd. Control thread. Errors are negative errno with a sentence.
  */
 #pragma once
 

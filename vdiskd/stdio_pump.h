@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* stdio_pump.h - standard input and output as one connection (--chardev stdio): a thread carries bytes to and from a socket. */
+/* stdio_pump.h - standard input and output as one connection (--chardev stdio): a thread carries bytes to and from a
+ * socket. */
 #pragma once
 
 struct stdio_pump;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * watchdog.h - the service manager's watchdog (WatchdogSec=): it is told that all is well only while the control loop turns and
- * every queue thread answers. One that hangs stops the pings, and the manager starts the daemon anew. Control thread.
+ * watchdog.h - the service manager's watchdog (WatchdogSec=): it is told that all is well only while the control loop
+ * turns and every queue thread answers. One that hangs stops the pings, and the manager starts the daemon anew. Control
+ * thread.
  */
 #pragma once
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * back_channel.h - messages from us to the front end, on the socket that SET_BACKEND_REQ_FD brings (vhost-user, "Back-end
- * message types"). One message at a time; its answer, where one was asked for, is read when it comes. Nobody waits: while
- * the front end deals with a message it may ask things on the main socket, and is answered there. Control thread only.
+ * back_channel.h - messages from us to the front end, on the socket that SET_BACKEND_REQ_FD brings (vhost-user,
+ * "Back-end message types"). One message at a time; its answer, where one was asked for, is read when it comes. Nobody
+ * waits: while the front end deals with a message it may ask things on the main socket, and is answered there. Control
+ * thread only.
  */
 #pragma once
 
@@ -31,8 +32,8 @@ struct back_channel {
 
 /**
  * back_channel_open - speak on @fd (taken, also on failure).
- * Returns 0; -EINVAL with a sentence when it is not a connected stream socket without a name: one that has a name may be
- * the front end's own end of a socket of ours, and who holds that never sees the front end go away.
+ * Returns 0; -EINVAL with a sentence when it is not a connected stream socket without a name: one that has a name may
+ * be the front end's own end of a socket of ours, and who holds that never sees the front end go away.
  */
 int back_channel_open(struct back_channel *c, struct loop *l, int fd);
 void back_channel_close(struct back_channel *c); /* calls nobody; safe on a closed one */
@@ -46,6 +47,7 @@ static inline bool back_channel_idle(const struct back_channel *c)
 /* Only when idle. done() comes later, never from here. @ack: ask for an answer, and wait for it (REPLY_ACK). */
 void back_channel_send(struct back_channel *c, uint32_t request, const void *payload, uint32_t len, bool ack);
 
-/* As with a wire (wire.h): between the two nothing is read or sent. unpark: 0, or -errno and it is closed. Fine when closed. */
+/* As with a wire (wire.h): between the two nothing is read or sent. unpark: 0, or -errno and it is closed. Fine when
+ * closed. */
 void back_channel_park(struct back_channel *c);
 int back_channel_unpark(struct back_channel *c);

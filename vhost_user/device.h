@@ -27,12 +27,13 @@ struct ring_req {
 struct vu_device_ops {
         /* Control thread. 0 or -errno (sentence noted); ranges are the peer's, nobody checked them. */
         int (*get_config)(struct vu_device *dev, uint32_t off, void *buf, uint32_t len);
-        int (*set_config)(struct vu_device *dev, uint32_t off, const void *buf, uint32_t len); /* 1: it is another one now */
+        /* 1: it is another one now */
+        int (*set_config)(struct vu_device *dev, uint32_t off, const void *buf, uint32_t len);
 
         /*
-         * Control thread. Both NULL, or both there: before the first ring of a session starts, and after its last one has
-         * stopped. @done comes later, from the loop, not from inside: @res -errno, @why its sentence. No rings start then; or
-         * the front end, if it waits for an answer, is hung up on.
+         * Control thread. Both NULL, or both there: before the first ring of a session starts, and after its last one
+         * has stopped. @done comes later, from the loop, not from inside: @res -errno, @why its sentence. No rings
+         * start then; or the front end, if it waits for an answer, is hung up on.
          */
         void (*wake)(struct vu_device *dev, void (*done)(void *opaque, int res, const char *why), void *opaque);
         void (*rest)(struct vu_device *dev, void (*done)(void *opaque, int res, const char *why), void *opaque);
@@ -46,8 +47,8 @@ struct vu_device_ops {
         void (*take)(struct ring *r, struct ring_req *q); /* chain is filled in: do it, then ring_complete() */
 };
 
-/* What the rings of a device on one thread have left to take in this round, and what they have taken and not answered, in bytes
- * (ring_share.h). The thread's. */
+/* What the rings of a device on one thread have left to take in this round, and what they have taken and not answered,
+ * in bytes (ring_share.h). The thread's. */
 struct vu_share {
         unsigned round;
         uint64_t left, running;

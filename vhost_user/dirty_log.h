@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * dirty_log.h - which pages of guest memory we have written to, in memory of the front end's (vhost-user, "Migration"). A
- * page is 4096 bytes and one bit: bit (page % 8) of byte (page / 8). The front end takes bits away while we add some.
+ * dirty_log.h - which pages of guest memory we have written to, in memory of the front end's (vhost-user, "Migration").
+ * A page is 4096 bytes and one bit: bit (page % 8) of byte (page / 8). The front end takes bits away while we add some.
  *
- * A page is marked after it was written: marked before, it could be copied, and its bit taken away, before the write lands.
- * Made and freed by the control thread; marked by queue threads. The memory is a stranger's: it may be too small for an
- * address (the bit is not set, dirty_log_missed() tells) and it may be truncated (mem_guard.h, dirty_log_broken() tells).
+ * A page is marked after it was written: marked before, it could be copied, and its bit taken away, before the write
+ * lands. Made and freed by the control thread; marked by queue threads. The memory is a stranger's: it may be too small
+ * for an address (the bit is not set, dirty_log_missed() tells) and it may be truncated (mem_guard.h,
+ * dirty_log_broken() tells).
  */
 #pragma once
 
@@ -19,7 +20,8 @@
 
 struct dirty_log;
 
-/* Map @len bytes at @offset of @fd (borrowed). 0; -EINVAL or -EFBIG with a sentence when that cannot be; -ENOMEM, -ENOSPC. */
+/* Map @len bytes at @offset of @fd (borrowed). 0; -EINVAL or -EFBIG with a sentence when that cannot be; -ENOMEM,
+ * -ENOSPC. */
 int dirty_log_new(int fd, uint64_t offset, uint64_t len, struct dirty_log **ret);
 void dirty_log_free(struct dirty_log *l); /* no ring uses it any more. NULL is fine */
 

@@ -25,14 +25,14 @@ extern void (*gm_fetch_hook)(const void *host, size_t len);
 /**
  * gm_translate - host memory of guest bytes [addr, addr + len), in guest order, cut where regions meet. With an IOMMU
  * (mt->iotlb) @addr is an address of its, and the device must be allowed to read there, or to write (@write).
- * Returns how many of iov[@max] were filled (>= 1 when len > 0), -EFAULT (not all of it is guest memory), -E2BIG, or -EAGAIN:
- * not all of its translation is here yet; what is missing was noted (iotlb.h).
+ * Returns how many of iov[@max] were filled (>= 1 when len > 0), -EFAULT (not all of it is guest memory), -E2BIG, or
+ * -EAGAIN: not all of its translation is here yet; what is missing was noted (iotlb.h).
  */
 int gm_translate(const struct mem_table *mt, uint64_t addr, uint64_t len, bool write, struct iovec *iov, unsigned max);
 
 /*
- * Host memory of [user, user + len) in the front end's address space, all in one piece and aligned. With an IOMMU @user is an
- * address of its. NULL: errno is EFAULT, there is none, or EAGAIN, as above.
+ * Host memory of [user, user + len) in the front end's address space, all in one piece and aligned. With an IOMMU @user
+ * is an address of its. NULL: errno is EFAULT, there is none, or EAGAIN, as above.
  */
 void *gm_ring_part(const struct mem_table *mt, uint64_t user, size_t len, bool write, size_t align);
 

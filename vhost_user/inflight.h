@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * inflight.h - the memory of in-flight records: which requests a ring has taken and not given back, in memory that the front end keeps
- * while this process dies and another one comes (vhost-user, "Inflight I/O tracking"). See docs/ARCHITECTURE.md.
+ * inflight.h - the memory of in-flight records: which requests a ring has taken and not given back, in memory that the
+ * front end keeps while this process dies and another one comes (vhost-user, "Inflight I/O tracking"). See
+ * docs/ARCHITECTURE.md.
  *
  * The record is written all the time and read once, when a ring starts. What is read is a stranger's: the front end may
  * have written to it. It is copied, checked and only the copy is used.

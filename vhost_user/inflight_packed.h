@@ -16,7 +16,8 @@ struct inflight_packed;
 
 /**
  * inflight_packed_load - take up the record of a ring of @num descriptors that lies at @ring.
- * @used: where the next answer goes, as SET_VRING_BASE has it (index, wrap counter in bit 15). In: of a ring that begins;
+ * @used: where the next answer goes, as SET_VRING_BASE has it (index, wrap counter in bit 15). In: of a ring that
+ * begins;
  * out: of this one, when the record was in use before.
  * @ndescs: out: descriptors in flight; they follow @used in the ring. @fresh: nothing was ever written to it.
  * Returns 0; -EBADMSG with a sentence: the record contradicts itself or the ring; -ENOMEM.
@@ -31,9 +32,9 @@ const struct chain_desc *inflight_packed_next(struct inflight_packed *f, unsigne
 void inflight_packed_not_yet(struct inflight_packed *f); /* it comes again next time */
 
 /*
- * The common road. Each descriptor of a chain is noted (@n: how many were before it); nothing has happened until the chain is
- * whole, and taken with its buffer id. It is given back. The ring is about to show all that was given back, @used is behind
- * it then; the ring shows it.
+ * The common road. Each descriptor of a chain is noted (@n: how many were before it); nothing has happened until the
+ * chain is whole, and taken with its buffer id. It is given back. The ring is about to show all that was given back,
+ * @used is behind it then; the ring shows it.
  */
 void inflight_packed_note(struct inflight_packed *f, unsigned n, const struct chain_desc *d);
 void inflight_packed_take(struct inflight_packed *f, uint16_t id, unsigned ndescs);

@@ -28,7 +28,8 @@ void inflight_split_free(struct inflight_split *f); /* NULL is fine */
 bool inflight_split_next(struct inflight_split *f, uint16_t *head);
 void inflight_split_not_yet(struct inflight_split *f); /* it comes again next time */
 
-/* The common road. @head was taken; it was put on the used ring; the used ring's index shows all that were, it is @used_idx. */
+/* The common road. @head was taken; it was put on the used ring; the used ring's index shows all that were, it is
+ * @used_idx. */
 void inflight_split_take(struct inflight_split *f, uint16_t head);
 void inflight_split_give_back(struct inflight_split *f, uint16_t head);
 void inflight_split_published(struct inflight_split *f, uint16_t used_idx);

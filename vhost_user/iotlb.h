@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * iotlb.h - what we know of a guest's IOMMU (vhost-user, "IOMMU support"). With VIRTIO_F_ACCESS_PLATFORM the addresses in
- * rings and descriptors are the IOMMU's. The front end tells where some of them lead (UPDATE), takes that back (INVALIDATE),
- * and is asked for more (MISS). So the device reaches only what the IOMMU maps.
+ * iotlb.h - what we know of a guest's IOMMU (vhost-user, "IOMMU support"). With VIRTIO_F_ACCESS_PLATFORM the addresses
+ * in rings and descriptors are the IOMMU's. The front end tells where some of them lead (UPDATE), takes that back
+ * (INVALIDATE), and is asked for more (MISS). So the device reaches only what the IOMMU maps.
  *
- * A bounded cache: what does not fit is forgotten and asked for again. A look-up never waits; what is not here is noted as
- * wanted, once, and the queue looks again when something has arrived.
+ * A bounded cache: what does not fit is forgotten and asked for again. A look-up never waits; what is not here is noted
+ * as wanted, once, and the queue looks again when something has arrived.
  *
- * Look-ups on any queue thread of the session, the rest on the control thread. Look-ups take a lock, which only queues of the
- * same session share.
+ * Look-ups on any queue thread of the session, the rest on the control thread. Look-ups take a lock, which only queues
+ * of the same session share.
  */
 #pragma once
 
@@ -33,7 +33,8 @@ void iotlb_invalidate(struct iotlb *t, uint64_t iova, uint64_t len);
 
 /**
  * iotlb_look - where does [iova, iova + len) lead, if the device wants to do @perm with it?
- * *user, *here: the front end's address of the first *here bytes (<= len). Returns 0; -EAGAIN: not known, it is wanted now;
+ * *user, *here: the front end's address of the first *here bytes (<= len). Returns 0; -EAGAIN: not known, it is wanted
+ * now;
  * -EFAULT: the front end says that the IOMMU does not allow it.
  */
 int iotlb_look(struct iotlb *t, uint64_t iova, uint64_t len, uint8_t perm, uint64_t *user, uint64_t *here);

@@ -46,7 +46,8 @@ void mem_table_put(struct mem_table *mt); /* the last one unmaps what no other t
 /* What the kernel maps a file like @fd in: large for huge pages. */
 size_t mem_page_size(int fd);
 
-/* A table for another process: its regions and their files. NULL: no memory. unpack: as mem_table_new(), or -EBADMSG. */
+/* A table for another process: its regions and their files. NULL: no memory. unpack: as mem_table_new(), or
+ * -EBADMSG. */
 json_t *mem_table_pack(const struct mem_table *mt, struct parcel *p);
 int mem_table_unpack(struct parcel *p, const json_t *regions, struct mem_table **ret);
 

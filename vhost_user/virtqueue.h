@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * virtqueue.h - a virtqueue as the device sees it, whatever its layout in memory. No I/O, no threads: the ring (ring.h) owns
- * one and uses it on its queue thread.
+ * virtqueue.h - a virtqueue as the device sees it, whatever its layout in memory. No I/O, no threads: the ring (ring.h)
+ * owns one and uses it on its queue thread.
  *
- * A layout (virtqueue_split.c, virtqueue_packed.c) is a table of functions behind the calls below; who calls them need not know which.
+ * A layout (virtqueue_split.c, virtqueue_packed.c) is a table of functions behind the calls below; who calls them need
+ * not know which.
  */
 #pragma once
 
@@ -65,10 +66,11 @@ struct virtqueue {
 bool vq_size_ok(uint32_t num, bool packed);
 
 /**
- * vq_start - begin at @base, which is what vq_base() said or the front end thinks. With a record that was in use before, we
- * go on where it says, whatever @base is, and vq_pop() first gives again what was in flight then.
- * @vq: zeros, or started before. Returns 0, or with a sentence -EFAULT (a part of the ring is not in guest memory, or is
- * not aligned), -EAGAIN (its translation is missing: nothing was done), -EBADMSG (the in-flight record makes no sense), -EINVAL (@base makes none) or -ENOMEM.
+ * vq_start - begin at @base, which is what vq_base() said or the front end thinks. With a record that was in use
+ * before, we go on where it says, whatever @base is, and vq_pop() first gives again what was in flight then.
+ * @vq: zeros, or started before. Returns 0, or with a sentence -EFAULT (a part of the ring is not in guest memory, or
+ * is not aligned), -EAGAIN (its translation is missing: nothing was done), -EBADMSG (the in-flight record makes no
+ * sense), -EINVAL (@base makes none) or -ENOMEM.
  */
 int vq_start(struct virtqueue *vq, const struct mem_table *mt, const struct vq_layout *at, uint32_t base);
 

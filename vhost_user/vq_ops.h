@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* vq_ops.h - what virtqueue.c and the layouts share. The calls are those of virtqueue.h, without what is common to all. */
+/* vq_ops.h - what virtqueue.c and the layouts share. The calls are those of virtqueue.h, without what is common to
+ * all. */
 #pragma once
 
 #include "vhost_user/virtqueue.h"

@@ -65,8 +65,8 @@ void wire_resume(struct wire *w);
 bool wire_hung_up(const struct wire *w);
 
 /*
- * Between park and unpark the wire touches nothing, half messages in both directions stay as they are, and that the peer went
- * away is not noticed. unpark: 0 or -errno, then it is closed.
+ * Between park and unpark the wire touches nothing, half messages in both directions stay as they are, and that the
+ * peer went away is not noticed. unpark: 0 or -errno, then it is closed.
  */
 void wire_park(struct wire *w);
 int wire_unpark(struct wire *w);

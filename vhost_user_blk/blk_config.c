@@ -84,9 +84,9 @@ int blk_get_config(struct vu_device *vu, uint32_t off, void *buf, uint32_t len)
 }
 
 /*
- * The guest may write one byte: whether the disk has a write cache. Once it is off only the guest turns it on again: not a
- * reset and not a new daemon, since QEMU goes on showing the guest what it last wrote, and a guest that was told "no cache"
- * sends no flushes.
+ * The guest may write one byte: whether the disk has a write cache. Once it is off only the guest turns it on again:
+ * not a reset and not a new daemon, since QEMU goes on showing the guest what it last wrote, and a guest that was told
+ * "no cache" sends no flushes.
  */
 int blk_set_config(struct vu_device *vu, uint32_t off, const void *buf, uint32_t len)
 {

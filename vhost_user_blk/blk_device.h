@@ -20,7 +20,8 @@
 struct blk_device {
         struct vu_device vu;
         struct vol *vol;     /* control writes; queue threads read, by RCU */
-        _Atomic uint64_t capacity; /* sectors; what the guest may address: whole blocks. Control writes, queue threads read */
+        /* sectors; what the guest may address: whole blocks. Control writes, queue threads read */
+        _Atomic uint64_t capacity;
         uint32_t block_size; /* logical, bytes */
         uint32_t cluster_size;
         bool read_only;

@@ -25,9 +25,9 @@
 #define MAX_QUEUES 256    /* the index in SET_VRING_KICK has eight bits */
 #define ACCEPT_PAUSE_NS NS_PER_SEC
 /*
- * A front end that comes back without end keeps the control thread busy, and what it takes of the processors the scheduler may take
- * from the queue threads: on a crowded host other disks stood still for seconds. So many at once, then so many a second; who comes
- * meanwhile waits in the backlog.
+ * A front end that comes back without end keeps the control thread busy, and what it takes of the processors the
+ * scheduler may take from the queue threads: on a crowded host other disks stood still for seconds. So many at once,
+ * then so many a second; who comes meanwhile waits in the backlog.
  */
 #define ACCEPTS_AT_ONCE 2000u
 #define ACCEPT_EVERY_NS (5 * NS_PER_MS)

@@ -26,7 +26,8 @@ struct export_opts {
         bool takes_turns;       /* the volume is asleep: wake it while rings run (vol.h) */
         bool read_only;         /* refuse writes also when the volume takes them */
         uint32_t block_size;    /* logical block size, 512 or 4096; 0: 512 */
-        const char *wce_mark;   /* a file that is there while the guest has its write cache off (mark.h); NULL: not kept */
+        /* a file that is there while the guest has its write cache off (mark.h); NULL: not kept */
+        const char *wce_mark;
         bool parked;            /* begin parked: nobody may come before export_resume() */
         struct qthread **threads; /* queues are dealt out over these, round robin from home on */
         unsigned nthreads;
@@ -45,7 +46,8 @@ void export_follow(struct export *x, struct vol *v);
 /* The volume has another size: serve it, and tell the front end. */
 void export_resized(struct export *x);
 
-/* Its volume shows another image: @mark, as in opts, is the name of the mark from now on. 0, or -errno with a sentence. */
+/* Its volume shows another image: @mark, as in opts, is the name of the mark from now on. 0, or -errno with a
+ * sentence. */
 int export_move_mark(struct export *x, const char *mark);
 
 unsigned export_num_queues(const struct export *x);

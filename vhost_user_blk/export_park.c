@@ -6,8 +6,8 @@
  *
  * A packed export is its socket and its session; what it was made with is its maker's business. Not packed, since it is
  * made anew:
- *   loop watch dialer pause accepts accepts_ns turn leave leaving name connect park_done parked stopped opaque; of the device: vu vol
- *   capacity block_size cluster_size read_only serial wce_mark port
+ *   loop watch dialer pause accepts accepts_ns turn leave leaving name connect park_done parked stopped opaque; of the
+ *   device: vu vol capacity block_size cluster_size read_only serial wce_mark port
  */
 #include "vhost_user_blk/export_impl.h"
 

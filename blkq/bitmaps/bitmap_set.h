@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * bitmap_set.h - the named bitmaps of one image: those that are stored in it, and those that are only in memory.
- * No lock of its own: a tool's, or under the volume's (vol_bitmaps_get()). Errors are -errno with a sentence, as QEMU puts it
- * where it has the same command.
+ * No lock of its own: a tool's, or under the volume's (vol_bitmaps_get()). Errors are -errno with a sentence, as QEMU
+ * puts it where it has the same command.
  */
 #pragma once
 
@@ -52,7 +52,8 @@ int bitmap_set_check(const struct bitmap_set *s, const struct named_bitmap *b, e
 
 /**
  * bitmap_set_add - a new one, clean and recording, for a disk of @size bytes.
- * @bits: those it shall have, for the disk's size; NULL: new ones. @granularity: bytes, valid or not. -EEXIST, -EINVAL, -ENOTSUP (@persistent, and @img cannot store it), -EROFS.
+ * @bits: those it shall have, for the disk's size; NULL: new ones. @granularity: bytes, valid or not. -EEXIST, -EINVAL,
+ * -ENOTSUP (@persistent, and @img cannot store it), -EROFS.
  */
 int bitmap_set_add(struct bitmap_set *s, const struct fmt_image *img, uint64_t size, const char *name, uint64_t granularity,
                    bool persistent, struct dirty_bitmap *bits, struct named_bitmap **ret);

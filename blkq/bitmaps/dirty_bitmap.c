@@ -4,8 +4,8 @@
  *
  * A leaf is NULL (all clean), ALL (a mark: all dirty, also where there was no memory for a leaf) or a page of words.
  *
- * - Who sets bits takes no lock: a leaf is put in its place by compare and swap, a bit by an atomic OR. A leaf that is there
- *   stays until the bitmap goes, so nobody can set a bit in one that was taken away.
+ * - Who sets bits takes no lock: a leaf is put in its place by compare and swap, a bit by an atomic OR. A leaf that is
+ *   there stays until the bitmap goes, so nobody can set a bit in one that was taken away.
  * - Who reads, clears or resizes holds the lock, so that all but setting is alone.
  * - Bits beyond the end of the disk are never set.
  * - count follows the bits a moment later, and may be negative for that moment.
@@ -263,7 +263,8 @@ void dirty_bitmap_set(struct dirty_bitmap *b, uint64_t off, uint64_t len)
 
 /* --- clearing ----------------------------------------------------------------------------------------------------- */
 
-/* A leaf of ones, but for bits [@at, @at + @n), in the place of ALL, which nobody but the holder of the lock takes away. */
+/* A leaf of ones, but for bits [@at, @at + @n), in the place of ALL, which nobody but the holder of the lock takes
+ * away. */
 static int break_all(struct dirty_bitmap *b, uint64_t i, uint64_t at, uint64_t n)
 {
         struct leaf *l = leaf_new();

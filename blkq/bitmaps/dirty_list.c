@@ -2,9 +2,10 @@
 /*
  * dirty_list.c - the bitmaps that record what changes on a volume.
  *
- * A change ends in request_finish() on the common road, and in change_done() at home: there the list is looked up with RCU
- * and each bitmap gets its bits, before done() and before the port, or home, counts as idle. So when a volume is held, also by
- * a light hold, everything is recorded. A list never changes; who attaches or detaches publishes a new one.
+ * A change ends in request_finish() on the common road, and in change_done() at home: there the list is looked up with
+ * RCU and each bitmap gets its bits, before done() and before the port, or home, counts as idle. So when a volume is
+ * held, also by a light hold, everything is recorded. A list never changes; who attaches or detaches publishes a new
+ * one.
  */
 #include <errno.h>
 #include <stdlib.h>

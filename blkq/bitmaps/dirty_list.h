@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * dirty_list.h - the bitmaps that record what changes on a volume: found by every thread that completes a change (RCU), changed under
- * v->lock.
+ * dirty_list.h - the bitmaps that record what changes on a volume: found by every thread that completes a change (RCU),
+ * changed under v->lock.
  */
 #pragma once
 

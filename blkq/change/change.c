@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Each step is taken by all volumes at once, each on its own thread; who is the last begins the next step. A step is begun with
- * the count at one, for the beginner himself, so that it cannot end while it is still being handed out.
+ * Each step is taken by all volumes at once, each on its own thread; who is the last begins the next step. A step is
+ * begun with the count at one, for the beginner himself, so that it cannot end while it is still being handed out.
  */
 #include "blkq/change/change.h"
 

@@ -28,11 +28,15 @@ struct vol_change {
         /* Steps that take their time. Home; each ends with vol_change_go(). NULL: nothing. */
         void (*before)(struct vol_change *c); /* requests go on, nobody has the volume yet */
         void (*quiet)(struct vol_change *c);  /* all volumes are quiet, before works */
-        void (*after)(struct vol_change *c);  /* it is applied, requests go on. Its result means nothing to the group's */
+        /* it is applied, requests go on. Its result means nothing to the group's */
+        void (*after)(struct vol_change *c);
         int (*work)(struct vol_change *c);   /* a worker, all volumes quiet; NULL: none. 0 or -errno with a sentence */
-        void (*apply)(struct vol_change *c); /* home, when all works are done: pointers only, it cannot fail. NULL: nothing */
-        void (*undo)(struct vol_change *c, bool worked); /* a worker, when it came to nothing after all were quiet. NULL: nothing */
-        void (*failed)(struct vol_change *c); /* home, in place of apply(), whenever it came to nothing. NULL: nothing */
+        /* home, when all works are done: pointers only, it cannot fail. NULL: nothing */
+        void (*apply)(struct vol_change *c);
+        /* a worker, when it came to nothing after all were quiet. NULL: nothing */
+        void (*undo)(struct vol_change *c, bool worked);
+        /* home, in place of apply(), whenever it came to nothing. NULL: nothing */
+        void (*failed)(struct vol_change *c);
 
         struct vol_changes *all;
         struct vol_hold hold;

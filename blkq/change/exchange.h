@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * exchange.h - the guests of a volume go on with another one, which shows the same bytes: their ports move, with what waits there. What
- * is the image's stays where it is: flushes under way, bitmaps, failure, events. What is the guests' goes along: counters, limits, and
- * what a full disk means to them.
+ * exchange.h - the guests of a volume go on with another one, which shows the same bytes: their ports move, with what
+ * waits there. What is the image's stays where it is: flushes under way, bitmaps, failure, events. What is the guests'
+ * goes along: counters, limits, and what a full disk means to them.
  */
 #pragma once
 
@@ -31,8 +31,8 @@ void vol_ports_moved(struct vol *from);
 /* Can their guests go on with each other's image? Control thread, any time. 0 or -errno with a sentence. */
 int vol_exchange_check(struct vol *a, struct vol *b);
 
-/* Not any more: what settled the volume wound its image down. A worker, the volume is held. 0 or -errno with a sentence: the
- * image is gone, and all requests fail. */
+/* Not any more: what settled the volume wound its image down. A worker, the volume is held. 0 or -errno with a
+ * sentence: the image is gone, and all requests fail. */
 int vol_reload(struct vol *v);
 
 void exchange_port_init(struct vol_port *p); /* for port.c: a port that has just come */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* hold.h - a volume's image for one alone: who wants it, and what ports and home do meanwhile. Home only unless it says otherwise. */
+/* hold.h - a volume's image for one alone: who wants it, and what ports and home do meanwhile. Home only unless it says
+ * otherwise. */
 #pragma once
 
 #include <stdbool.h>
@@ -14,11 +15,12 @@ struct blk_req;
 /* His memory until the release. */
 struct vol_hold {
         void (*held)(struct vol_hold *h, int res); /* home; @res: the first error of settling: not all is durable */
-        /* Home: nobody else has it, and nobody gets it before the release, but requests go on until vol_hold_go(). NULL: at
-         * once. */
+        /* Home: nobody else has it, and nobody gets it before the release, but requests go on until vol_hold_go().
+         * NULL: at once. */
         void (*turn)(struct vol_hold *h);
         bool light; /* the image is not settled: nothing is read or written by guests, and that is all */
-        bool forget; /* light, but ports' engines have forgotten all files: some of them may be closed after the release */
+        /* light, but ports' engines have forgotten all files: some of them may be closed after the release */
+        bool forget;
         struct vol *v;
         struct qtask task;
         struct list link;

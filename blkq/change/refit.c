@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The open files stay what they are: O_DIRECT is switched on them, and only one that was opened for reading is opened again to be
- * written to. Then the top image's tables are read afresh over the same files, with the flags of the new manner. When that fails, the
- * files go onto a shelf and the chain is opened from there as it was.
+ * The open files stay what they are: O_DIRECT is switched on them, and only one that was opened for reading is opened
+ * again to be written to. Then the top image's tables are read afresh over the same files, with the flags of the new
+ * manner. When that fails, the files go onto a shelf and the chain is opened from there as it was.
  */
 #include "blkq/bitmaps/vol_bitmaps.h"
 #include "blkq/change/refit.h"

@@ -7,8 +7,8 @@
  *   vol_rest     held (all is durable) -> opened to be looked at, then the one in use is closed and unlocked -> asleep
  *
  * The work itself waits for the disk, so a worker does it. A volume that is asleep has an image with a header and no
- * tables, without locks: enough for its size and name. Whatever fails, the image that was there stays, with one exception:
- * an image that cannot be read again after a resize is gone, and all requests fail.
+ * tables, without locks: enough for its size and name. Whatever fails, the image that was there stays, with one
+ * exception: an image that cannot be read again after a resize is gone, and all requests fail.
  */
 #include <errno.h>
 #include <inttypes.h>

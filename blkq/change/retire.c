@@ -4,8 +4,9 @@
  *                   ^                                                                |
  *                   +----------------------------------------------------------------+
  *
- * Until then its writer is one of those that guests' flushes wait for. When it cannot be flushed for want of space it is tried
- * again later; when it fails for good it stays as a crash would leave it, log and all, and guests' flushes fail.
+ * Until then its writer is one of those that guests' flushes wait for. When it cannot be flushed for want of space it
+ * is tried again later; when it fails for good it stays as a crash would leave it, log and all, and guests' flushes
+ * fail.
  */
 #include "blkq/change/retire.h"
 #include "blkq/home/work.h"

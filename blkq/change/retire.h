@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * retire.h - an image that guests no longer write to is made durable and tidy, while requests go on; then it is only read: its
- * lock is a shared one and its log of table changes is closed.
+ * retire.h - an image that guests no longer write to is made durable and tidy, while requests go on; then it is only
+ * read: its lock is a shared one and its log of table changes is closed.
  */
 #pragma once
 
@@ -13,8 +13,8 @@ struct waiter;
 
 struct retire *retire_new(void); /* NULL: no memory */
 void retire_free(struct retire *t); /* that was not started. NULL is fine */
-/* Home. Takes both. No write to the image is under way, and none will come; flushes of it may be. The volume is not settled,
- * and so not closed, before this has ended. */
+/* Home. Takes both. No write to the image is under way, and none will come; flushes of it may be. The volume is not
+ * settled, and so not closed, before this has ended. */
 void retire_start(struct retire *t, struct img_writer *w);
 /* Before it starts: the image's bitmaps, which are stored in it when it is clean. @s is empty then. */
 void retire_bitmaps(struct retire *t, struct bitmap_set *s);

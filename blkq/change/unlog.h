@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * unlog.h - compressed clusters cannot be written to an image whose table changes are logged (maplog.h): the log is left out
- * while a job writes such, and taken up again afterwards. A kill meanwhile costs what was not flushed, of a target that is not
- * complete anyway.
+ * unlog.h - compressed clusters cannot be written to an image whose table changes are logged (maplog.h): the log is
+ * left out while a job writes such, and taken up again afterwards. A kill meanwhile costs what was not flushed, of a
+ * target that is not complete anyway.
  */
 #pragma once
 
@@ -21,6 +21,7 @@ struct unlog {
         int res;
 };
 
-/* Zeroed memory. Any thread. @done: home of the volume; @res < 0: the image could not be made durable, or not be opened again. */
+/* Zeroed memory. Any thread. @done: home of the volume; @res < 0: the image could not be made durable, or not be opened
+ * again. */
 void unlog_start(struct unlog *u, struct vol *v, void (*done)(struct unlog *u, int res));
 void unlog_end(struct unlog *u, void (*done)(struct unlog *u, int res)); /* the same, when it was left out */

@@ -24,7 +24,8 @@ enum io_op {
         IO_READ,      /* past the end of the file: zeros */
         IO_WRITE,
         IO_SYNC,      /* fdatasync */
-        IO_ZERO,      /* reads as zeros afterwards, space given back; zeros are written where punching is not possible */
+        /* reads as zeros afterwards, space given back; zeros are written where punching is not possible */
+        IO_ZERO,
         IO_ZERO_KEEP, /* likewise, space kept */
         IO_TRUNCATE,  /* off: new size; file->size follows (so: home thread). A write past the end does not change it */
         IO_NOTIFY,    /* write 1 to the eventfd io->fd, which becomes O_NONBLOCK; a full counter is success. Not bound by
@@ -94,8 +95,9 @@ void engine_unwatch(struct engine *e, struct engine_watch *w);
 unsigned engine_wait(struct engine *e, uint64_t timeout_ns);
 
 /*
- * The time (clock_ns()), read from the clock at most once between two engine_stale(): engine_wait() calls that when it comes
- * back from the kernel, the loop when it goes on to other work. So a batch of requests costs one look at the clock.
+ * The time (clock_ns()), read from the clock at most once between two engine_stale(): engine_wait() calls that when it
+ * comes back from the kernel, the loop when it goes on to other work. So a batch of requests costs one look at the
+ * clock.
  */
 uint64_t engine_now(struct engine *e);
 void engine_stale(struct engine *e);

@@ -92,7 +92,8 @@ static void batch_go_on(struct batch_run *run)
 
 /*
  * Out of space is a matter of time; so is memory. Everything else that happens to a write or a sync is for good. A file
- * that does not grow and a hole that is not punched leave all tables as they were: whoever wanted the space hears of it.
+ * that does not grow and a hole that is not punched leave all tables as they were: whoever wanted the space hears of
+ * it.
  */
 static bool may_pass(enum fmt_op op, int err)
 {
@@ -160,8 +161,9 @@ void batch_start(struct vol *v, struct fmt_batch *b)
 /* --- what -EAGAIN waits for --------------------------------------------------------------------------------------- */
 
 /*
- * There was no room, and a flush alone made none: pages may be pinned by writes under way, clusters that leave may wait for requests
- * in them or for their punches. All that takes as long as the disk does, and a flush may take no time at all: wait for that, then.
+ * There was no room, and a flush alone made none: pages may be pinned by writes under way, clusters that leave may wait
+ * for requests in them or for their punches. All that takes as long as the disk does, and a flush may take no time at
+ * all: wait for that, then.
  */
 static bool waits_for_others(struct vol *v, struct img_writer *writer, struct waiter *w)
 {

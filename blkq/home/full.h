@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * full.h - requests that found no space on the host's disk (-ENOSPC, -EDQUOT), and wait for it. Home only, unless it says
- * otherwise.
+ * full.h - requests that found no space on the host's disk (-ENOSPC, -EDQUOT), and wait for it. Home only, unless it
+ * says otherwise.
  *
- * A request that waits has nothing under way: its plan was taken back, no range is locked for it. All others go on; whoever
- * finds no space joins. One is tried again every second, and when that succeeds all are. What had to wait longer than the
- * volume's options say gets its errno.
+ * A request that waits has nothing under way: its plan was taken back, no range is locked for it. All others go on;
+ * whoever finds no space joins. One is tried again every second, and when that succeeds all are. What had to wait
+ * longer than the volume's options say gets its errno.
  */
 #pragma once
 
@@ -28,7 +28,8 @@ struct full_wait {
         bool again;         /* this is another try */
         int err;
         void (*retry)(struct full_wait *w);
-        void (*give_up)(struct full_wait *w, int err); /* the errno it met; or -EAGAIN: back to its port, as not started */
+        /* the errno it met; or -EAGAIN: back to its port, as not started */
+        void (*give_up)(struct full_wait *w, int err);
 };
 struct full_state {
         bool hold;            /* options: wait at all? */

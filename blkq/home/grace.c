@@ -8,8 +8,8 @@
  *
  * Why that is enough: a lookup and the start of its move happen in one go on the port's thread, so for a commit made
  * before the question was posted, each move either began before the port read the question (it is counted in the old
- * generation) or looks the new mapping up. A port that is not on the list yet takes the lock to get there after home has
- * left it, so its lookups see the commit.
+ * generation) or looks the new mapping up. A port that is not on the list yet takes the lock to get there after home
+ * has left it, so its lookups see the commit.
  *
  * A port that detaches while it owes an answer stays in memory until the answer has come.
  */

@@ -5,8 +5,8 @@
  *   packed on a worker -> smaller: plan (page missing: its batch, plan again), write the packed bytes, commit or abort
  *                      -> not smaller: the road of a plain write
  *
- * Places are planned when a cluster is packed, so they follow each other in the file in the order in which workers finish.
- * How many clusters are under way is bounded by who asks: each request holds two clusters of memory.
+ * Places are planned when a cluster is packed, so they follow each other in the file in the order in which workers
+ * finish. How many clusters are under way is bounded by who asks: each request holds two clusters of memory.
  */
 #include <errno.h>
 #include <stdlib.h>

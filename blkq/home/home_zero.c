@@ -106,7 +106,8 @@ static int plan_next(struct chain_zero *z)
         return r < 0 ? r : fmt_plan_zero(z->w->img, z->off, z->end - z->off, z->flags, &z->plan);
 }
 
-/* So many in one go: with small clusters a long range has a hundred thousand, and other disks have their turn meanwhile. */
+/* So many in one go: with small clusters a long range has a hundred thousand, and other disks have their turn
+ * meanwhile. */
 #define PLANS_A_TURN 256u
 
 static void zero_again(struct qtask *task)

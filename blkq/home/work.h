@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * work.h - home's work on the chain: its kinds, and what they wait for. Home's thread only; memory is the caller's until done() or until
- * the waiter is woken. Nothing here recurses without bound: a request always enters home from the inbox.
+ * work.h - home's work on the chain: its kinds, and what they wait for. Home's thread only; memory is the caller's
+ * until done() or until the waiter is woken. Nothing here recurses without bound: a request always enters home from the
+ * inbox.
  */
 #pragma once
 
@@ -72,7 +73,8 @@ struct chain_read {
 /* done() may come before this returns. */
 void chain_read_start(struct vol *v, struct chain_read *rd, uint64_t off, uint64_t len, const struct iovec *iov,
                       unsigned niov, void (*done)(struct chain_read *rd, int res));
-/* What the disk looks like from @from down, zeros behind its end: an image of the chain that stays open until done(). */
+/* What the disk looks like from @from down, zeros behind its end: an image of the chain that stays open until
+ * done(). */
 void chain_read_from(struct vol *v, struct fmt_image *from, struct chain_read *rd, uint64_t off, uint64_t len,
                      const struct iovec *iov, unsigned niov, void (*done)(struct chain_read *rd, int res));
 
@@ -99,7 +101,8 @@ struct chain_write {
         int read_err;
         struct iovec *merged;
 };
-/* The caller holds the clusters' range_lock, or is the only one who writes to this image. done() may come before this returns. */
+/* The caller holds the clusters' range_lock, or is the only one who writes to this image. done() may come before this
+ * returns. */
 void chain_write_start(struct img_writer *w, struct chain_write *wr, uint64_t off, uint64_t len, const struct iovec *iov,
                        unsigned niov, void (*done)(struct chain_write *wr, int res));
 

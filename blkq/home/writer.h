@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * writer.h - an image of a volume's chain that home may write to: what is to be flushed, tidied and settled there. Home only.
+ * writer.h - an image of a volume's chain that home may write to: what is to be flushed, tidied and settled there. Home
+ * only.
  *
- * The top image has one, unless the volume is read-only. An image that has just become a backing image keeps its own until it
- * is settled (retire.c); the image that a job writes to has one while the job lasts. The writers of a volume flush by
- * themselves; a guest's flush is one of all that hold what guests wrote (vol_impl.h: flush_wait).
+ * The top image has one, unless the volume is read-only. An image that has just become a backing image keeps its own
+ * until it is settled (retire.c); the image that a job writes to has one while the job lasts. The writers of a volume
+ * flush by themselves; a guest's flush is one of all that hold what guests wrote (vol_impl.h: flush_wait).
  */
 #pragma once
 
@@ -29,7 +30,8 @@ struct img_writer {
         struct vol *v;
         struct fmt_image *img; /* NULL: it could not be opened again */
         struct list link;      /* v->writers */
-        bool guests;           /* holds what guests wrote: their flushes wait for it, and when it fails the volume does */
+        /* holds what guests wrote: their flushes wait for it, and when it fails the volume does */
+        bool guests;
         int failed;            /* 0, or why nothing can be written to it any more (-errno) */
         unsigned batches;      /* of its own image, under way */
         struct flush_state {
@@ -59,14 +61,14 @@ int writer_may_write(const struct img_writer *w);
 /* Its tables or its durability failed for good. */
 void writer_fail(struct img_writer *w, int err, const char *what);
 
-/* Wakes @waiter when all that was committed and written to this image before this call is durable; true: it shares a flush
- * with others. */
+/* Wakes @waiter when all that was committed and written to this image before this call is durable; true: it shares a
+ * flush with others. */
 bool writer_flush(struct img_writer *w, struct waiter *waiter);
 void writer_dirty(struct img_writer *w);      /* tables have changed: arm the write-back timer */
 void writer_stop_timer(struct img_writer *w);
 /*
- * For who writes the image's header beside us: after a flush of his own has woken him, before anything else runs. No flush begins
- * until the gate is opened again; all else goes on. So the header is the file's, and his.
+ * For who writes the image's header beside us: after a flush of his own has woken him, before anything else runs. No
+ * flush begins until the gate is opened again; all else goes on. So the header is the file's, and his.
  */
 void writer_gate(struct img_writer *w);
 void writer_ungate(struct img_writer *w);

@@ -22,7 +22,8 @@ struct backup_opts {
         struct vol *v, *target; /* of the same size; nobody else writes to the target */
         enum backup_sync sync;
         bool compress;          /* the target can: fmt_can_pack() */
-        struct dirty_bitmap *bitmap; /* BACKUP_BITMAP needs one; else NULL is fine. At the instant it becomes clean. Borrowed */
+        /* BACKUP_BITMAP needs one; else NULL is fine. At the instant it becomes clean. Borrowed */
+        struct dirty_bitmap *bitmap;
         struct copy_owner owner;
 };
 
@@ -33,6 +34,6 @@ int backup_new(const struct backup_opts *o, struct copy_job **ret);
 void backup_arm(struct copy_job *c);
 
 enum backup_bitmap_mode { BITMAP_NEVER, BITMAP_ON_SUCCESS, BITMAP_ALWAYS };
-/* When it is over: without success what was dirty in the bitmap (ALWAYS: what of it was not copied) is so again; with NEVER also
- * after success. Any thread. */
+/* When it is over: without success what was dirty in the bitmap (ALWAYS: what of it was not copied) is so again; with
+ * NEVER also after success. Any thread. */
 void backup_bitmap_end(struct copy_job *c, bool success, enum backup_bitmap_mode mode);

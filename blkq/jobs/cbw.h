@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * cbw.h - copy before write: a disk as it was at one instant goes to another disk while guests go on writing. What was not
- * copied yet is copied before a guest may change it.
+ * cbw.h - copy before write: a disk as it was at one instant goes to another disk while guests go on writing. What was
+ * not copied yet is copied before a guest may change it.
  *
- * Which granules are copied is a bitmap that any thread reads: a guest's write to copied ones takes the common road; all
- * others come home, wait here for their granules, and go on. Each granule is copied once, by who comes first: the backup's
- * own loop (backup.c) or a guest.
+ * Which granules are copied is a bitmap that any thread reads: a guest's write to copied ones takes the common road;
+ * all others come home, wait here for their granules, and go on. Each granule is copied once, by who comes first: the
+ * backup's own loop (backup.c) or a guest.
  *
- * A guest is never made to fail, or to wait for somebody: when a copy on his behalf fails, the backup is broken and he goes on.
+ * A guest is never made to fail, or to wait for somebody: when a copy on his behalf fails, the backup is broken and he
+ * goes on.
  */
 #pragma once
 
@@ -61,8 +62,8 @@ void cbw_finish(struct cbw *c); /* NULL-safe inside; it is not armed */
 void cbw_want_nothing(struct cbw *c);
 void cbw_want(struct cbw *c, uint64_t off, uint64_t len);
 
-/* Home, the volume held: from now on nothing is written that was not copied. disarm, any time: @w is woken when no thread is
- * looking at @c any more. */
+/* Home, the volume held: from now on nothing is written that was not copied. disarm, any time: @w is woken when no
+ * thread is looking at @c any more. */
 void cbw_arm(struct cbw *c);
 void cbw_disarm(struct cbw *c, struct waiter *w);
 
@@ -72,8 +73,8 @@ bool cbw_is_copied(const struct cbw *c, uint64_t off, uint64_t len);
 /* Home: true: go on. Else w->go() comes. */
 bool cbw_before(struct cbw *c, struct cbw_wait *w, uint64_t off, uint64_t len);
 
-/* Home, for the loop: the next granules at or after @from that somebody has to copy, at most @max bytes; they are busy then until
- * cbw_done(). False: none behind @from. */
+/* Home, for the loop: the next granules at or after @from that somebody has to copy, at most @max bytes; they are busy
+ * then until cbw_done(). False: none behind @from. */
 bool cbw_take(struct cbw *c, uint64_t from, uint64_t max, uint64_t *off, uint64_t *len);
 void cbw_done(struct cbw *c, uint64_t off, uint64_t len, bool copied);
 /* Nothing will be copied any more: who waits goes on. */

@@ -18,7 +18,8 @@
 struct chain_job_opts {
         struct vol *v;         /* nobody else changes its chain meanwhile */
         bool stream;
-        unsigned top, base;    /* depths: 0 is the disk's top image; @base: as many as there are images: nothing is behind */
+        /* depths: 0 is the disk's top image; @base: as many as there are images: nothing is behind */
+        unsigned top, base;
         struct copy_owner owner;
 };
 /* 0, -ENOMEM, or -errno with a sentence. */
@@ -28,9 +29,10 @@ int chain_job_new(const struct chain_job_opts *o, struct copy_job **ret);
 struct vol_change *chain_job_begin(struct copy_job *c);
 
 /*
- * After it is over, or when it was not started but begun. @cut: all is copied, the images go. @backing_name, @backing_format: what
- * the image above @base says of it from now on; "" when there is none; not used by an active commit. @layer: how the chain is
- * opened from now on; @path, @format: its top image (an active commit). All are kept by their maker while they are in use.
+ * After it is over, or when it was not started but begun. @cut: all is copied, the images go. @backing_name,
+ * @backing_format: what the image above @base says of it from now on; "" when there is none; not used by an active
+ * commit. @layer: how the chain is opened from now on; @path, @format: its top image (an active commit). All are kept
+ * by their maker while they are in use.
  */
 struct chain_end {
         bool cut;

@@ -38,7 +38,8 @@ struct chain_job {
         struct old_path *keep;
         struct retire *retire;
         struct file header_file;       /* a copy: see fmt_driver.rename */
-        char *names[2];                /* of the image behind j->over, and its format; of what was there when they are changed */
+        /* of the image behind j->over, and its format; of what was there when they are changed */
+        char *names[2];
         int named;
         bool gated;                    /* the top image's flushes wait */
         char why[256];

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * copy_job.h - the loop of a background job over a disk: piece after piece, several in flight, at the home thread of the
- * volume whose disk it is about. What a piece is and what is done with it is the kind's (struct copy_kind): backup.c, mirror.c.
+ * copy_job.h - the loop of a background job over a disk: piece after piece, several in flight, at the home thread of
+ * the volume whose disk it is about. What a piece is and what is done with it is the kind's (struct copy_kind):
+ * backup.c, mirror.c.
  *
  *   the kind:  next() which piece -> copy() it -> copy_chunk_end() ... nothing left -> idle() -> copy_job_end()
  *   the loop:  how many at once, how fast, standing still, errors, coming to an end
  *
- * Guests' requests go on beside it: memory is bounded by depth * chunk, and the loop holds no lock on anything. While somebody
- * holds the volume (vol_hold) it stands still.
+ * Guests' requests go on beside it: memory is bounded by depth * chunk, and the loop holds no lock on anything. While
+ * somebody holds the volume (vol_hold) it stands still.
  *
- * The owner, on a thread of his own, wishes; the loop, at home, tells what became of it with told(), whose news copy_job_news() takes.
+ * The owner, on a thread of his own, wishes; the loop, at home, tells what became of it with told(), whose news
+ * copy_job_news() takes.
  */
 #pragma once
 
@@ -27,7 +29,8 @@ struct copy_job;
 #define COPY_CHUNK (1u << 20)  /* bytes of a piece, unless clusters are larger */
 #define COPY_DEPTH 8u          /* pieces in flight at most */
 
-enum copy_action { COPY_FAIL, COPY_AGAIN, COPY_STOP }; /* an error: the job ends; later once more; it stands still until resumed */
+/* an error: the job ends; later once more; it stands still until resumed */
+enum copy_action { COPY_FAIL, COPY_AGAIN, COPY_STOP };
 
 /* A piece of work. The loop's, @buf and @off, @len are for the kind. */
 struct copy_rest;
@@ -46,8 +49,8 @@ struct copy_kind {
         void (*copy)(struct copy_chunk *ch);
         /* It failed and is to be done again, sooner or later. */
         void (*again)(struct copy_job *c, uint64_t off, uint64_t len);
-        /* Nothing is under way and next() has none. End with copy_job_end(), or do something and copy_job_kick(), or be asked
-         * again in COPY_IDLE_NS. */
+        /* Nothing is under way and next() has none. End with copy_job_end(), or do something and copy_job_kick(), or be
+         * asked again in COPY_IDLE_NS. */
         void (*idle)(struct copy_job *c);
         /* It comes to an end because of @res < 0, nothing is under way: end with copy_job_end(). NULL: at once. */
         void (*ending)(struct copy_job *c, int res);
@@ -57,7 +60,8 @@ struct copy_kind {
 
 struct copy_owner {
         enum copy_action (*on_error)(struct copy_job *c, bool read, int err); /* home: what shall be done about it? */
-        void (*told)(struct copy_job *c);                                    /* home: there is news. Only send a message */
+        /* home: there is news. Only send a message */
+        void (*told)(struct copy_job *c);
         void *opaque;
 };
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * copy_range.h - a piece of one disk into the same place of another: from a volume, at its home, through a port of the other
- * that is attached there. What is zeros is not read, and written as zeros that need no space, so a thin target stays thin;
- * that goes for zeros found in the data, too. Home of the source only.
+ * copy_range.h - a piece of one disk into the same place of another: from a volume, at its home, through a port of the
+ * other that is attached there. What is zeros is not read, and written as zeros that need no space, so a thin target
+ * stays thin; that goes for zeros found in the data, too. Home of the source only.
  *
  * Nothing here keeps guests from writing meanwhile: who needs that the source stands still sees to it.
  */
@@ -20,7 +20,8 @@ enum copy_flags {
 };
 
 struct copy_range {
-        /* The caller's; *buf: aligned to 4096, as long as the range, or as @piece if that is not 0; kept until done() */
+        /* The caller's; *buf: aligned to 4096, as long as the range, or as @piece if that is not 0; kept until
+         * done() */
         struct vol *v;
         struct vol_port *to;
         void *buf;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * copy_rest.h - the last rounds of a job that follows what guests write, behind its loop: first while they go on writing, until little
- * is left; then while they wait, until nothing is. As many pieces at a time as the loop has. Home.
+ * copy_rest.h - the last rounds of a job that follows what guests write, behind its loop: first while they go on
+ * writing, until little is left; then while they wait, until nothing is. As many pieces at a time as the loop has.
+ * Home.
  */
 #pragma once
 
@@ -22,7 +23,7 @@ struct copy_rest {
         int res;
 };
 
-/* The loop is over. Until at most @enough bytes are left or, when that is not 0, it was tried often enough. @done may come before this
- * returns. */
+/* The loop is over. Until at most @enough bytes are left or, when that is not 0, it was tried often enough. @done may
+ * come before this returns. */
 void copy_rest(struct copy_job *c, struct copy_rest *r, uint64_t enough, void (*done)(struct copy_job *c, int res));
 void copy_rest_piece_end(struct copy_chunk *ch, int res); /* from copy_chunk_end() */

@@ -24,7 +24,8 @@ struct mirror_opts {
         enum mirror_sync sync;
         uint32_t granularity;   /* bytes, a power of two from 512 to 64 MiB; 0: chosen */
         uint64_t buf_size;      /* bytes in flight at most; 0: chosen */
-        bool blocking;          /* guests wait until what they change is changed in the target, too (twin.h); so it is the same one day */
+        /* guests wait until what they change is changed in the target, too (twin.h); so it is the same one day */
+        bool blocking;
         struct copy_owner owner;
 };
 /* From now on what is written is known. 0 or -ENOMEM. */
@@ -36,8 +37,8 @@ enum mirror_how {
         MIRROR_SAME,     /* at one instant both disks are the same; guests go on as before */
         MIRROR_DROP,     /* nothing */
 };
-/* @done: any thread; @why: the sentence, when @res is -errno, borrowed. Then guests go on with the source, and the target is
- * whatever it is. Of an exchange the source's name is a name for the target until vol_ports_moved(). @pause_ns: how long guests
- * waited. */
+/* @done: any thread; @why: the sentence, when @res is -errno, borrowed. Then guests go on with the source, and the
+ * target is whatever it is. Of an exchange the source's name is a name for the target until vol_ports_moved().
+ * @pause_ns: how long guests waited. */
 void mirror_end(struct copy_job *c, enum mirror_how how,
                 void (*done)(void *opaque, int res, const char *why, uint64_t pause_ns), void *opaque);

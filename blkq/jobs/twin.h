@@ -2,9 +2,9 @@
 /*
  * twin.h - what guests change on a disk is changed on another disk, too, before they hear that it is done.
  *
- * While it is armed all changes come home. When one is done there its bytes are copied from the disk, not from the guest's memory, which
- * he may change between one write and the other; and so zeros and discards go the same way. Somebody else, the loop of a mirror,
- * copies what is dirty, and nothing else.
+ * While it is armed all changes come home. When one is done there its bytes are copied from the disk, not from the
+ * guest's memory, which he may change between one write and the other; and so zeros and discards go the same way.
+ * Somebody else, the loop of a mirror, copies what is dirty, and nothing else.
  *
  * A guest is never made to fail: what could not be copied on his behalf is dirty.
  */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * port_throttle.c - requests that wait for their turn under a disk's limits. All on the port's thread, but for the group's
- * buckets, which other ports use too.
+ * port_throttle.c - requests that wait for their turn under a disk's limits. All on the port's thread, but for the
+ * group's buckets, which other ports use too.
  *
  * Reads wait in one line, what changes the disk in another: first come, first served, and neither holds up the other.
- * Only the first of a line has taken from the buckets and knows when it is due. A timer of a millisecond's grain lets go all that
- * are due by then; that it comes late costs nothing, since the buckets leak meanwhile. A timer never sleeps long, so other
- * limits are noticed.
+ * Only the first of a line has taken from the buckets and knows when it is due. A timer of a millisecond's grain lets
+ * go all that are due by then; that it comes late costs nothing, since the buckets leak meanwhile. A timer never sleeps
+ * long, so other limits are noticed.
  *
  * What waits here is not in flight: a hold of the volume does not wait for it, and it does not move until the release.
  * Who wants the port empty for good (a ring that stops) hurries it: all go at once, and those who come later pay.

@@ -88,8 +88,8 @@ static double wait_of(const struct throttle_limit *l, double level, double burst
 }
 
 /*
- * Seconds that one unit takes at the rate that holds just now; 0: a burst without a rate of its own. Who looks late finds
- * room in a bucket that is in use all the time: that is no burst.
+ * Seconds that one unit takes at the rate that holds just now; 0: a burst without a rate of its own. Who looks late
+ * finds room in a bucket that is in use all the time: that is no burst.
  */
 static double unit_time(const struct throttle_limit *l, double level, double burst)
 {

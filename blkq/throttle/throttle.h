@@ -3,11 +3,12 @@
  * throttle.h - how many operations and bytes a second are allowed: leaky buckets with QEMU's meaning. Arithmetic only:
  * no clock, no threads, no waiting.
  *
- * A bucket leaks @avg units a second and holds a tenth of a second's worth of them; with @max it holds @max units for each
- * second of @length, and with a @length over 1 no more than @max a second go in. What is taken is put in at once, and due
- * when the bucket has room for it: who comes next is due later. So several *flows* (those who take; each asks for one thing
- * at a time) take turns by themselves. A flow's own time keeps them fair where one of them looks at the clock earlier or
- * more often than others: what it takes moves its time on by as many shares as there are flows waiting.
+ * A bucket leaks @avg units a second and holds a tenth of a second's worth of them; with @max it holds @max units for
+ * each second of @length, and with a @length over 1 no more than @max a second go in. What is taken is put in at once,
+ * and due when the bucket has room for it: who comes next is due later. So several *flows* (those who take; each asks
+ * for one thing at a time) take turns by themselves. A flow's own time keeps them fair where one of them looks at the
+ * clock earlier or more often than others: what it takes moves its time on by as many shares as there are flows
+ * waiting.
  */
 #pragma once
 
@@ -53,7 +54,8 @@ struct throttle {
 };
 
 void throttle_init(struct throttle *t, uint64_t now_ns); /* no limits */
-void throttle_set(struct throttle *t, const struct throttle_limits *l, uint64_t now_ns); /* all buckets are empty then */
+/* all buckets are empty then */
+void throttle_set(struct throttle *t, const struct throttle_limits *l, uint64_t now_ns);
 
 /* The flow has something that waits, or no longer. Twice is once. */
 void throttle_wait(struct throttle *t, struct throttle_flow *f, bool write, bool waiting);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * throttle_group.h - limits that one or several disks share, whatever threads serve them. Counted: each disk in it holds
- * one reference. Any thread; a short lock inside.
+ * throttle_group.h - limits that one or several disks share, whatever threads serve them. Counted: each disk in it
+ * holds one reference. Any thread; a short lock inside.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * af.h - LUKS1's anti-forensic splitter: a key as @stripes blocks of @len bytes, of which each is needed to get it back.
- * (LUKS On-Disk Format Specification 1.2.3, section 2.4.) Any thread; 0 or -errno with a sentence.
+ * af.h - LUKS1's anti-forensic splitter: a key as @stripes blocks of @len bytes, of which each is needed to get it
+ * back. (LUKS On-Disk Format Specification 1.2.3, section 2.4.) Any thread; 0 or -errno with a sentence.
  */
 #pragma once
 

@@ -20,8 +20,8 @@
 /* --- memory ----------------------------------------------------------------------------------------------------------- */
 
 /*
- * The library puts key schedules into plain heap memory. With these functions, what it allocates while crypto_hide() is on
- * comes from its own secure heap. Whoever frees memory need not know where it came from.
+ * The library puts key schedules into plain heap memory. With these functions, what it allocates while crypto_hide() is
+ * on comes from its own secure heap. Whoever frees memory need not know where it came from.
  */
 static __thread bool hiding;
 

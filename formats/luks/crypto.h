@@ -2,10 +2,10 @@
 /*
  * crypto.h - the crypto library's services: hashes, key derivation, random numbers, and sectors encrypted with AES.
  *
- * The library is OpenSSL's libcrypto 3: its AES-XTS is written for AES-NI and the vector units, several times as fast as
- * the C loops around a block cipher that nettle has; contexts are independent, so threads need no lock around ciphering;
- * and Debian keeps it current. Only crypto.c and sector_cipher.c know it. Without it (meson -Dcrypto=disabled)
- * crypto_none.c takes their place and every call is -ENOTSUP.
+ * The library is OpenSSL's libcrypto 3: its AES-XTS is written for AES-NI and the vector units, several times as fast
+ * as the C loops around a block cipher that nettle has; contexts are independent, so threads need no lock around
+ * ciphering; and Debian keeps it current. Only crypto.c and sector_cipher.c know it. Without it (meson
+ * -Dcrypto=disabled) crypto_none.c takes their place and every call is -ENOTSUP.
  *
  * Keys: what the library keeps of a key lies in its secure heap (locked, not in core dumps, wiped when freed).
  * Any thread. Errors are negative errno with a sentence.

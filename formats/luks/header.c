@@ -182,8 +182,8 @@ int luks_write(const struct luks_area *area, const struct luks_header *h)
 }
 
 /*
- * The header is longer than a sector, so a crash could leave it half old, half new. What changes of it when a slot does is
- * written in two steps: all but the state, which nobody looks at while the slot is inactive, and then the state.
+ * The header is longer than a sector, so a crash could leave it half old, half new. What changes of it when a slot does
+ * is written in two steps: all but the state, which nobody looks at while the slot is inactive, and then the state.
  */
 static int write_part(const struct luks_area *area, const struct luks_header *h, uint64_t at, uint64_t len)
 {

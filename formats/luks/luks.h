@@ -43,8 +43,8 @@ struct luks_header {
 };
 
 /**
- * What opening may cost, in units of one PBKDF2 iteration for one block of hash: a header can ask for 2^32 iterations in
- * each slot. At a million a second and core (slow) this is four minutes; a header that cryptsetup or qemu-img made
+ * What opening may cost, in units of one PBKDF2 iteration for one block of hash: a header can ask for 2^32 iterations
+ * in each slot. At a million a second and core (slow) this is four minutes; a header that cryptsetup or qemu-img made
  * takes 2 to 8 seconds for each slot by default.
  */
 #define LUKS_MAX_WORK (1ull << 28)
@@ -94,8 +94,8 @@ int luks_format(const struct luks_area *area, const struct luks_wish *wish, cons
  * luks_slot_set, luks_slot_clear - give the master key another password, take a password away.
  *
  * Set: the material is durable before the header says that the slot is active; the slot must be inactive (-EBUSY).
- * Clear: the header says inactive, durably, before the material is overwritten with random bytes, durably too. So a crash
- * leaves each password either valid or not, never a slot that says yes and has half a key. @h follows the file.
+ * Clear: the header says inactive, durably, before the material is overwritten with random bytes, durably too. So a
+ * crash leaves each password either valid or not, never a slot that says yes and has half a key. @h follows the file.
  */
 int luks_slot_set(const struct luks_area *area, struct luks_header *h, unsigned slot, const struct luks_key *key,
                   const struct secret *password, uint32_t iter_time_ms);

@@ -2,8 +2,8 @@
 /*
  * sector_cipher.c - see crypto.h. AES over sectors; a sector's number becomes its tweak (xts) or IV (cbc).
  *
- * A library context is for one thread at a time, so whoever ciphers takes one from a stack (one lock for a whole piece of
- * many sectors) and gives it back. There are as many as threads were ever at it at once, for each direction.
+ * A library context is for one thread at a time, so whoever ciphers takes one from a stack (one lock for a whole piece
+ * of many sectors) and gives it back. There are as many as threads were ever at it at once, for each direction.
  */
 #include <errno.h>
 #include <pthread.h>

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * at_rest.h - what can be done with a qcow2 image that nobody serves: the driver table's entries, contracts in format.h.
+ * at_rest.h - what can be done with a qcow2 image that nobody serves: the driver table's entries, contracts in
+ * format.h.
  *
  * Plain synchronous work on img->file; the header is read anew each time, so an image needs nothing but its file here.
- * After check with repair, resize, empty, amend, bitmaps_store, snapshot create, apply and delete the open image's tables are
+ * After check with repair, resize, empty, amend, bitmaps_store, snapshot create, apply and delete the open image's
+ * tables are
  * stale: close and reopen.
  */
 #pragma once
@@ -30,8 +32,8 @@ int qcow2_snapshot_apply(struct fmt_image *img, const char *name_or_id);
 int qcow2_snapshot_delete(struct fmt_image *img, const char *name_or_id);
 
 /**
- * qcow2_repair_refcounts - make a dirty image's refcounts right again (all of them, counted from the tables), then clear
- * the dirty bit. For opening a dirty image for writing; call before any table is loaded.
+ * qcow2_repair_refcounts - make a dirty image's refcounts right again (all of them, counted from the tables), then
+ * clear the dirty bit. For opening a dirty image for writing; call before any table is loaded.
  * Returns 0, or -EIO when the image contradicts itself in more than its refcounts (a sentence is noted).
  */
 int qcow2_repair_refcounts(struct file *file);

@@ -5,8 +5,9 @@
  *   taken:   all of them are marked "in use", durable before the disk changes; from here on a crash makes them void
  *   stored:  new bits, durable -> the marks are taken away, durable
  *
- * What is stored goes into free space and comes into force with the header (txn.h), or, when every cluster that it needs is
- * there already, over the old bits of bitmaps that are marked: those are worth nothing anyway. The image is at rest.
+ * What is stored goes into free space and comes into force with the header (txn.h), or, when every cluster that it
+ * needs is there already, over the old bits of bitmaps that are marked: those are worth nothing anyway. The image is at
+ * rest.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -30,7 +31,8 @@ struct loader {
         struct file *file;
         const struct qcow2_header *h;
         const struct fmt_bitmap_reader *reader;
-        uint64_t budget; /* clusters: what is read more often than the file has them is one and the same again and again */
+        /* clusters: what is read more often than the file has them is one and the same again and again */
+        uint64_t budget;
         uint8_t *buf;
 };
 

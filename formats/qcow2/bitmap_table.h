@@ -23,8 +23,8 @@ struct qcow2_bitmaps {
 };
 
 /**
- * qcow2_bitmaps_read - the directory, each entry checked: limits, places in the file, names unique, tables of the size that
- * the disk needs (but for bitmaps in use, which mean nothing). None when the image has no valid bitmaps.
+ * qcow2_bitmaps_read - the directory, each entry checked: limits, places in the file, names unique, tables of the size
+ * that the disk needs (but for bitmaps in use, which mean nothing). None when the image has no valid bitmaps.
  * 0 (finish it), -EIO with a sentence, -ENOTSUP for what is not known here. Needs no finish after an error.
  */
 int qcow2_bitmaps_read(struct file *file, const struct qcow2_header *h, struct qcow2_bitmaps *s);

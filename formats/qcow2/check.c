@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* check.c - do the refcounts say what the tables say? Counts all references in one pass, then compares block by block. */
+/* check.c - do the refcounts say what the tables say? Counts all references in one pass, then compares block by
+ * block. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -15,8 +16,8 @@
 #include "refcount_bits.h"
 
 /*
- * An L2 table that this many trees more than exist point to is walked no more: otherwise a small file could keep us busy
- * for days.
+ * An L2 table that this many trees more than exist point to is walked no more: otherwise a small file could keep us
+ * busy for days.
  */
 #define SPARE_WALKS 64u
 

@@ -3,9 +3,9 @@
  * checker.h - the rooms of the image check among themselves: check.c counts, check_own.c counts the image's own tables,
  * repair.c makes right.
  *
- * Every reference that the tables make is counted in t.refs (4 bytes a cluster); REF_OLD says that a cluster was counted
- * on disk or found in use, REF_ONE that its refcount on disk is 1. Repair changes nothing in place: it writes what must
- * change, and the whole refcount structure, into free space and commits (txn.h).
+ * Every reference that the tables make is counted in t.refs (4 bytes a cluster); REF_OLD says that a cluster was
+ * counted on disk or found in use, REF_ONE that its refcount on disk is 1. Repair changes nothing in place: it writes
+ * what must change, and the whole refcount structure, into free space and commits (txn.h).
  */
 #pragma once
 

@@ -227,8 +227,8 @@ int qcow2_wish_header(const struct qcow2_wish *w, uint64_t size, struct qcow2_he
 }
 
 /*
- * An L2 table and the clusters of data behind it (or in the data file), which are left as the empty file has them: zeros.
- * With a backing file none of their sub-clusters is in use yet.
+ * An L2 table and the clusters of data behind it (or in the data file), which are left as the empty file has them:
+ * zeros. With a backing file none of their sub-clusters is in use yet.
  */
 static int preallocate_l2(struct qcow2_txn *t, uint64_t index, uint8_t *buf, uint64_t *l1e)
 {
@@ -277,8 +277,9 @@ static int reserve_space(struct file *file, enum qcow2_prealloc prealloc, uint64
 }
 
 /*
- * The L1 table, L2 tables and data come at known places, without a gap: preallocated, from cluster 1 on. An empty image has
- * its refcount structure first, where most readers of hex dumps look for it: room for it is left there until the commit.
+ * The L1 table, L2 tables and data come at known places, without a gap: preallocated, from cluster 1 on. An empty image
+ * has its refcount structure first, where most readers of hex dumps look for it: room for it is left there until the
+ * commit.
  */
 static int write_tables(struct qcow2_txn *t, enum qcow2_prealloc prealloc, struct file *data_file)
 {

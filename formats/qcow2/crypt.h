@@ -2,9 +2,9 @@
 /*
  * crypt.h - qcow2 images whose data clusters are encrypted (crypt_method 2: LUKS).
  *
- * A LUKS header lies in clusters of its own, which the header extension names. Every data cluster is encrypted in sectors
- * of 512 bytes; a sector's tweak is its place in the file. Tables, and compressed clusters, which QEMU leaves as they are,
- * are plain: we write no compressed clusters into such images, but read those that are there.
+ * A LUKS header lies in clusters of its own, which the header extension names. Every data cluster is encrypted in
+ * sectors of 512 bytes; a sector's tweak is its place in the file. Tables, and compressed clusters, which QEMU leaves
+ * as they are, are plain: we write no compressed clusters into such images, but read those that are there.
  */
 #pragma once
 

@@ -2,10 +2,10 @@
 /*
  * entry.c - L2 entries in cached pages: read, believed as far as they make sense, and changed.
  *
- * An entry of one word is an atomic. One of two words (sub-clusters) is not, and a lookup on another thread must not see
- * half of a change: a new cluster with the old one's sub-clusters would be a wrong answer or look like damage. So each page
- * has a version, which home makes odd before it changes an entry and even again after. A lookup reads the version, both
- * words and the version again, and believes them only if it is the same even number:
+ * An entry of one word is an atomic. One of two words (sub-clusters) is not, and a lookup on another thread must not
+ * see half of a change: a new cluster with the old one's sub-clusters would be a wrong answer or look like damage. So
+ * each page has a version, which home makes odd before it changes an entry and even again after. A lookup reads the
+ * version, both words and the version again, and believes them only if it is the same even number:
  *
  *     home                                   lookup
  *     version = odd                          v = version           (acquire)
@@ -16,8 +16,8 @@
  * release. If v was the new even version, it sees both new words. Reading the descriptor twice instead would not do: it
  * goes 0, cluster, 0 when a write is followed by a discard, and the sub-clusters in between belong to the cluster.
  *
- * A lookup that fails does not spin: home may have been put to sleep in between. It asks home, as for a page that is not
- * cached; home itself never sees an odd version.
+ * A lookup that fails does not spin: home may have been put to sleep in between. It asks home, as for a page that is
+ * not cached; home itself never sees an odd version.
  */
 #include <assert.h>
 

@@ -3,25 +3,28 @@
  * flush.c - everything committed so far, as one batch.
  *
  *   0. nothing of ours: the external data file, if there is one
- *      ------- sync of that file: entries that lead there come in group 3, so their data never waits for a sync of its own
- *   1. refcount pages (of blocks old and new: a refcount may be written at any time); a refcount table that has moved
+ *      ------- sync of that file: entries that lead there come in group 3, so their data never waits for a sync of its
+ *   own 1. refcount pages (of blocks old and new: a refcount may be written at any time); a refcount table that has
+ *   moved
  *      ------- sync, when a block or a table is new: they must be whole before something leads to them
  *   2. refcount table entries or the header; pages of copied L2 tables (no L1 entry leads to them yet)
  *      ------- sync, when an entry of group 3 relies on something no sync has covered: a reservation (its refcount, the
- *              punch that made it zeros, the length of the file), a copied table, or data that replaces bytes which were
+ *              punch that made it zeros, the length of the file), a copied table, or data that replaces bytes which
+ *              were
  *              not zeros (its own and copied-up ones: with the entry durable and the data not, zeros would stand there)
- *      (after a failed flush an L1 entry may lead to a copied table already. Then its pages come last in group 2, behind a
+ *      (after a failed flush an L1 entry may lead to a copied table already. Then its pages come last in group 2,
+ *      behind a
  *      sync: what their new entries rely on must be durable first, refcount table entries included)
  *   3. L2 pages, L1 entries
  *      ------- sync
  *
  * Data that replaces zeros needs no sync before its entry: the fresh cluster reads as zeros, which is what was there.
  *
- * Tables are written in pieces: one write for each page (4 KiB) of a table that has changed, from its first to its last piece
- * that differs. A piece is a sector of 512 bytes, or what O_DIRECT asks of the file where that is more.
+ * Tables are written in pieces: one write for each page (4 KiB) of a table that has changed, from its first to its last
+ * piece that differs. A piece is a sector of 512 bytes, or what O_DIRECT asks of the file where that is more.
  *
- * The batch carries copies, so home goes on changing pages meanwhile. A page that a batch carries is marked `writing` and
- * stays in memory: its bytes are not in the file yet.
+ * The batch carries copies, so home goes on changing pages meanwhile. A page that a batch carries is marked `writing`
+ * and stays in memory: its bytes are not in the file yet.
  */
 #include <assert.h>
 #include <errno.h>

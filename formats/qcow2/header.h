@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * header.h - the qcow2 header: read it believing nothing, change it, write it back without losing what others put there.
+ * header.h - the qcow2 header: read it believing nothing, change it, write it back without losing what others put
+ * there.
  *
  * Offsets and sizes are bytes unless a name says entries, clusters or bits. Errors are negative errno with a sentence
- * that names the field, its value and what would be right (without the path: the caller knows it). Any thread, no locks.
+ * that names the field, its value and what would be right (without the path: the caller knows it). Any thread, no
+ * locks.
  */
 #pragma once
 
@@ -47,7 +49,8 @@ struct qcow2_header {
 };
 
 enum qcow2_header_flags {
-        QCOW2_REPAIRING = 1 << 0, /* accept a missing refcount table, a snapshot table anywhere, bitmaps that contradict themselves */
+        /* accept a missing refcount table, a snapshot table anywhere, bitmaps that contradict themselves */
+        QCOW2_REPAIRING = 1 << 0,
 };
 
 /**
@@ -74,7 +77,8 @@ void qcow2_header_finish(struct qcow2_header *h);
 
 /**
  * qcow2_header_encode - the numbers of the header as they belong at byte 0 of the file.
- * Returns how many bytes of @buf are to be written: at most QH_V3_LENGTH, so they are one sector and change all at once.
+ * Returns how many bytes of @buf are to be written: at most QH_V3_LENGTH, so they are one sector and change all at
+ * once.
  */
 size_t qcow2_header_encode(const struct qcow2_header *h, uint8_t buf[QH_V3_LENGTH]);
 
@@ -85,7 +89,8 @@ size_t qcow2_header_encode(const struct qcow2_header *h, uint8_t buf[QH_V3_LENGT
 int qcow2_header_switch(struct file *file, const struct qcow2_header *h);
 
 /**
- * qcow2_header_build - cluster 0 made anew: numbers, unknown tail, extensions (unknown ones as they were), backing name.
+ * qcow2_header_build - cluster 0 made anew: numbers, unknown tail, extensions (unknown ones as they were), backing
+ * name.
  * @buf: h->cluster_size bytes. -ENOSPC when it does not fit into a cluster. Bitmaps that are not valid are left out.
  */
 int qcow2_header_build(const struct qcow2_header *h, uint8_t *buf);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* header_write.c - the header on its way to the file, and the names of feature bits. What we do not know stays as it was. */
+/* header_write.c - the header on its way to the file, and the names of feature bits. What we do not know stays as it
+ * was. */
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -163,8 +164,8 @@ static void fill_feature_names(struct filler *f, uint64_t keep_free)
 }
 
 /*
- * @names: with the feature names. @name_at: where the backing file's name goes; 0: right behind the extensions, which end
- * at *exts_end.
+ * @names: with the feature names. @name_at: where the backing file's name goes; 0: right behind the extensions, which
+ * end at *exts_end.
  */
 static int lay_out(const struct qcow2_header *h, uint8_t *buf, bool names, uint64_t name_at, uint64_t *exts_end)
 {
@@ -245,9 +246,9 @@ static int write_synced(struct file *file, const uint8_t *buf, uint64_t from, ui
 
 /*
  * Only a sector changes all at once. So first the new name goes where the old header has nothing; then the first sector
- * turns to it, with few enough extensions to hold them all; then the names of features, which nobody needs, come back the
- * same way. Where that finds no room (clusters below 2 KiB with a long name, an image with many extensions) cluster 0 is
- * written at once.
+ * turns to it, with few enough extensions to hold them all; then the names of features, which nobody needs, come back
+ * the same way. Where that finds no room (clusters below 2 KiB with a long name, an image with many extensions) cluster
+ * 0 is written at once.
  */
 int qcow2_header_replace(struct file *file, const struct qcow2_header *h)
 {

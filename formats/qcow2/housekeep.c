@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * housekeep.c - work on free space that no guest waits for: drop refcounts of clusters let go, punch them, look for free
- * space that was there before us, keep the reservations filled; and at the end leave a tidy file.
+ * housekeep.c - work on free space that no guest waits for: drop refcounts of clusters let go, punch them, look for
+ * free space that was there before us, keep the reservations filled; and at the end leave a tidy file.
  *
- * One step at a time: a punch is done before the sweep looks again, so the sweep never finds a cluster that is on a list.
+ * One step at a time: a punch is done before the sweep looks again, so the sweep never finds a cluster that is on a
+ * list.
  */
 #include <assert.h>
 #include <errno.h>

@@ -3,10 +3,11 @@
  * l2e.h - one entry of an L2 table: 8 bytes, or 16 in an image with extended L2 entries. The one room that knows which.
  *
  * With extended entries a cluster has 32 sub-clusters; the second word says of each whether it lies at the offset (low
- * half), reads as zeros (high half), or neither: then it is not in this image. Both at once is nonsense. A cluster of an
- * image without them counts as one sub-cluster, so that nobody else needs to ask: its masks have one bit.
+ * half), reads as zeros (high half), or neither: then it is not in this image. Both at once is nonsense. A cluster of
+ * an image without them counts as one sub-cluster, so that nobody else needs to ask: its masks have one bit.
  *
- * Specification: "L2 table entry", "Extended L2 Entries" of QEMU's docs/interop/qcow2. Tables here are bytes as in the file.
+ * Specification: "L2 table entry", "Extended L2 Entries" of QEMU's docs/interop/qcow2. Tables here are bytes as in the
+ * file.
  */
 #pragma once
 
@@ -128,7 +129,8 @@ static inline struct l2e l2e_zeros(const struct qcow2_header *h)
 /* Bits of the descriptor that must not be there. The entry is not compressed. */
 static inline uint64_t l2e_wrong_bits(const struct qcow2_header *h, struct l2e e)
 {
-        return l2e_reserved(e.desc, qcow2_has_subclusters(h) ? 2 : h->version); /* as in version 2, zero is no bit of it */
+        /* as in version 2, zero is no bit of it */
+        return l2e_reserved(e.desc, qcow2_has_subclusters(h) ? 2 : h->version);
 }
 
 /* What is wrong with the second word? NULL: nothing. *fixed: the nearest that is right (bytes at hand are kept). */

@@ -5,9 +5,9 @@
  * Lookups run on any thread inside rcu_read_lock() and take no lock. Order of reading: L1 entry, page, L2 entry; home
  * publishes in the opposite order. A bad entry is met as an error by whoever looks it up, and stops all writing.
  *
- * What costs more than a comparison (does an entry point into a table?) is asked once, when home has loaded a page: such
- * entries are replaced in memory by one with a reserved bit. That must not reach the file, so the image counts as corrupt
- * at once, not only when somebody looks the entry up: no page changes any more.
+ * What costs more than a comparison (does an entry point into a table?) is asked once, when home has loaded a page:
+ * such entries are replaced in memory by one with a reserved bit. That must not reach the file, so the image counts as
+ * corrupt at once, not only when somebody looks the entry up: no page changes any more.
  */
 #include <assert.h>
 #include <errno.h>
@@ -96,7 +96,8 @@ static bool add_extent(struct extent *ext, unsigned *n, unsigned max, const stru
         return true;
 }
 
-/* The stretch of alike sub-clusters that begins at @off, at most to the end of the cluster; without an entry all are. */
+/* The stretch of alike sub-clusters that begins at @off, at most to the end of the cluster; without an entry all
+ * are. */
 static struct extent extent_of(struct qcow2_image *q, const struct entry *d, bool table_owned, uint64_t off)
 {
         uint32_t skip = (uint32_t)(off & (q->img.cluster_size - 1)), bit = 1u << sub_of(q, off);

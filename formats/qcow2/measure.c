@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* measure.c - how large will the file be? Clusters of data, L2 and L1 tables that lead to them, and refcounts for all. */
+/* measure.c - how large will the file be? Clusters of data, L2 and L1 tables that lead to them, and refcounts for
+ * all. */
 #include <string.h>
 
 #include "at_rest.h"

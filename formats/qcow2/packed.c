@@ -4,13 +4,13 @@
  * file. The refcount of such a cluster is the number of packed clusters that touch it.
  *
  * space.packed_at is the next free byte. While it is not 0 it has a reference of its own to the cluster it is in, which
- * came with the reservation: so that cluster cannot be freed and handed out again before we are done with it. The packed
- * cluster that fills it up, or whose reference would be one more than the refcount can hold, takes that reference over;
- * then the next one begins in a new cluster. (With 1-bit refcounts nothing is shared at all.)
+ * came with the reservation: so that cluster cannot be freed and handed out again before we are done with it. The
+ * packed cluster that fills it up, or whose reference would be one more than the refcount can hold, takes that
+ * reference over; then the next one begins in a new cluster. (With 1-bit refcounts nothing is shared at all.)
  *
- * A reference is counted when it is planned, and the data of a packed cluster must be durable before its entry: half of it
- * does not read as old bytes or zeros but as an error. So a flush that carries such an entry syncs before the entries,
- * which makes the refcounts durable, too.
+ * A reference is counted when it is planned, and the data of a packed cluster must be durable before its entry: half of
+ * it does not read as old bytes or zeros but as an error. So a flush that carries such an entry syncs before the
+ * entries, which makes the refcounts durable, too.
  */
 #include <assert.h>
 #include <errno.h>

@@ -3,8 +3,8 @@
  * qcow2.c - QEMU's copy-on-write format, versions 2 and 3: the driver's table, and opening an image to be served.
  *
  * Opening believes nothing: header.c checks the numbers, here the top tables are read (as far as the file has them) and
- * every entry that cannot be right is replaced by one that is an error for whoever looks it up. So a broken image can be
- * opened and its good parts read; the first contradiction met stops all writing.
+ * every entry that cannot be right is replaced by one that is an error for whoever looks it up. So a broken image can
+ * be opened and its good parts read; the first contradiction met stops all writing.
  */
 #include "qcow2.h"
 
@@ -193,7 +193,8 @@ static int make_writable(struct qcow2_image *q, const char *state_dir)
         keep = qcow2_kept_autoclear(&q->h) & ~(q->keeps_bitmaps ? 0 : QCOW2_AUTOCLEAR_BITMAPS);
         if (r < 0 || q->h.autoclear == keep)
                 return r;
-        q->h.autoclear = keep; /* the others (bitmaps that nobody keeps, things we do not know) will not follow our writes */
+        /* the others (bitmaps that nobody keeps, things we do not know) will not follow our writes */
+        q->h.autoclear = keep;
         r = qcow2_header_switch(q->img.file, &q->h);
         return r < 0 ? r : file_sync(q->img.file);
 }

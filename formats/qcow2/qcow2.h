@@ -8,11 +8,11 @@
  *     L1 table                    L2 table
  *     refcount table              refcount block
  *
- * Threads: home changes everything. Other threads call qcow2_map() only, inside rcu_read_lock(); they see `top` of the L2
- * table, its dirs and pages (RCU), the entries (64-bit atomics; page_look() for pairs), `host_end` and img.corrupt.
+ * Threads: home changes everything. Other threads call qcow2_map() only, inside rcu_read_lock(); they see `top` of the
+ * L2 table, its dirs and pages (RCU), the entries (64-bit atomics; page_look() for pairs), `host_end` and img.corrupt.
  *
- * Time is counted in flush generations: what is changed now carries the stamp `gen`; a flush takes all of it as a snapshot,
- * raises gen, and when it has succeeded everything stamped <= durable_gen is durable.
+ * Time is counted in flush generations: what is changed now carries the stamp `gen`; a flush takes all of it as a
+ * snapshot, raises gen, and when it has succeeded everything stamped <= durable_gen is durable.
  */
 #pragma once
 
@@ -51,8 +51,8 @@ struct page {
         bool carries;    /* of a copied L2 table whose L1 entry is not durable: goes to the file before L1 does */
         atomic_bool used; /* looked at since the clock hand passed */
         void *bytes;     /* page_size, as in the file (big-endian) */
-        /* Entries of two words, see page_look(): odd while home changes one; and those whose clusters came to us as zeros
-         * and have been written only where they have data. */
+        /* Entries of two words, see page_look(): odd while home changes one; and those whose clusters came to us as
+         * zeros and have been written only where they have data. */
         _Atomic uint32_t version;
         uint64_t pristine[PAGE_SUB_ENTRIES / 64];
 };
@@ -85,8 +85,10 @@ struct table_cache {
 struct space_run; /* space.c */
 
 struct space {
-        uint64_t end;       /* cluster; none from here on was ever used: they read as zeros once the file is long enough */
-        uint64_t file_end;  /* cluster; the file is this long. Nothing is written beyond, so growing it cuts nothing off */
+        /* cluster; none from here on was ever used: they read as zeros once the file is long enough */
+        uint64_t end;
+        /* cluster; the file is this long. Nothing is written beyond, so growing it cuts nothing off */
+        uint64_t file_end;
         struct fmt_batch *growing;
         uint64_t grow_need; /* clusters beyond file_end that somebody waits for */
         bool grown, fixed_size;
@@ -100,11 +102,12 @@ struct space {
         unsigned nfree;         /* runs */
         unsigned nleaving;      /* runs in dying .. punching */
         uint64_t last_ticket, asked; /* asked: tickets up to here were handed out; those runs grow no more */
-        uint64_t sweep, sweep_end; /* clusters: free ones in [sweep, sweep_end) are on no list, the sweep will find them */
+        /* clusters: free ones in [sweep, sweep_end) are on no list, the sweep will find them */
+        uint64_t sweep, sweep_end;
         bool keeping;           /* a housekeeping batch is in flight */
 
-        /* packed.c: the next free byte in a host cluster that packed clusters share; 0: none. It holds a reference to that
-         * cluster, so the cluster cannot go while more may be put there, and a note for giving it back. */
+        /* packed.c: the next free byte in a host cluster that packed clusters share; 0: none. It holds a reference to
+         * that cluster, so the cluster cannot go while more may be put there, and a note for giving it back. */
         uint64_t packed_at;
         struct list packed_note;
 };
@@ -116,7 +119,8 @@ struct meta_map {
         struct meta_range {
                 uint64_t first, n; /* clusters */
         } range[META_RANGES];
-        uint64_t *slot; /* open addressing: cluster numbers of L2 tables and refcount blocks; 0: empty, 1: was taken out */
+        /* open addressing: cluster numbers of L2 tables and refcount blocks; 0: empty, 1: was taken out */
+        uint64_t *slot;
         size_t nslots, nused;
 };
 int meta_reserve(struct meta_map *m, size_t more); /* room for @more meta_add(); -ENOMEM */
@@ -187,7 +191,8 @@ void tcache_finish(struct qcow2_image *q); /* waits for RCU */
 
 static inline uint64_t table_top(const struct qcow2_table *t, uint64_t i)
 {
-        return atomic_load_explicit(&t->top[i], memory_order_acquire); /* pairs with table_set_top(): page before entry */
+        /* pairs with table_set_top(): page before entry */
+        return atomic_load_explicit(&t->top[i], memory_order_acquire);
 }
 void table_set_top(struct qcow2_image *q, struct qcow2_table *t, uint64_t i, uint64_t entry);
 
@@ -227,8 +232,8 @@ struct fmt_batch *qcow2_want(struct fmt_image *img);
 /* --- entry.c ---------------------------------------------------------------------------------------------------- */
 
 /*
- * An entry as it is believed. PLAIN: of the sub-clusters (without them: of the cluster) @data lie at @host, @zero read as
- * zeros, the others are not in this image. Zeros with a host have space of their own; so have absent sub-clusters.
+ * An entry as it is believed. PLAIN: of the sub-clusters (without them: of the cluster) @data lie at @host, @zero read
+ * as zeros, the others are not in this image. Zeros with a host have space of their own; so have absent sub-clusters.
  */
 enum entry_kind { ENTRY_PLAIN, ENTRY_PACKED, ENTRY_BAD };
 struct entry {
@@ -249,8 +254,8 @@ bool page_look(const struct qcow2_image *q, const struct page *p, unsigned slot,
 void page_set_entry(const struct qcow2_image *q, struct page *p, unsigned slot, struct l2e e);
 
 /*
- * Home: is the entry's cluster one that read as zeros when it came, and still does where the entry says that no data is?
- * Known of clusters with sub-clusters while their page is cached.
+ * Home: is the entry's cluster one that read as zeros when it came, and still does where the entry says that no data
+ * is? Known of clusters with sub-clusters while their page is cached.
  */
 bool page_is_pristine(const struct qcow2_image *q, const struct page *p, unsigned slot);
 void page_set_pristine(const struct qcow2_image *q, struct page *p, unsigned slot, bool pristine);
@@ -302,7 +307,8 @@ uint64_t rc_get(const struct qcow2_image *q, const struct page *p, uint64_t clus
 void rc_set(struct qcow2_image *q, struct page *p, uint64_t cluster, uint64_t value);
 /* How many clusters from @cluster on have their refcount in the same page. */
 uint64_t rc_page_left(const struct qcow2_image *q, uint64_t cluster);
-/* Make @cluster countable: a new block, if need be a new table, at the end of the file. 0, -EAGAIN, -ENOSPC, -EFBIG, -ENOMEM */
+/* Make @cluster countable: a new block, if need be a new table, at the end of the file. 0, -EAGAIN, -ENOSPC, -EFBIG,
+ * -ENOMEM */
 int rc_cover(struct qcow2_image *q, uint64_t cluster);
 
 /* --- space.c ---------------------------------------------------------------------------------------------------- */
@@ -310,7 +316,8 @@ int rc_cover(struct qcow2_image *q, uint64_t cluster);
 int space_init(struct qcow2_image *q);
 void space_finish(struct qcow2_image *q);
 
-/* Make sure that space_take() finds a cluster; @n: how many would be good. 0, -EAGAIN, -ENOSPC, -EFBIG, -EIO, -ENOMEM. */
+/* Make sure that space_take() finds a cluster; @n: how many would be good. 0, -EAGAIN, -ENOSPC, -EFBIG, -EIO,
+ * -ENOMEM. */
 int space_ensure(struct qcow2_image *q, uint64_t n);
 /* A contiguous run of at most @n ensured clusters: counted, and zeros. Returns the first; *got how many, *stamp. */
 uint64_t space_take(struct qcow2_image *q, uint64_t n, uint64_t *got, uint64_t *stamp);
@@ -345,7 +352,8 @@ struct change {
         struct page *page;   /* pinned */
         struct list spare;   /* notes for what will be unlinked */
         unsigned slot, n;    /* entries of the page; PACKED: one entry, n clusters of the file */
-        unsigned from_sub, to_sub; /* what is changed begins there in the first cluster and ends with that one in the last */
+        /* what is changed begins there in the first cluster and ends with that one in the last */
+        unsigned from_sub, to_sub;
         uint64_t first;      /* ALLOCATE, PACKED: host cluster */
         uint64_t packed;     /* PACKED: the entry's descriptor */
         uint64_t stamp;      /* ALLOCATE: of the reservation it came from */
@@ -356,7 +364,8 @@ struct change {
 int change_new(struct qcow2_image *q, unsigned slot, unsigned n, unsigned spare, struct change **ret);
 void change_pin(struct change *c, struct page *p);
 void entry_dirty(struct qcow2_image *q, struct page *p, unsigned slot);
-void change_entry(struct qcow2_image *q, struct change *c, unsigned k, const struct entry *now); /* the k-th becomes @now */
+/* the k-th becomes @now */
+void change_entry(struct qcow2_image *q, struct change *c, unsigned k, const struct entry *now);
 uint32_t change_subs(const struct qcow2_image *q, const struct change *c, unsigned k); /* those of the k-th cluster */
 void change_free(struct change *c);
 /* The page for @off in an L2 table that is ours alone, made or copied if need be. 0 or as fmt_plan_write(). */
@@ -382,7 +391,7 @@ bool qcow2_is_dirty(const struct fmt_image *img);
 
 /**
  * qcow2_replay - put into the image what @log still holds: a process was killed before its flush.
- * The image is at rest. All of it or nothing is applied, in one step (txn.h). A log that does not fit the image (somebody
- * changed it meanwhile) is dropped with a log line. The log is empty afterwards, unless an error is returned.
+ * The image is at rest. All of it or nothing is applied, in one step (txn.h). A log that does not fit the image
+ * (somebody changed it meanwhile) is dropped with a log line. The log is empty afterwards, unless an error is returned.
  */
 int qcow2_replay(struct file *file, struct maplog *log);

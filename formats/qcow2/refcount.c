@@ -81,8 +81,8 @@ static int add_block(struct qcow2_image *q)
 /* --- a bigger table ---------------------------------------------------------------------------------------------- */
 
 /*
- * [first, first + nblocks) new blocks, [.., + nclusters) the new table; the blocks count both and themselves. None of it
- * was covered before, so the pages are all new.
+ * [first, first + nblocks) new blocks, [.., + nclusters) the new table; the blocks count both and themselves. None of
+ * it was covered before, so the pages are all new.
  */
 struct bigger {
         uint64_t first, nblocks, nclusters;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* refcount_bits.h - one refcount in a refcount block, for all widths of 1 << order bits (order 0..6). Pure, any thread. */
+/* refcount_bits.h - one refcount in a refcount block, for all widths of 1 << order bits (order 0..6). Pure, any
+ * thread. */
 #pragma once
 
 #include <assert.h>

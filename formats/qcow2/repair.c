@@ -13,8 +13,8 @@
 #include "common/err.h"
 
 /*
- * A table that moves may have been shared with data by mistake, whose COPIED bit is right only then: again, until nothing
- * changes. Once is enough for all but badly damaged images.
+ * A table that moves may have been shared with data by mistake, whose COPIED bit is right only then: again, until
+ * nothing changes. Once is enough for all but badly damaged images.
  */
 #define MAX_ROUNDS 8
 

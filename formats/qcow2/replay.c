@@ -3,11 +3,13 @@
  * replay.c - after a killed process: put the entries that were in its memory only into the image.
  *
  * The data is in the file, written before its entry was logged. The clusters that the entries lead to came from a
- * reservation: counted in the file or, if no flush came since, not even that. So: fold the log to the last entry of each
- * cluster, see that nobody has changed the image since, count the clusters, write new L2 tables, commit in one step.
+ * reservation: counted in the file or, if no flush came since, not even that. So: fold the log to the last entry of
+ * each cluster, see that nobody has changed the image since, count the clusters, write new L2 tables, commit in one
+ * step.
  *
- * How we see that somebody has: he wrote to the file long after the last change that we logged; an entry is neither what
- * it was nor what it became; or a cluster that we would lead to is used by something else. Then the log is worth nothing.
+ * How we see that somebody has: he wrote to the file long after the last change that we logged; an entry is neither
+ * what it was nor what it became; or a cluster that we would lead to is used by something else. Then the log is worth
+ * nothing.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -121,7 +121,8 @@ static int zero_bytes(struct resizer *z, uint64_t *host, uint64_t from, uint64_t
         return r < 0 ? r : qcow2_txn_ref(&z->t, old, cs, -1);
 }
 
-/* Of a compressed cluster, too: it becomes a plain one. Else what is cut off would come back when the disk grows again. */
+/* Of a compressed cluster, too: it becomes a plain one. Else what is cut off would come back when the disk grows
+ * again. */
 static int zero_packed_tail(struct resizer *z, uint64_t cluster, struct l2e e, uint64_t used)
 {
         uint64_t cs = z->t.h.cluster_size, per = l2_entries(&z->t.h), off, len, host;
@@ -150,7 +151,8 @@ static int zero_packed_tail(struct resizer *z, uint64_t cluster, struct l2e e, u
         return qcow2_l2_replace(&z->t, z->l1, cluster / per, z->l2);
 }
 
-/* What lies behind a disk's end in its last cluster becomes zeros: sub-clusters by their entry, bytes in a new cluster. */
+/* What lies behind a disk's end in its last cluster becomes zeros: sub-clusters by their entry, bytes in a new
+ * cluster. */
 static int zero_tail(struct resizer *z, uint64_t disk_end, uint64_t hide_end)
 {
         const struct qcow2_header *h = &z->t.h;
@@ -218,8 +220,8 @@ static int hide_backing(struct resizer *z, uint64_t from, uint64_t to)
 }
 
 /*
- * The external data file is as long as the disk. What lay behind the end must not come back, so the space between the sizes
- * is made anew: durable before the header says that it is the disk's, and cut off after.
+ * The external data file is as long as the disk. What lay behind the end must not come back, so the space between the
+ * sizes is made anew: durable before the header says that it is the disk's, and cut off after.
  */
 static int resize_data_file(const struct fmt_image *img, uint64_t old_size, uint64_t size)
 {

@@ -2,8 +2,8 @@
 /*
  * snapshot.c - internal snapshots of an image at rest.
  *
- * A snapshot is a second L1 table; all that both tables reach is counted twice. Each operation counts in memory in a pass
- * over the L2 tables, writes those whose COPIED bits change to free space, and commits with one header write.
+ * A snapshot is a second L1 table; all that both tables reach is counted twice. Each operation counts in memory in a
+ * pass over the L2 tables, writes those whose COPIED bits change to free space, and commits with one header write.
  */
 #include <errno.h>
 #include <inttypes.h>

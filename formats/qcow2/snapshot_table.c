@@ -81,8 +81,8 @@ static int check_l1(const struct file *file, const struct qcow2_header *h, const
 }
 
 /*
- * One entry at *at, which moves behind it as soon as it is known where that is; @e is finished by the caller. -EBADMSG: it
- * is damaged, -EMSGSIZE: it has more extra data than it may have (cut in @e).
+ * One entry at *at, which moves behind it as soon as it is known where that is; @e is finished by the caller. -EBADMSG:
+ * it is damaged, -EMSGSIZE: it has more extra data than it may have (cut in @e).
  */
 static int read_entry(struct file *file, const struct qcow2_header *h, uint32_t i, uint64_t *at, struct qcow2_snapshot *e)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * snapshot_table.h - the list of internal snapshots, as numbers and back as bytes. What others put into the extra data of
- * an entry is kept. Memory is bounded by QCOW2_MAX_SNAPSHOT_BYTES and by the file. One thread.
+ * snapshot_table.h - the list of internal snapshots, as numbers and back as bytes. What others put into the extra data
+ * of an entry is kept. Memory is bounded by QCOW2_MAX_SNAPSHOT_BYTES and by the file. One thread.
  */
 #pragma once
 
@@ -25,13 +25,14 @@ struct qcow2_snapshots {
 };
 
 /**
- * qcow2_snapshots_read - the snapshot table of an image, each entry checked: sizes, alignment, L1 table in the file, ids
- * unique. 0 (finish it), -EIO with a sentence for a damaged table, or the error of reading. Needs no finish after an error.
+ * qcow2_snapshots_read - the snapshot table of an image, each entry checked: sizes, alignment, L1 table in the file,
+ * ids unique. 0 (finish it), -EIO with a sentence for a damaged table, or the error of reading. Needs no finish after
+ * an error.
  */
 int qcow2_snapshots_read(struct file *file, const struct qcow2_header *h, struct qcow2_snapshots *s);
 /**
- * qcow2_snapshots_salvage - what can be read of a damaged table: snapshots that cannot be are left out, and @lost is told.
- * Where an entry does not tell how long it is, all behind it are lost with it. 0 or the error of reading.
+ * qcow2_snapshots_salvage - what can be read of a damaged table: snapshots that cannot be are left out, and @lost is
+ * told. Where an entry does not tell how long it is, all behind it are lost with it. 0 or the error of reading.
  */
 int qcow2_snapshots_salvage(struct file *file, const struct qcow2_header *h, struct qcow2_snapshots *s,
                             void (*lost)(void *opaque, const char *why), void *opaque);

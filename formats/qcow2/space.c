@@ -8,8 +8,8 @@
  *
  * Invariants
  * - A cluster is in at most one run, and in none while it is used (an entry or a plan has it).
- * - reserved: its refcount is 1 in memory and it reads as zeros. The refcount, the punch that zeroed it and the length of
- *   the file are durable once durable_gen reaches the run's stamp. An entry that points to it earlier needs a sync
+ * - reserved: its refcount is 1 in memory and it reads as zeros. The refcount, the punch that zeroed it and the length
+ *   of the file are durable once durable_gen reaches the run's stamp. An entry that points to it earlier needs a sync
  *   between the two; flush.c asks newest_used.
  * - dying -> quarantined only when every thread has finished what it had in flight at the unlink (ticket).
  * - quarantined -> unpunched only when the flush that wrote the unlink has succeeded (stamp <= durable_gen). Then its
@@ -271,7 +271,8 @@ static int reserve_freed(struct qcow2_image *q, uint64_t want)
         return 0;
 }
 
-/* Step over clusters beyond the end that have a refcount already (left by somebody's crash). *p: page of the first free. */
+/* Step over clusters beyond the end that have a refcount already (left by somebody's crash). *p: page of the first
+ * free. */
 static int skip_counted(struct qcow2_image *q, struct page **p)
 {
         struct space *s = &q->space;
@@ -323,8 +324,8 @@ uint64_t space_peek(const struct qcow2_image *q)
 }
 
 /*
- * Would more clusters follow those that are reserved? Then a write gets all of its own in a row, and not the rest of them
- * behind what others, who ask while its first part is written, get meanwhile.
+ * Would more clusters follow those that are reserved? Then a write gets all of its own in a row, and not the rest of
+ * them behind what others, who ask while its first part is written, get meanwhile.
  */
 static bool next_follows(const struct qcow2_image *q)
 {

@@ -28,9 +28,11 @@ struct space_run {
 
 struct space_run *space_run_new(enum run_state state, uint64_t first, uint64_t n); /* NULL: ENOMEM; on no list */
 void space_run_move(struct qcow2_image *q, struct space_run *run, enum run_state from, enum run_state to);
-void space_run_forget(struct qcow2_image *q, struct space_run *run); /* off its list; the clusters are nobody's business */
+/* off its list; the clusters are nobody's business */
+void space_run_forget(struct qcow2_image *q, struct space_run *run);
 
-/* Are there @n clusters between the end of used space and the end of the file? 0, -EAGAIN (the file must grow), -ENOSPC. */
+/* Are there @n clusters between the end of used space and the end of the file? 0, -EAGAIN (the file must grow),
+ * -ENOSPC. */
 int space_room(struct qcow2_image *q, uint64_t n);
 void space_advance(struct qcow2_image *q, uint64_t n); /* [end, end + n) is used from now on */
 

@@ -3,12 +3,12 @@
  * table_cache.c - the tables in memory: top tables whole, leaf tables in pages.
  *
  * Invariants
- * - A page that is dirty, pinned, or carried by a flush in flight is never dropped; so a page that is read from the file
- *   has no newer bytes anywhere in memory.
+ * - A page that is dirty, pinned, or carried by a flush in flight is never dropped; so a page that is read from the
+ *   file has no newer bytes anywhere in memory.
  * - A page is published in its directory before the top entry that leads to it, and the directory goes with its last
  *   page, so memory is bounded by max_pages, whatever the top table claims.
- * - Pages and directories leave through call_rcu(): other threads may still be looking at them. Their callbacks need nothing
- *   of the image, so closing does not wait for them: rcu_barrier() takes 10 ms and more.
+ * - Pages and directories leave through call_rcu(): other threads may still be looking at them. Their callbacks need
+ *   nothing of the image, so closing does not wait for them: rcu_barrier() takes 10 ms and more.
  */
 #include <assert.h>
 #include <errno.h>

@@ -117,8 +117,8 @@ static uint64_t guest_of(const struct qcow2_txn *t, uint64_t l1_index, uint64_t 
 }
 
 /*
- * Nearly all of the millions of entries are a whole cluster in the file and nothing odd: for those the count of that cluster. NULL:
- * all others, and whatever qcow2_l2e_flaw() may have something to say about.
+ * Nearly all of the millions of entries are a whole cluster in the file and nothing odd: for those the count of that
+ * cluster. NULL: all others, and whatever qcow2_l2e_flaw() may have something to say about.
  */
 static inline uint32_t *plain_count(const struct qcow2_txn *t, struct l2e e)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * tree.h - an L1 table and all that hangs on it, seen by work at rest: which entries cannot be right, counting what a tree
- * refers to, and writing new L2 tables where entries must change. Tables of an image in use are never written in place.
+ * tree.h - an L1 table and all that hangs on it, seen by work at rest: which entries cannot be right, counting what a
+ * tree refers to, and writing new L2 tables where entries must change. Tables of an image in use are never written in
+ * place.
  */
 #pragma once
 

@@ -274,7 +274,8 @@ static int plan_blocks(struct qcow2_txn *t, struct structure *s)
 static int plan_structure(struct qcow2_txn *t, struct structure *s)
 {
         uint64_t per_cluster = t->h.cluster_size / QCOW2_ENTRY_SIZE;
-        int r = qcow2_txn_alloc(t, s->clusters = 1, &s->offset); /* mostly enough, and then the table is in front of its blocks */
+        /* mostly enough, and then the table is in front of its blocks */
+        int r = qcow2_txn_alloc(t, s->clusters = 1, &s->offset);
 
         if (r == 0)
                 r = plan_blocks(t, s);
@@ -344,7 +345,8 @@ static int drop_old_structure(struct qcow2_txn *t)
         return r == -ERANGE ? err_note(-EIO, "the refcount structure itself has refcount 0" SEE_CHECK) : r;
 }
 
-/* Space that nothing uses any more goes back to the file system. The image is right without it, so errors are not ours. */
+/* Space that nothing uses any more goes back to the file system. The image is right without it, so errors are not
+ * ours. */
 static void give_back(struct qcow2_txn *t)
 {
         uint64_t used = refmap_used_end(&t->refs);

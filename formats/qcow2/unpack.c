@@ -25,9 +25,9 @@ static int unpack_deflate(const void *packed, size_t packed_len, void *out, size
 #define ZSTD_WINDOW_LOG_MAX 23
 
 /*
- * Where blocks begin, at most: a block may bring tables of its own for nothing, and small ones cost as much as large ones. Packers make
- * them of 128 KiB or the window, which is 1 KiB at least, or split these where 300 sequences of 3 bytes go; but for the last, and when
- * they are flushed.
+ * Where blocks begin, at most: a block may bring tables of its own for nothing, and small ones cost as much as large
+ * ones. Packers make them of 128 KiB or the window, which is 1 KiB at least, or split these where 300 sequences of 3
+ * bytes go; but for the last, and when they are flushed.
  */
 #define ZSTD_BYTES_A_BLOCK 256u
 #define ZSTD_SPARE_BLOCKS 64u

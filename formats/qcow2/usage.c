@@ -2,8 +2,8 @@
 /*
  * usage.c - how much each internal snapshot holds alone: what deleting it would free.
  *
- * A cluster is a snapshot's alone when all references to it come from there. So its tree is counted once more, and where
- * that doubles a count there is nobody else.
+ * A cluster is a snapshot's alone when all references to it come from there. So its tree is counted once more, and
+ * where that doubles a count there is nobody else.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
 /*
  * write.c - what a write needs: nothing (in place), or clusters of its own, and then the entries that lead to them.
  *
- * A plan keeps to one page of one L2 table, so it has one page to pin and its entries change at once. Everything that can
- * fail (pages, reservations, memory) is had before anything changes; commit only stores entries.
+ * A plan keeps to one page of one L2 table, so it has one page to pin and its entries change at once. Everything that
+ * can fail (pages, reservations, memory) is had before anything changes; commit only stores entries.
  */
 #include <assert.h>
 #include <errno.h>
@@ -181,7 +181,8 @@ void change_free(struct change *c)
 
 /* --- planning --------------------------------------------------------------------------------------------------------- */
 
-/* IN_PLACE: all that is written lies in a cluster of ours. REUSE: there is a cluster of ours, but not all of it is in use. */
+/* IN_PLACE: all that is written lies in a cluster of ours. REUSE: there is a cluster of ours, but not all of it is in
+ * use. */
 enum way { WAY_IN_PLACE, WAY_REUSE, WAY_ALLOCATE };
 
 static struct entry look(const struct qcow2_image *q, const struct page *p, unsigned slot, bool owned, uint64_t cluster_off)
@@ -308,13 +309,14 @@ static int stretch_find(struct qcow2_image *q, uint64_t off, uint64_t len, struc
 }
 
 /*
- * What has to be written around the data: the rest of the sub-clusters at both ends, unless that is zeros already where it
- * goes; and what lies in the old place of a cluster that gets a new one, with all that is between it and the data.
+ * What has to be written around the data: the rest of the sub-clusters at both ends, unless that is zeros already where
+ * it goes; and what lies in the old place of a cluster that gets a new one, with all that is between it and the data.
  */
 static void plan_edges(const struct qcow2_image *q, const struct stretch *s, struct fmt_plan *plan, struct change *c)
 {
         uint64_t end = plan->off + plan->len, stop;
-        uint32_t first = s->first.d.data, last = s->last.d.data; /* sub-clusters that need nothing written around the data */
+        /* sub-clusters that need nothing written around the data */
+        uint32_t first = s->first.d.data, last = s->last.d.data;
 
         c->from_sub = sub_of(q, plan->off);
         c->to_sub = sub_of(q, end - 1);
@@ -340,8 +342,8 @@ static void plan_edges(const struct qcow2_image *q, const struct stretch *s, str
 }
 
 /*
- * Must the data be durable before the entry that shows it? Not where zeros were and zeros are. Always where old bytes are:
- * they are somebody's. Where old bytes were, a power failure could else leave zeros instead of old or new ones.
+ * Must the data be durable before the entry that shows it? Not where zeros were and zeros are. Always where old bytes
+ * are: they are somebody's. Where old bytes were, a power failure could else leave zeros instead of old or new ones.
  */
 static bool data_first(const struct qcow2_image *q, const struct stretch *s, const struct fmt_plan *plan)
 {

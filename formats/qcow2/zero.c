@@ -30,7 +30,8 @@ static bool keeps(const struct qcow2_image *q, const struct entry *d, unsigned f
 static enum action action_in_data_file(const struct qcow2_image *q, const struct entry *d, uint64_t cluster_off, uint32_t subs,
                                        unsigned flags)
 {
-        uint32_t shows = flags & ZERO_DISCARD ? 0 : subs & ~d->data & ~zero_subs(q, d, cluster_off); /* of a backing image */
+        /* of a backing image */
+        uint32_t shows = flags & ZERO_DISCARD ? 0 : subs & ~d->data & ~zero_subs(q, d, cluster_off);
 
         if (d->data & subs)
                 return shows ? ACT_WRITE : ACT_PUNCH;

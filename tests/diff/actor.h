@@ -19,12 +19,13 @@ struct op {
 };
 
 /*
- * An image, as each of us names it. Encrypted ones need a key: the daemon's code has it by name (add_key()), programs get it
- * from a file.
+ * An image, as each of us names it. Encrypted ones need a key: the daemon's code has it by name (add_key()), programs
+ * get it from a file.
  */
 struct subject {
         const char *path;
-        char words[256], bare[256]; /* for QEMU's programs and vdisk-img: with "-f qcow2", and without it where there is no -f */
+        /* for QEMU's programs and vdisk-img: with "-f qcow2", and without it where there is no -f */
+        char words[256], bare[256];
         const struct fmt_layer *layer; /* NULL: not encrypted */
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * model.h - what a disk must hold, in plain memory: one byte value a sector, and whether a discard has made it doubtful.
+ * model.h - what a disk must hold, in plain memory: one byte value a sector, and whether a discard has made it
+ * doubtful.
  *
  * A discarded sector may read as its old value or as zero until it is written again; anything else is somebody else's
  * data. All offsets and lengths are multiples of SECTOR.

@@ -47,8 +47,8 @@ int be_stop(struct back_end *b);
 int be_kill(struct back_end *b); /* SIGKILL and wait */
 
 /*
- * vdiskd only: another process, started as @binary (NULL: the same), takes over. 0: it serves, the one before ended with status
- * 0. -EREMOTEIO: it came to nothing, the sentence is the daemon's. Call be_adopt_orphans() before be_new().
+ * vdiskd only: another process, started as @binary (NULL: the same), takes over. 0: it serves, the one before ended
+ * with status 0. -EREMOTEIO: it came to nothing, the sentence is the daemon's. Call be_adopt_orphans() before be_new().
  */
 int be_upgrade(struct back_end *b, const char *binary);
 int be_adopt_orphans(void); /* processes that our children start become ours when those end */
@@ -66,8 +66,9 @@ int be_count_fds(const struct back_end *b);
 void be_free(struct back_end *b);
 
 /*
- * Around a group of tests: be_new(), and the seed of its random choices, printed: E2E_SEED in the environment, or another one
- * each time (NULL: it makes none). Then be_stop(), be_check() of all disks, be_free(). Both say what went wrong.
+ * Around a group of tests: be_new(), and the seed of its random choices, printed: E2E_SEED in the environment, or
+ * another one each time (NULL: it makes none). Then be_stop(), be_check() of all disks, be_free(). Both say what went
+ * wrong.
  */
 int be_group_start(struct back_end *b, const struct be_disk *disks, unsigned n, uint64_t *seed);
 int be_group_stop(struct back_end *b);

@@ -2,7 +2,8 @@
 /*
  * control_fixture.h - a daemon with a control socket, a client of it, and a directory with images: first.qcow2 (64 MiB,
  * served on first.sock under the name "first"), second.qcow2 (32 MiB) and zeros.img (raw, 1 MiB). The daemon's working
- * directory is that directory. Its path is in E2E_BACK_END. One thread; everything fails the test when it cannot be done.
+ * directory is that directory. Its path is in E2E_BACK_END. One thread; everything fails the test when it cannot be
+ * done.
  */
 #pragma once
 
@@ -36,7 +37,8 @@ const char *at(const char *name); /* in the directory; eight results are valid a
 bool exists(const char *name);
 int run(const char *command);     /* by the shell, in the directory */
 
-/* @args: JSON with ' for ". NULL: it was done (the value in *ret), else the daemon's words, valid until the next call. */
+/* @args: JSON with ' for ". NULL: it was done (the value in *ret), else the daemon's words, valid until the next
+ * call. */
 const char *try(struct qmp_client *c, const char *command, const char *args, json_t **ret);
 void must(const char *command, const char *args);
 json_t *ask(const char *command);
@@ -44,7 +46,8 @@ json_t *ask(const char *command);
 const char *entry(const char *command, const char *name, const char *id);
 void expect_event(struct qmp_client *c, const char *name, const char *part);
 
-/* A front end of the daemon, at a socket in the directory: the usual one, or as @opts says (path and deadline are set here). */
+/* A front end of the daemon, at a socket in the directory: the usual one, or as @opts says (path and deadline are set
+ * here). */
 struct front_end *connect_to(const char *socket);
 struct front_end *connect_with(const char *socket, const struct fe_opts *opts);
 /* One request on queue 0, to its end. @off: bytes; @buf: fe_alloc()'s, or NULL. Its status: FE_OK, FE_IOERR, ... */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * daemon_fixture.h - the daemon as a program, with what it logs, and a directory with images: d.qcow2 (64 MiB), zeros.img
- * (raw, 1 MiB), empty.img (nothing), and some that are broken. Its path is in E2E_BACK_END. Every started program dies with the
- * test. Deadlines only guard against hangs; everything fails the test when it cannot be done.
+ * daemon_fixture.h - the daemon as a program, with what it logs, and a directory with images: d.qcow2 (64 MiB),
+ * zeros.img (raw, 1 MiB), empty.img (nothing), and some that are broken. Its path is in E2E_BACK_END. Every started
+ * program dies with the test. Deadlines only guard against hangs; everything fails the test when it cannot be done.
  */
 #pragma once
 

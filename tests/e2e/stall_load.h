@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * stall_load.h - disks under load, for measurements of how long guests wait: each has one random 4 KiB request in flight at all
- * times (two of three are writes), and the longest time between two completions of any of them is noted. Disk i is node and export
- * "di", on image di.qcow2. On the control fixture; one load at a time.
+ * stall_load.h - disks under load, for measurements of how long guests wait: each has one random 4 KiB request in
+ * flight at all times (two of three are writes), and the longest time between two completions of any of them is noted.
+ * Disk i is node and export "di", on image di.qcow2. On the control fixture; one load at a time.
  */
 #pragma once
 

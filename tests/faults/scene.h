@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* scene.h - what the scenarios of the fault loop share: images, programs with a fault in them, and looking at what is left. */
+/* scene.h - what the scenarios of the fault loop share: images, programs with a fault in them, and looking at what is
+ * left. */
 #pragma once
 
 #include <stdbool.h>

@@ -2,8 +2,8 @@
 /*
  * fuzz.h - what all fuzz harnesses share.
  *
- * A harness is one function. With -Dfuzz=true (clang) libFuzzer calls it; without, replay.c calls it once for each saved
- * input of tests/fuzz/corpus/, so that ./check proves that what was once found stays fixed.
+ * A harness is one function. With -Dfuzz=true (clang) libFuzzer calls it; without, replay.c calls it once for each
+ * saved input of tests/fuzz/corpus/, so that ./check proves that what was once found stays fixed.
  * A harness says what is wrong by fuzz_fail(): any other answer than a crash is checked by somebody.
  */
 #pragma once

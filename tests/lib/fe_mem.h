@@ -2,9 +2,9 @@
 /*
  * fe_mem.h - the memory of a guest that does not exist: memfd regions at guest addresses, and a bump allocator in them.
  *
- * Regions are numbered in the order of their making. Memory from fe_mem_alloc() is zeroed and lives as long as its region.
- * Guest addresses and our pointers never have the same value, so that a back end which mixes them up is found out.
- * Not thread safe while regions come and go; translation of a live region is safe at any time.
+ * Regions are numbered in the order of their making. Memory from fe_mem_alloc() is zeroed and lives as long as its
+ * region. Guest addresses and our pointers never have the same value, so that a back end which mixes them up is found
+ * out. Not thread safe while regions come and go; translation of a live region is safe at any time.
  */
 #pragma once
 

@@ -3,9 +3,9 @@
  * fe_ring.h - inside a driver's queue: what fe_queue.c and the two layouts of a ring share.
  *
  * Invariants:
- * - The back end writes only answers and what chains allow; everything else that we need to know is kept in our own memory:
- *   next_free[] links free ids, chain_len[] and inflight[] belong to the id of a chain in flight. In a split ring ids are
- *   descriptors, and the same list links the descriptors of a direct chain.
+ * - The back end writes only answers and what chains allow; everything else that we need to know is kept in our own
+ *   memory: next_free[] links free ids, chain_len[] and inflight[] belong to the id of a chain in flight. In a split
+ *   ring ids are descriptors, and the same list links the descriptors of a direct chain.
  * - num_free + the lengths of all chains in flight == size.
  * - Slot i (header, range, status, indirect table) belongs to the chain with the id i.
  */
@@ -61,7 +61,8 @@ struct fe_queue {
         uint16_t last_used;
         uint16_t shown_idx;  /* split: what the ring shows */
         bool avail_wrap, used_wrap; /* packed: wrap counters */
-        uint16_t hidden_at, hidden_flags, nhidden; /* packed: the first descriptor that is not shown, and how many are not */
+        /* packed: the first descriptor that is not shown, and how many are not */
+        uint16_t hidden_at, hidden_flags, nhidden;
         unsigned free_head, num_free, in_flight;
         uint16_t *next_free;
         uint16_t *chain_len;

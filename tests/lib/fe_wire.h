@@ -4,7 +4,8 @@
  *
  * Numbers are from the vhost-user specification ("Front-end message types", "Protocol features"); they are written down
  * here a second time, apart from the back end's own, so that one typo cannot agree with itself.
- * Everything is native endian, as the specification says. Any thread, one at a time a socket. Errors are negative errno.
+ * Everything is native endian, as the specification says. Any thread, one at a time a socket. Errors are negative
+ * errno.
  */
 #pragma once
 

@@ -11,8 +11,8 @@
  * After fe_open() every ring is started and enabled. The calls here are for one thread; the queues (fe_queue.h) may be
  * used by other threads meanwhile, except where a call says that they must rest. Requests travel with fe_queue.h; any
  * bytes and fds that a test wants to say can go over fe_socket() with fe_wire.h.
- * Errors: negative errno with a sentence in err_note. -ECONNRESET: the back end closed the connection; -ETIMEDOUT: it did
- * not answer a message within timeout_ms; -EPROTO: an answer that the specification does not allow, or a refusal
+ * Errors: negative errno with a sentence in err_note. -ECONNRESET: the back end closed the connection; -ETIMEDOUT: it
+ * did not answer a message within timeout_ms; -EPROTO: an answer that the specification does not allow, or a refusal
  * (REPLY_ACK other than 0).
  */
 #pragma once
@@ -25,7 +25,8 @@ struct front_end;
 
 struct fe_opts {
         const char *path;        /* the back end's socket; kept for reconnects, the caller's string may go */
-        int listen_fd;           /* or a listening socket, the caller's: we wait until a back end connects to it; 0: none */
+        /* or a listening socket, the caller's: we wait until a back end connects to it; 0: none */
+        int listen_fd;
         unsigned num_queues;     /* 0: 1 */
         unsigned queue_size;     /* 0: 128 */
         unsigned max_segs;       /* see struct fe_queue_opts */
@@ -65,15 +66,15 @@ void *fe_alloc(struct front_end *fe, size_t len, size_t align);
 uint64_t fe_gpa(const struct front_end *fe, const void *p);
 
 /*
- * Leave and come back. All queues rest. What was in flight stays in flight until fe_queue_unanswered() hands it out, which
- * must be done before fe_connect(): it begins with empty rings. fe_connect() negotiates anew; -EPROTO when the disk has
- * another size than before.
+ * Leave and come back. All queues rest. What was in flight stays in flight until fe_queue_unanswered() hands it out,
+ * which must be done before fe_connect(): it begins with empty rings. fe_connect() negotiates anew; -EPROTO when the
+ * disk has another size than before.
  */
 void fe_disconnect(struct front_end *fe);
 
 /*
- * Come back to the rings as they are: what is in flight stays so, and the back end's record of it (INFLIGHT_SHMFD) goes with
- * us, so that each request is answered once. All queues rest. -ENOTSUP: the back end keeps no record.
+ * Come back to the rings as they are: what is in flight stays so, and the back end's record of it (INFLIGHT_SHMFD) goes
+ * with us, so that each request is answered once. All queues rest. -ENOTSUP: the back end keeps no record.
  */
 int fe_resume(struct front_end *fe);
 
@@ -91,7 +92,8 @@ bool fe_ring_broken(struct front_end *fe, unsigned index);
 /*
  * Rings by hand. fe_ring_stop(): GET_VRING_BASE; the queue rests; what the back end took from the ring is answered when
  * it returns, the rest stays on the ring; @base gets the answer. fe_ring_start(): NUM, BASE, ADDR, CALL, ERR, KICK and
- * ENABLE; the ring goes on from @base, with a kick if something waits there. fe_ring_enable(): SET_VRING_ENABLE; the queue may run.
+ * ENABLE; the ring goes on from @base, with a kick if something waits there. fe_ring_enable(): SET_VRING_ENABLE; the
+ * queue may run.
  */
 int fe_ring_stop(struct front_end *fe, unsigned index, uint32_t *base);
 int fe_ring_start(struct front_end *fe, unsigned index, uint32_t base);

@@ -26,7 +26,8 @@ struct img_io {
 
 int img_read(struct img_io *io, void *buf, size_t len, uint64_t off);
 int img_write(struct img_io *io, const void *buf, size_t len, uint64_t off);
-int img_write_packed(struct img_io *io, const void *buf, uint64_t off); /* all that the disk has of the cluster at @off */
+/* all that the disk has of the cluster at @off */
+int img_write_packed(struct img_io *io, const void *buf, uint64_t off);
 int img_zero(struct img_io *io, uint64_t off, uint64_t len, unsigned flags); /* flags as fmt_plan_zero() */
 int img_flush(struct img_io *io);
 int img_housekeep(struct img_io *io); /* until there is nothing to do */

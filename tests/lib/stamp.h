@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* stamp.h - sectors that say which one they are and which version, so that a foreign, torn or old one is known by sight. */
+/* stamp.h - sectors that say which one they are and which version, so that a foreign, torn or old one is known by
+ * sight. */
 #pragma once
 
 #include <stdint.h>

@@ -2,8 +2,8 @@
 /*
  * promise.h - what the guest asked for and was told, on the tape's clock, and what a disk may hold when it is cut.
  *
- * A sector has a history: versions in the order they were asked for, never two at a time. After a cut it holds the last one
- * that was answered before a flush was asked for that was answered, or any later one that was asked for by then.
+ * A sector has a history: versions in the order they were asked for, never two at a time. After a cut it holds the last
+ * one that was answered before a flush was asked for that was answered, or any later one that was asked for by then.
  */
 #pragma once
 
@@ -66,7 +66,8 @@ size_t promise_ask_flush(struct promise *p, uint64_t now);
 void promise_answer_flush(struct promise *p, size_t flush, uint64_t now);
 void promise_ask_size(struct promise *p, uint64_t sectors, uint64_t now);
 void promise_answer_size(struct promise *p, uint64_t now);
-void promise_refuse_size(struct promise *p); /* the last one that was asked for: it and what it did to sectors never was */
+/* the last one that was asked for: it and what it did to sectors never was */
+void promise_refuse_size(struct promise *p);
 struct snapped *promise_ask_snap(struct promise *p, uint64_t now);
 
 /* Of a cut at @at. What is asked for at that tick itself does not count as asked. */

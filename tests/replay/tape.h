@@ -2,9 +2,9 @@
 /*
  * tape.h - what reached an image's files, in the order of one clock, and the files a power cut can leave.
  *
- * Each event has the time it was handed over and the time it was done. A cut at time t leaves all that is *sure*: what was
- * done when a sync of the same file was issued that is done at t; and of the rest that was issued by t any part, down to
- * single sectors. One thread.
+ * Each event has the time it was handed over and the time it was done. A cut at time t leaves all that is *sure*: what
+ * was done when a sync of the same file was issued that is done at t; and of the rest that was issued by t any part,
+ * down to single sectors. One thread.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * copy_fixture.h - two volumes on one loop that the test turns, a guest of the first who does random things without end while a
- * job copies, and what his disk must look like.
+ * copy_fixture.h - two volumes on one loop that the test turns, a guest of the first who does random things without end
+ * while a job copies, and what his disk must look like.
  */
 #pragma once
 
@@ -34,12 +34,14 @@ void load_stop(struct load *l); /* until nothing is in flight */
 void load_turn(struct load *l, unsigned requests); /* until so many more are done */
 void load_finish(struct load *l);
 
-/* "disk", in front of "base" where the format can have that, with 50 requests of its guest done and more under way; and "copy". */
+/* "disk", in front of "base" where the format can have that, with 50 requests of its guest done and more under way; and
+ * "copy". */
 struct pair {
         const char *format, *opts, *to, *to_opts;
         const char *behind;    /* the copy; NULL: nothing */
         uint64_t size, seed;
-        bool sync;             /* else nothing is made durable: disks are slow (that is why all goes through the page cache, too) */
+        /* else nothing is made durable: disks are slow (that is why all goes through the page cache, too) */
+        bool sync;
         unsigned writeback_ms; /* 0: 5 */
 };
 void cf_begin(const struct pair *p, struct rig *src, struct rig *dst, struct load *load);

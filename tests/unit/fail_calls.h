@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fail_calls.h - calls of the C library that fail when a test says so. In a test that is linked with it (with_failing_calls in
- * meson.build) the calls of the test and of our code in it come through here; those of shared libraries do not. One thread.
+ * fail_calls.h - calls of the C library that fail when a test says so. In a test that is linked with it
+ * (with_failing_calls in meson.build) the calls of the test and of our code in it come through here; those of shared
+ * libraries do not. One thread.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fetch_once.h - no byte of guest memory is fetched twice: a guest that changes it in between would slip past the check. For tests that
- * link vhost_user_recorded.
+ * fetch_once.h - no byte of guest memory is fetched twice: a guest that changes it in between would slip past the
+ * check. For tests that link vhost_user_recorded.
  */
 #pragma once
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* open_fds.h - how many descriptors this process has: the same before and after, or something leaks. (One more while it counts.) */
+/* open_fds.h - how many descriptors this process has: the same before and after, or something leaks. (One more while it
+ * counts.) */
 #pragma once
 
 #include <dirent.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * packed_driver.h - the driver's side of a packed ring in the memory of guest_fixture.h, in the plainest words of virtio 1.2,
- * 2.8. For tests only. Data is always at guest address 0x1000 + 16 * buffer id, 16 bytes a descriptor.
+ * packed_driver.h - the driver's side of a packed ring in the memory of guest_fixture.h, in the plainest words of
+ * virtio 1.2, 2.8. For tests only. Data is always at guest address 0x1000 + 16 * buffer id, 16 bytes a descriptor.
  */
 #pragma once
 

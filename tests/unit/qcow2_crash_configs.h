@@ -13,7 +13,8 @@ static const struct config {
         unsigned max_sectors; /* of one operation */
         bool writes_only;     /* no zeroing: nothing but a missing reservation makes a flush sync twice */
         bool packs;           /* every other write is of compressed clusters */
-        bool flaky;           /* some flushes fail at some step, as when the host's disk is full, and are tried again later */
+        /* some flushes fail at some step, as when the host's disk is full, and are tried again later */
+        bool flaky;
         bool encrypted;       /* LUKS; the image is made by us */
         bool with_data;       /* FMT_ENTRY_WITH_DATA: zeros may stand where an unflushed write replaced other bytes */
         bool data_file, raw;  /* the data is in another file, which may have to be right on its own */

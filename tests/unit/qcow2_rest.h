@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* qcow2_rest.h - images at rest for tests: a directory of their own, our functions and QEMU's tools on the same files. */
+/* qcow2_rest.h - images at rest for tests: a directory of their own, our functions and QEMU's tools on the same
+ * files. */
 #pragma once
 
 #include <errno.h>

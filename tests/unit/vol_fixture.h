@@ -14,7 +14,8 @@
 #include "blkq/vol.h"
 #include "common/file.h"
 
-/* Creates an image (format raw or qcow2); @opts: "name=value,...", "" for none. @backing: path of a raw file, or NULL. */
+/* Creates an image (format raw or qcow2); @opts: "name=value,...", "" for none. @backing: path of a raw file, or
+ * NULL. */
 void vf_create(const char *name, const char *format, const char *opts, uint64_t size, const char *backing);
 /* A raw file of random bytes, none of them 0. */
 void vf_create_random(const char *name, uint64_t size, uint64_t seed);

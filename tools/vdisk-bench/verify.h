@@ -52,8 +52,9 @@ unsigned verify_compare(const struct verify *v, uint64_t unit, unsigned n, const
 bool verify_known(const struct verify *v, uint64_t unit);
 
 /*
- * What is on stable storage: one log a job. A flush covers the changes answered before it was sent. One flush of a job is
- * in flight at a time. verify_crash(): the back end died; of the units [unit, unit + n) only flushed changes are certain.
+ * What is on stable storage: one log a job. A flush covers the changes answered before it was sent. One flush of a job
+ * is in flight at a time. verify_crash(): the back end died; of the units [unit, unit + n) only flushed changes are
+ * certain.
  */
 struct verify_log {
         struct { uint64_t unit; uint32_t gen; bool write; } *e;

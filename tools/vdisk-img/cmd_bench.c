@@ -2,8 +2,8 @@
 /*
  * cmd_bench.c - vdisk-img bench: how long do N requests to an image take, through the engine that serves guests?
  *
- * Requests go out in order of their offsets, @depth at a time. A flush is due after every @flush_interval requests: with
- * draining it goes out alone, when all before it have come back; without, beside them.
+ * Requests go out in order of their offsets, @depth at a time. A flush is due after every @flush_interval requests:
+ * with draining it goes out alone, when all before it have come back; without, beside them.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -100,7 +100,8 @@ static json_t *findings_json(const struct job *j)
         return list;
 }
 
-/* What was found, by kind, and what could be done. Behind what qemu-img prints, so that scripts find that where it was. */
+/* What was found, by kind, and what could be done. Behind what qemu-img prints, so that scripts find that where it
+ * was. */
 static void explain(const struct job *j)
 {
         if (!explains(j))

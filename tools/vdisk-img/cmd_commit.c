@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * cmd_commit.c - vdisk-img commit: what an overlay holds goes into the image behind it. While it goes, and if it fails on
- * the way, the overlay is as it was and hides what of the image behind it has changed. Only when all is durable there the
- * overlay is emptied.
+ * cmd_commit.c - vdisk-img commit: what an overlay holds goes into the image behind it. While it goes, and if it fails
+ * on the way, the overlay is as it was and hides what of the image behind it has changed. Only when all is durable
+ * there the overlay is emptied.
  */
 #include <errno.h>
 #include <string.h>

@@ -413,7 +413,8 @@ static int name_images(struct job *j, char **words, int nfrom)
 static int run(int argc, char **argv)
 {
         AUTO(job_finish) struct job j = {
-                /* A new image is thrown away when we fail, so it is left to the host when it gets to the disk: as qemu-img. */
+                /* A new image is thrown away when we fail, so it is left to the host when it gets to the disk: as
+                 * qemu-img. */
                 .copy = { .jobs = DEFAULT_JOBS, .target_cache.unsafe = true, .sparse = DEFAULT_SPARSE },
         };
         bool quiet = false;

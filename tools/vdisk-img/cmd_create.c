@@ -105,7 +105,8 @@ static void say_it(const struct job *j, uint64_t size)
 
 /* --- interrupted -------------------------------------------------------------------------------------------------- */
 
-/* What was not there before goes when we are told to end: preallocation takes long, and leaves as much as the disk has. */
+/* What was not there before goes when we are told to end: preallocation takes long, and leaves as much as the disk
+ * has. */
 static struct { char *image, *data; } unfinished;
 
 static void on_signal(int sig)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* cmd_map.c - vdisk-img map: which ranges of the disk are where in which file of the chain, as a list or as a picture. */
+/* cmd_map.c - vdisk-img map: which ranges of the disk are where in which file of the chain, as a list or as a
+ * picture. */
 #include <errno.h>
 #include <langinfo.h>
 #include <locale.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * cmd_rebase.c - vdisk-img rebase: another backing file for an overlay, the same disk. First the overlay gets what the new
- * backing file would show differently, while it still stands on the old one; when that is durable the header changes.
+ * cmd_rebase.c - vdisk-img rebase: another backing file for an overlay, the same disk. First the overlay gets what the
+ * new backing file would show differently, while it still stands on the old one; when that is durable the header
+ * changes.
  */
 #include <errno.h>
 #include <stdlib.h>

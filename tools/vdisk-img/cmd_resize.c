@@ -73,9 +73,9 @@ static int preallocate(const struct job *j, struct fmt_image **img, uint64_t old
 }
 
 /*
- * Behind the old end nothing of a longer backing file may show. A cluster that is partly the disk's and partly behind its
- * end cannot say so while it comes from the backing file: it becomes the image's own. (The resize itself does not know the backing
- * file, and takes it for a longer one.)
+ * Behind the old end nothing of a longer backing file may show. A cluster that is partly the disk's and partly behind
+ * its end cannot say so while it comes from the backing file: it becomes the image's own. (The resize itself does not
+ * know the backing file, and takes it for a longer one.)
  */
 static int own_last_cluster(const struct job *j, struct fmt_image **img, uint64_t old)
 {

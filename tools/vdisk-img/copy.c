@@ -8,8 +8,9 @@
  *     +-> READING -> SALVAGING -> HAVE   the piece cannot be read as a whole: sector by sector
  *
  * Callbacks only note what came back, so it does not matter whether they run inside port_submit(). Pieces are numbered;
- * without any_order a piece starts to write when all earlier ones have handed over their last write (@turn), so the target
- * is laid out in the order of the disk; for that a write must also get its clusters in one step (ends_well()). Compressed, a piece is one cluster of the target.
+ * without any_order a piece starts to write when all earlier ones have handed over their last write (@turn), so the
+ * target is laid out in the order of the disk; for that a write must also get its clusters in one step (ends_well()).
+ * Compressed, a piece is one cluster of the target.
  */
 #include "tools/vdisk-img/copy.h"
 
@@ -235,8 +236,8 @@ static uint64_t next_run(struct job *j, int *zero)
 }
 
 /*
- * A write that changes a cluster which is there and then needs new ones gets them when the first part of it is written: behind those
- * of the next piece, whose turn has come meanwhile. So what begins inside a cluster ends with it.
+ * A write that changes a cluster which is there and then needs new ones gets them when the first part of it is written:
+ * behind those of the next piece, whose turn has come meanwhile. So what begins inside a cluster ends with it.
  */
 static uint64_t ends_well(const struct job *j, uint64_t n)
 {

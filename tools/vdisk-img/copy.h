@@ -20,11 +20,13 @@ struct copy_opts {
          * is not the same for all of it. 1, 0, or -errno with a sentence. NULL: no.
          */
         int (*in_target)(struct extent *ext, void *opaque);
-        /* The same for bytes that were read, @len of them at @off of the disk; at most @unit bytes are asked for at once. */
+        /* The same for bytes that were read, @len of them at @off of the disk; at most @unit bytes are asked for at
+         * once. */
         int (*reads_same)(const void *buf, uint64_t off, size_t len, void *opaque);
         uint32_t unit;         /* multiple of 512 */
         void *opaque;
-        uint64_t source_off, source_len; /* this range of the disk only, multiples of 512; source_len 0: up to the end */
+        /* this range of the disk only, multiples of 512; source_len 0: up to the end */
+        uint64_t source_off, source_len;
         uint64_t target_off;   /* where in the target the range begins; multiple of 512 */
         uint64_t rate;         /* bytes a second at most; 0: no limit */
         bool salvage;          /* sectors that cannot be read become zeros, with a warning */
@@ -36,7 +38,8 @@ struct copy_opts {
 
 /**
  * copy_disk - copy @map's disk, or a range of it.
- * @map, @source: the same disk opened twice (read-only): one to look at its tables, one to read its data. Borrowed, taken.
+ * @map, @source: the same disk opened twice (read-only): one to look at its tables, one to read its data. Borrowed,
+ * taken.
  * @target: taken; settled, synced and closed in the end. Large enough for the range at target_off.
  * Returns 0 when everything is durable (unless its cache is unsafe), or -errno with a sentence.
  */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* picture.c - counts what a chain holds into cells: once through the chain for what is seen, once through each image. */
+/* picture.c - counts what a chain holds into cells: once through the chain for what is seen, once through each
+ * image. */
 #include "tools/vdisk-img/picture.h"
 
 #include <errno.h>
@@ -104,8 +105,9 @@ static int look(struct fmt_image *img, uint64_t off, uint64_t end, struct extent
 }
 
 /*
- * Where data goes on behind what came before, in the disk and in the file, it is one piece; so it is behind a hole inside of a
- * cluster of @cluster bytes, whose place is kept. A compressed cluster ends anywhere in the last of the sectors that must be read for it.
+ * Where data goes on behind what came before, in the disk and in the file, it is one piece; so it is behind a hole
+ * inside of a cluster of @cluster bytes, whose place is kept. A compressed cluster ends anywhere in the last of the
+ * sectors that must be read for it.
  */
 static void count_run(struct picture_layer *l, uint64_t cluster, const struct extent *ext, uint64_t *next_off, uint64_t *next_host)
 {

@@ -25,7 +25,8 @@ struct picture_layer {
         struct picture_cell sum;
         uint64_t runs;    /* of data: pieces that follow each other on the disk and in the file */
         uint64_t host_end; /* bytes of the file */
-        uint8_t *places;  /* owned: bit rows of PICTURE_ROWS x ncells: is there data of this cell in that part of the file? */
+        /* owned: bit rows of PICTURE_ROWS x ncells: is there data of this cell in that part of the file? */
+        uint8_t *places;
 };
 #define PICTURE_ROWS 64u
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* picture_print.c - map --image in a terminal: a line for what the guest sees and one for each image, all on one scale. */
+/* picture_print.c - map --image in a terminal: a line for what the guest sees and one for each image, all on one
+ * scale. */
 #include <errno.h>
 #include <string.h>
 

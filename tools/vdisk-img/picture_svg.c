@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * picture_svg.c - map --image=FILE.svg. Down the page: what the guest sees, then each image with a bar (how much of each
- * piece of the disk it holds) and a plot of places (disk to the right, file downwards): one straight line is a file without
- * fragmentation. Plain SVG 1.1 without scripts, fonts or links, so that bug trackers show it.
+ * picture_svg.c - map --image=FILE.svg. Down the page: what the guest sees, then each image with a bar (how much of
+ * each piece of the disk it holds) and a plot of places (disk to the right, file downwards): one straight line is a
+ * file without fragmentation. Plain SVG 1.1 without scripts, fonts or links, so that bug trackers show it.
  */
 #include <errno.h>
 #include <string.h>

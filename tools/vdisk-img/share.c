@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * share.c - a pass over the source's tables before the copy: data that lies in whole blocks of a file goes to the target by
- * file_share() or file_offload(). What is left (compressed clusters, edges, everything on a file system that cannot) is for
- * copy_disk(), which leaves out what shared_has() knows.
+ * share.c - a pass over the source's tables before the copy: data that lies in whole blocks of a file goes to the
+ * target by file_share() or file_offload(). What is left (compressed clusters, edges, everything on a file system that
+ * cannot) is for copy_disk(), which leaves out what shared_has() knows.
  */
 #include "tools/vdisk-img/share.h"
 
@@ -72,8 +72,8 @@ static bool worth_trying(const struct shared *s, const struct fmt_image *map, co
 }
 
 /*
- * Whole clusters of the target and whole blocks of the file systems; what is left over is for copy_disk(). Only the end of
- * a file may be shared as it is, with the end of a disk.
+ * Whole clusters of the target and whole blocks of the file systems; what is left over is for copy_disk(). Only the end
+ * of a file may be shared as it is, with the end of a disk.
  */
 static void fit_clusters(struct extent *ext, uint64_t target_off, uint64_t disk_end, uint32_t cluster)
 {

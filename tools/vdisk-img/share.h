@@ -17,8 +17,8 @@ struct shared {
 
 /**
  * share_disk - give @target what of the disk in @map it can have without a copy through us.
- * @target_off: where in @target the disk begins. @mine: 1 for extents that are to be copied at all, 0, or -errno; may make
- * them shorter; NULL: all of them.
+ * @target_off: where in @target the disk begins. @mine: 1 for extents that are to be copied at all, 0, or -errno; may
+ * make them shorter; NULL: all of them.
  * Leaves @target settled; its tables are stale then: open it again. 0 also when nothing could be shared, or -errno.
  */
 int share_disk(struct shared *s, struct fmt_image *map, struct fmt_image *target, uint64_t target_off,

@@ -61,7 +61,8 @@ void print_option_help(const struct fmt_driver *drv);
 
 /* --- images ---------------------------------------------------------------------------------------------------- */
 
-/* An image as the command line names it. Zero-initialise; tool_image_finish() it when no image is open with it any more. */
+/* An image as the command line names it. Zero-initialise; tool_image_finish() it when no image is open with it any
+ * more. */
 struct tool_image {
         const char *path;        /* of the top image's file */
         const char *format;      /* NULL: not said */
@@ -79,7 +80,8 @@ int tool_image_set(struct tool_image *t, const char *word, const char *format);
 int tool_image_parse(struct tool_image *t, const char *word, const char *format, bool opts);
 void tool_image_finish(struct tool_image *t);
 
-/* A path as the file system knows it: without "file:", with which qemu-img's users say that a colon is no protocol's. */
+/* A path as the file system knows it: without "file:", with which qemu-img's users say that a colon is no
+ * protocol's. */
 const char *tool_plain_path(const char *word);
 
 /* --object TYPE,NAME=VALUE,...: only secrets. 0, or -errno with a sentence. */
@@ -112,7 +114,8 @@ void tool_snapshot_finish(struct tool_snapshot *s);
 int tool_open_snapshot(const struct tool_image *t, unsigned flags, const struct tool_snapshot *s, struct fmt_image **ret);
 void tool_closep(struct fmt_image **img); /* for AUTO() */
 
-/* Passes on what an open with @flags returned; when somebody uses the image, the sentence also says that -U looks at it. */
+/* Passes on what an open with @flags returned; when somebody uses the image, the sentence also says that -U looks at
+ * it. */
 int tool_looked(int r, unsigned flags);
 
 /* fmt_create_path() with a sentence that names @path. */
@@ -121,13 +124,15 @@ int tool_create(const char *path, const struct fmt_driver *drv, const struct fmt
 /* What was made and did not get finished goes away; a block device stays. */
 void tool_remove(const char *path);
 
-/* Where option data_file of a new image at @image leads; *path NULL: there is no such option. 0, or -EINVAL with a sentence. */
+/* Where option data_file of a new image at @image leads; *path NULL: there is no such option. 0, or -EINVAL with a
+ * sentence. */
 int tool_data_path(const struct option_list *opts, const char *image, char **path);
 
 /* -EINVAL with a sentence when @target (NULL: never) is one of the files of @chain, which is "part of @what". */
 int tool_refuse_part_of(const char *target, const struct fmt_image *chain, const char *what);
 
-/* -ENOTSUP with a sentence when @img was guessed to be raw, and its first bytes are those of a format we do not have. */
+/* -ENOTSUP with a sentence when @img was guessed to be raw, and its first bytes are those of a format we do not
+ * have. */
 int tool_refuse_foreign(const struct fmt_image *img);
 
 /* A driver by name, or a sentence and NULL. */

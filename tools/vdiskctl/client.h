@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * client.h - a client of the control socket (QMP): one command at a time, events kept until somebody asks for them.
- * One thread. 0 or -errno with a sentence: -EREMOTEIO when the daemon refused the command (the sentence is the daemon's),
+ * One thread. 0 or -errno with a sentence: -EREMOTEIO when the daemon refused the command (the sentence is the
+ * daemon's),
  * -ECONNRESET when it went away.
  */
 #pragma once

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* cmd_disks.c - add, remove, resize: a disk is a node and an export of the same name. The keys are those of vdiskd --disk. */
+/* cmd_disks.c - add, remove, resize: a disk is a node and an export of the same name. The keys are those of vdiskd
+ * --disk. */
 #include "vdiskctl.h"
 
 #include <errno.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* cmd_limit.c - limit: how much a disk may do in a second. What is not named stays as it is; the daemon knows what goes together. */
+/* cmd_limit.c - limit: how much a disk may do in a second. What is not named stays as it is; the daemon knows what goes
+ * together. */
 #include "vdiskctl.h"
 
 #include <errno.h>

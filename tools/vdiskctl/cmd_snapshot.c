@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * cmd_snapshot.c - snapshot, list-snapshots, revert, delete-snapshot. Several disks are one transaction: they are kept as they are
- * at one and the same instant, or none is.
+ * cmd_snapshot.c - snapshot, list-snapshots, revert, delete-snapshot. Several disks are one transaction: they are kept
+ * as they are at one and the same instant, or none is.
  */
 #include "vdiskctl.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* cmd_stats.c - stats: what disks have done, for people; one disk with the stages in which its requests spent their time. */
+/* cmd_stats.c - stats: what disks have done, for people; one disk with the stages in which its requests spent their
+ * time. */
 #include "vdiskctl.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * cmd_top.c - top: the terminal, its keys and its end. Whatever happens the terminal is as it was before: signals are blocked
- * but while we wait for a key, where they only end the wait.
+ * cmd_top.c - top: the terminal, its keys and its end. Whatever happens the terminal is as it was before: signals are
+ * blocked but while we wait for a key, where they only end the wait.
  */
 #include "vdiskctl.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * disk_name.c - what people call a disk is its export, whose node changes with each snapshot and mirror; a node that nobody
- * exports goes by its own name.
+ * disk_name.c - what people call a disk is its export, whose node changes with each snapshot and mirror; a node that
+ * nobody exports goes by its own name.
  */
 #include "vdiskctl.h"
 

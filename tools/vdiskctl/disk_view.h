@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * disk_view.h - what query-disk-stats says, as numbers: since the disk was added, or between two looks. No terminal, no socket.
+ * disk_view.h - what query-disk-stats says, as numbers: since the disk was added, or between two looks. No terminal, no
+ * socket.
  */
 #pragma once
 
@@ -25,8 +26,8 @@ struct disk_view {
 #define VIEW_FLAGS "H held  T throttled  S no space  J job  R resizing  F failed"
 
 /*
- * @now, @before: two answers of query-disk-stats with histograms; @before NULL: rates are unknown (0), quantiles since the disk
- * was added. Returns how many disks there are, *@ret to free().
+ * @now, @before: two answers of query-disk-stats with histograms; @before NULL: rates are unknown (0), quantiles since
+ * the disk was added. Returns how many disks there are, *@ret to free().
  */
 size_t disk_views(const json_t *now, const json_t *before, struct disk_view **ret);
 

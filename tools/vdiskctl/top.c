@@ -119,7 +119,8 @@ static int name_width(const struct top *t)
 
         for (int i = 0; i < TOP_COLUMNS; i++)
                 others += i == TOP_NAME ? 0 : columns[i].width + 1;
-        return (int)(t->width < MIN_WIDTH ? MIN_WIDTH : t->width) - others - (t->terminal ? 1 : 0); /* a last column scrolls some */
+        /* a last column scrolls some */
+        return (int)(t->width < MIN_WIDTH ? MIN_WIDTH : t->width) - others - (t->terminal ? 1 : 0);
 }
 
 static const char *line_end(const struct top *t)

@@ -55,9 +55,12 @@ int job_wait(struct ctl *c, const char *id, unsigned how);
 extern volatile sig_atomic_t job_interrupted;
 
 /* disk_name.c. What is returned in *ret is the caller's. */
-int find_export(struct ctl *c, const char *id, json_t **ret);     /* as query-block-exports tells it; NULL: there is none */
-int node_of_disk(struct ctl *c, const char *name, char **ret);    /* the node that export @name shows, else @name itself */
-int describe_disk(struct ctl *c, const char *name, json_t **ret); /* that node as query-named-block-nodes tells it; -ENOENT */
+/* as query-block-exports tells it; NULL: there is none */
+int find_export(struct ctl *c, const char *id, json_t **ret);
+/* the node that export @name shows, else @name itself */
+int node_of_disk(struct ctl *c, const char *name, char **ret);
+/* that node as query-named-block-nodes tells it; -ENOENT */
+int describe_disk(struct ctl *c, const char *name, json_t **ret);
 int size_of_node(struct ctl *c, const char *name, uint64_t *ret); /* bytes */
 char *absolute_path(const char *path);                            /* free() it; NULL: no memory */
 

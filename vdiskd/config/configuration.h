@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * configuration.h - the configuration: vdiskd.conf and disks.d/NAME.conf beside it (INI, read by libinih; vdiskd.conf(5)).
+ * configuration.h - the configuration: vdiskd.conf and disks.d/NAME.conf beside it (INI, read by libinih;
+ * vdiskd.conf(5)).
  *
  *   [vdiskd]             options of the daemon, with the words of the command line
  *   [disk NAME]          a disk, with the keys of --disk

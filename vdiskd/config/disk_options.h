@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * disk_options.h - the keys of a disk, for --disk ("path=a.qcow2,format=qcow2,socket=/run/a.sock"), for the configuration's
- * sections and for the control socket's disk-add: one table.
+ * disk_options.h - the keys of a disk, for --disk ("path=a.qcow2,format=qcow2,socket=/run/a.sock"), for the
+ * configuration's sections and for the control socket's disk-add: one table.
  */
 #pragma once
 
@@ -11,7 +11,8 @@
 
 static const struct disk_opts no_disk = { .fd = -1, .socket_mode = -1, .full_timeout = FULL_TIMEOUT_S, .limits = THROTTLE_NO_LIMITS_INIT };
 
-/* Read @text into @d, which was no_disk. 0, or -EINVAL / -ENOMEM with a sentence; disk_opts_finish() it in either case. */
+/* Read @text into @d, which was no_disk. 0, or -EINVAL / -ENOMEM with a sentence; disk_opts_finish() it in either
+ * case. */
 int disk_opts_parse(struct disk_opts *d, const char *text);
 void disk_opts_finish(struct disk_opts *d);
 
@@ -19,7 +20,8 @@ void disk_opts_finish(struct disk_opts *d);
 int disk_opts_set(struct disk_opts *d, const char *key, const char *value);
 int disk_opts_check(const struct disk_opts *d);
 
-/* Can a key change while the disk is served? Those of the socket can when they are said; limits can also be taken back. */
+/* Can a key change while the disk is served? Those of the socket can when they are said; limits can also be taken
+ * back. */
 enum disk_key_live { KEY_FIXED, KEY_SOCKET, KEY_LIMITS };
 
 /* The name of key number @i; NULL: there are no more. What was set for it, NULL: nothing. */

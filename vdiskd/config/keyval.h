@@ -5,8 +5,8 @@
 #include <jansson.h>
 
 /**
- * keyval_parse - @text as an object, the caller's. All values are strings; dots in keys make objects within objects; a doubled
- * comma is a comma. A first word without '=' is the value of @implied (NULL: there is no such key). Text that begins with '{'
- * is JSON and kept as it is. NULL: a sentence is noted.
+ * keyval_parse - @text as an object, the caller's. All values are strings; dots in keys make objects within objects; a
+ * doubled comma is a comma. A first word without '=' is the value of @implied (NULL: there is no such key). Text that
+ * begins with '{' is JSON and kept as it is. NULL: a sentence is noted.
  */
 json_t *keyval_parse(const char *text, const char *implied);

@@ -18,13 +18,15 @@ const char *limit_key(unsigned i); /* the i-th name, i < LIMIT_KEYS */
 /* The number that @key names; NULL: it is no such name. */
 uint64_t *limit_field(struct throttle_limits *l, const char *key);
 
-/* @value: a number, with K, M, G, ... or without. 0, or -EINVAL with a sentence. Whether all go together is not looked at. */
+/* @value: a number, with K, M, G, ... or without. 0, or -EINVAL with a sentence. Whether all go together is not looked
+ * at. */
 int limit_set_text(struct throttle_limits *l, const char *key, const char *value);
 
 /* The members of @o that are limits, under their names with @before in front. Numbers were checked to be numbers. */
 int limits_from_json(struct throttle_limits *l, const json_t *o, const char *before);
 json_t *limits_to_json(const struct throttle_limits *l); /* all of them; NULL: no memory */
 
-/* "throttle-group,id=ID,limits.iops-total=N,...": changes @text, into which *id points. 0, or -errno with a sentence. */
+/* "throttle-group,id=ID,limits.iops-total=N,...": changes @text, into which *id points. 0, or -errno with a
+ * sentence. */
 bool limit_is_group_option(const char *text);
 int limit_group_option(char *text, const char **id, struct throttle_limits *l);

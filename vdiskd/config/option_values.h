@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * option_values.h - texts of the command line become values. @name is the option's or key's, for the sentence: each returns 0,
- * or -EINVAL with one that has the value and what would be right, or -ENOMEM. *@ret is replaced (texts: the old one freed).
+ * option_values.h - texts of the command line become values. @name is the option's or key's, for the sentence: each
+ * returns 0, or -EINVAL with one that has the value and what would be right, or -ENOMEM. *@ret is replaced (texts: the
+ * old one freed).
  */
 #pragma once
 

@@ -40,7 +40,8 @@ struct disk_opts {
         char **said;         /* disk_options.h: the texts */
         char *file;          /* of the configuration, where the disk stands; NULL: the command line */
         unsigned line;
-        bool report_full;      /* on-full=report: no space is an I/O error at once; else when it lasts so long, 0: never */
+        /* on-full=report: no space is an I/O error at once; else when it lasts so long, 0: never */
+        bool report_full;
         unsigned full_timeout; /* seconds */
         char *throttle_group;          /* the group it is in; NULL: */
         struct throttle_limits limits; /* of its own */
@@ -62,7 +63,8 @@ struct options {
         enum options_action { OPTIONS_SERVE, OPTIONS_HELP, OPTIONS_VERSION, OPTIONS_CAPABILITIES, OPTIONS_CHECK_CONFIG } action;
         struct disk_opts *disks; /* in the order given; the --blk-file disk comes first */
         size_t ndisks;
-        char **objects; /* values of --object, in the order given; secret_option() or limit_group_option() understood them */
+        /* values of --object, in the order given; secret_option() or limit_group_option() understood them */
+        char **objects;
         size_t nobjects;
         enum sandbox_mode { SANDBOX_ON, SANDBOX_STRICT, SANDBOX_OFF } sandbox;
         char *user, *group; /* whom the daemon becomes, names or numbers; NULL: it stays who it is */
@@ -104,8 +106,8 @@ struct options {
 int options_parse(struct options *o, int argc, char **argv);
 void options_finish(struct options *o);
 
-/* The name of daemon option number @i, one that the configuration may have, too; NULL: there are no more. What it was set to,
- * NULL: nothing; of one that may be given often, a line for each. */
+/* The name of daemon option number @i, one that the configuration may have, too; NULL: there are no more. What it was
+ * set to, NULL: nothing; of one that may be given often, a line for each. */
 const char *options_name(size_t i);
 const char *options_said(const struct options *o, size_t i);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* bitmap_actions.h - block-dirty-bitmap-* as actions of a transaction, and what the commands have in common with them. */
+/* bitmap_actions.h - block-dirty-bitmap-* as actions of a transaction, and what the commands have in common with
+ * them. */
 #pragma once
 
 #include "vdiskd/disks/transaction.h"

@@ -18,10 +18,12 @@ struct control_hooks {
         void *opaque;
 };
 
-/* Commands about @d, whose events it reports from now on. Nobody can give one yet but control_run(). NULL: no memory. */
+/* Commands about @d, whose events it reports from now on. Nobody can give one yet but control_run(). NULL: no
+ * memory. */
 struct control *control_new(struct disks *d, const struct control_hooks *hooks);
 
-/* Take commands on @listen_fd (-1: only of qmp_add_client()), which is taken, also on failure. 0 or -errno with a sentence. */
+/* Take commands on @listen_fd (-1: only of qmp_add_client()), which is taken, also on failure. 0 or -errno with a
+ * sentence. */
 int control_listen(struct control *c, struct loop *l, int listen_fd);
 
 /* As qmp_run_local(): a command of ours. */

@@ -38,7 +38,8 @@ extern const struct qmp_command backup_commands[]; /* control_backup.c */
 extern const struct qmp_command mirror_commands[]; /* job_mirror.c */
 extern const struct qmp_command limit_commands[];  /* control_limits.c: what disks may use */
 
-/* control_limits.c, for others: members of a throttle-group object, and making one of them; what a disk's limits are. */
+/* control_limits.c, for others: members of a throttle-group object, and making one of them; what a disk's limits
+ * are. */
 extern const struct qmp_arg throttle_group_args[];
 int limits_object_add(struct disks *d, json_t *args);
 void limits_describe(struct node *n, json_t *into);

@@ -2,10 +2,11 @@
 /*
  * qmp.h - the control socket's protocol: QEMU's QMP (docs/interop/qmp-spec), as qemu-storage-daemon speaks it.
  *
- * Several clients at once. Each gets the greeting, must say qmp_capabilities first, and then gets one answer per command,
- * in order, with its "id". A client that talks nonsense gets error objects; one that does not read its answers gets no more of them,
- * and is closed when events pile up, as is one that sends more than QMP_MAX_REQUEST without completing a command. Nobody else notices,
- * nor does anybody of a client that sends commands without end: each has a turn. Control thread only.
+ * Several clients at once. Each gets the greeting, must say qmp_capabilities first, and then gets one answer per
+ * command, in order, with its "id". A client that talks nonsense gets error objects; one that does not read its answers
+ * gets no more of them, and is closed when events pile up, as is one that sends more than QMP_MAX_REQUEST without
+ * completing a command. Nobody else notices, nor does anybody of a client that sends commands without end: each has a
+ * turn. Control thread only.
  */
 #pragma once
 
@@ -28,7 +29,8 @@ struct qmp_arg {
         const char *name; /* NULL ends the list */
         enum qmp_arg_type type;
         bool optional;
-        const struct qmp_arg *members; /* of the object (QMP_ARRAY: of each element, all of them objects); NULL: anything */
+        /* of the object (QMP_ARRAY: of each element, all of them objects); NULL: anything */
+        const struct qmp_arg *members;
         const char *const *values;     /* QMP_STR: the words it may be, ends with NULL; NULL: any text */
         json_int_t min, max;           /* QMP_INT, when max is not 0 */
         const struct qmp_variant *variants; /* QMP_STR with values: the object around is a union, this its tag */
@@ -49,8 +51,8 @@ struct qmp_answer {
 
 /*
  * A command. The arguments have passed @args (names, types, missing, unexpected) when run() is called; @args NULL takes
- * any object. run() must answer exactly once, now or later: qmp_return() or qmp_fail(). The arguments stay until run() returns, and
- * until the answer.
+ * any object. run() must answer exactly once, now or later: qmp_return() or qmp_fail(). The arguments stay until run()
+ * returns, and until the answer.
  */
 struct qmp_command {
         const char *name; /* NULL ends the table */
@@ -65,14 +67,15 @@ struct qmp_event_type {
         const struct qmp_arg *data;
 };
 
-/* @listen_fd: a listening Unix socket, taken also on failure; -1: only qmp_add_client() brings clients. @tables: tables of commands, NULL ends them; @events: what
- * may be sent. Both are kept by reference. 0 or -errno with a sentence. */
+/* @listen_fd: a listening Unix socket, taken also on failure; -1: only qmp_add_client() brings clients. @tables: tables
+ * of commands, NULL ends them; @events: what may be sent. Both are kept by reference. 0 or -errno with a sentence. */
 int qmp_new(struct loop *l, int listen_fd, const struct qmp_command *const *tables, const struct qmp_event_type *events,
             void *opaque, struct qmp_server **ret);
 /* Closes all clients; calls not answered yet are answered into the void. NULL is fine. */
 void qmp_free(struct qmp_server *s);
 
-/* A further connection, that of a client who waits at the other end. Taken, also on failure. 0 or -errno with a sentence. */
+/* A further connection, that of a client who waits at the other end. Taken, also on failure. 0 or -errno with a
+ * sentence. */
 int qmp_add_client(struct qmp_server *s, int fd);
 void qmp_set_pretty(struct qmp_server *s); /* answers and events in several lines, for people */
 

@@ -8,8 +8,9 @@
 int qmp_args_check(const struct qmp_arg *spec, json_t *args);
 
 /*
- * @args came as text ("num-queues=4"): where @spec wants a number or a truth, and @args has a string, it becomes one; an
- * object "0", "1", ... an array. Strings that cannot be stay: qmp_args_check() says so. 0, -ENOMEM, or -EINVAL with a sentence.
+ * @args came as text ("num-queues=4"): where @spec wants a number or a truth, and @args has a string, it becomes one;
+ * an object "0", "1", ... an array. Strings that cannot be stay: qmp_args_check() says so. 0, -ENOMEM, or -EINVAL with
+ * a sentence.
  */
 int qmp_args_from_text(const struct qmp_arg *spec, json_t *args);
 

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * qmp_impl.h - inside the control socket's protocol: qmp.c is the server, qmp_client.c one client of it, qmp_call.c a command.
+ * qmp_impl.h - inside the control socket's protocol: qmp.c is the server, qmp_client.c one client of it, qmp_call.c a
+ * command.
  *
  * Invariants:
  *  - a client reads its next command only when the last one is answered, so answers keep their order;
- *  - one command a turn of the loop, and none while answers wait for the client to read them: whatever it sends, others get their turn,
- *    and it gets all its answers;
- *  - a call holds its client by reference: a client that goes away while a call runs leaves the call with client == NULL.
+ *  - one command a turn of the loop, and none while answers wait for the client to read them: whatever it sends, others
+ *    get their turn, and it gets all its answers;
+ *  - a call holds its client by reference: a client that goes away while a call runs leaves the call with client ==
+ *    NULL.
  */
 #pragma once
 
@@ -54,7 +56,8 @@ struct qmp_call {
 int qmp_client_new(struct qmp_server *s, int fd);   /* greeted; @fd is taken, also on failure. 0 or -errno */
 void qmp_client_free(struct client *c);             /* nothing of it is on the stack */
 void qmp_client_send(struct client *c, json_t *msg); /* @msg is taken. What cannot be sent now waits, within bounds */
-void qmp_client_flush(struct client *c);            /* what waits, as far as it goes; and what the loop is to watch for */
+/* what waits, as far as it goes; and what the loop is to watch for */
+void qmp_client_flush(struct client *c);
 void qmp_client_bury(struct client *c);             /* if it is dead: its watch wakes, and frees it */
 
 /* --- qmp_call.c ------------------------------------------------------------------------------------------------------ */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * qmp_schema.h - the tables of commands and events as query-qmp-schema tells them: QEMU's SchemaInfo (qapi/introspect.json).
- * Pure.
+ * qmp_schema.h - the tables of commands and events as query-qmp-schema tells them: QEMU's SchemaInfo
+ * (qapi/introspect.json). Pure.
  */
 #pragma once
 

@@ -31,7 +31,8 @@ struct block_export {
         struct listener listener;
         char *connect, *serial;
         char *named;            /* the image that it began with; NULL: none */
-        char *told;             /* reload_disk.c: the image of which the log has said that the next start must name it. Or NULL */
+        /* reload_disk.c: the image of which the log has said that the next start must name it. Or NULL */
+        char *told;
         unsigned num_queues;
         uint32_t block_size;
         bool read_only;

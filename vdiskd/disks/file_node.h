@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * file_node.h - nodes of QEMU's drivers file and host_device: a name for a file, which an image node refers to ("file": "f").
- * Nothing is open until an image is; exported by itself it becomes a raw image. Control thread only.
+ * file_node.h - nodes of QEMU's drivers file and host_device: a name for a file, which an image node refers to ("file":
+ * "f"). Nothing is open until an image is; exported by itself it becomes a raw image. Control thread only.
  */
 #pragma once
 
@@ -24,8 +24,8 @@ void file_node_free(struct file_node *f); /* off the list, too */
 void file_nodes_finish(struct disks *d);
 
 /*
- * Where blockdev-add's @args name a file node ("file", "data-file", also of backing images), they get what it stands for. Its
- * user is the node that @args make. 0 or -errno with a sentence.
+ * Where blockdev-add's @args name a file node ("file", "data-file", also of backing images), they get what it stands
+ * for. Its user is the node that @args make. 0 or -errno with a sentence.
  */
 int file_nodes_resolve(struct disks *d, json_t *args);
 

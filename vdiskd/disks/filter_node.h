@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * filter_node.h - nodes of QEMU's driver throttle: the node "file" with the limits of a throttle group. Here a disk has its limits
- * itself, so such a node is one more name for the disk, which joins the group. In front of a file node it is a name for that, and the
- * image that is opened from it joins. Control thread only.
+ * filter_node.h - nodes of QEMU's driver throttle: the node "file" with the limits of a throttle group. Here a disk has
+ * its limits itself, so such a node is one more name for the disk, which joins the group. In front of a file node it is
+ * a name for that, and the image that is opened from it joins. Control thread only.
  */
 #pragma once
 
@@ -30,7 +30,8 @@ struct filter_node *filter_node_find(const struct disks *d, const char *name); /
 struct filter_node *filter_node_of(const struct disks *d, const struct node *n);
 struct filter_node *filter_node_of_file(const struct disks *d, const struct file_node *f);
 
-/* The disk has no limits then. -EBUSY with a sentence: somebody uses it. *owned: the node that is to be closed now; NULL: none. */
+/* The disk has no limits then. -EBUSY with a sentence: somebody uses it. *owned: the node that is to be closed now;
+ * NULL: none. */
 int filter_node_del(struct disks *d, struct filter_node *f, struct node **owned);
 void filter_nodes_forget(struct node *n);             /* it goes, and they with it */
 void filter_nodes_follow(struct node *a, struct node *b); /* the guests of @a have gone to @b */

@@ -27,7 +27,8 @@ int inner_nodes_name(struct node *n, const char *const *names, unsigned n_names)
 void inner_nodes_fit(struct node *n);
 void inner_nodes_free(struct node *n);
 
-struct inner_node *inner_node_new(struct node *root, const char *name); /* on no list. @name NULL: made up. NULL: no memory */
+/* on no list. @name NULL: made up. NULL: no memory */
+struct inner_node *inner_node_new(struct node *root, const char *name);
 void inner_node_free(struct inner_node *i); /* off the list, too. NULL is fine */
 
 struct inner_node *inner_node_find(const struct node *root, const char *name);

@@ -31,15 +31,15 @@ int limits_remove(struct disks *d, const char *name);
 void limits_finish(struct disks *d); /* the names; disks keep what they have */
 
 /*
- * For a disk that will be opened as @disk: the group @name, which must be there, or one of its own with @l. Either may be
- * NULL; without both (or without any limit) *@ret is NULL. A reference, the caller's. 0, or -errno with a sentence.
+ * For a disk that will be opened as @disk: the group @name, which must be there, or one of its own with @l. Either may
+ * be NULL; without both (or without any limit) *@ret is NULL. A reference, the caller's. 0, or -errno with a sentence.
  */
 int limits_choose(struct disks *d, const char *disk, const char *name, const struct throttle_limits *l,
                   struct throttle_group **ret);
 
 /*
- * The disk obeys group @name (NULL: the one it is in, or one of its own, called @disk) from now on, whose limits are @l; without
- * any limit it leaves its group. 0, or -errno with a sentence.
+ * The disk obeys group @name (NULL: the one it is in, or one of its own, called @disk) from now on, whose limits are
+ * @l; without any limit it leaves its group. 0, or -errno with a sentence.
  */
 int limits_apply(struct node *n, const char *disk, const char *name, const struct throttle_limits *l);
 

@@ -29,7 +29,8 @@ struct node_opts {
         unsigned nbelow;
         struct node *base; /* node_open_start() only: a node that nobody uses. It is closed, its image is one of the chain, and the
                               node is gone; or it is as before when this fails. NULL: none */
-        uint64_t patience_ns; /* how long to wait, on this thread, for a lock that a killed daemon's kernel half holds */
+        /* how long to wait, on this thread, for a lock that a killed daemon's kernel half holds */
+        uint64_t patience_ns;
 };
 
 /* Others read it; node.c and block_export.c change it. */
@@ -56,7 +57,8 @@ struct node {
         unsigned resizing;  /* changes of size that are not done */
         struct list below;  /* struct inner_node: its backing images, the nearest first (inner_node.h) */
         unsigned pins;      /* changes under way that need it; it closes when they are over */
-        const char *busy;   /* why nothing of it may be changed: a job or another change uses it. NULL: free. Borrowed */
+        /* why nothing of it may be changed: a job or another change uses it. NULL: free. Borrowed */
+        const char *busy;
         bool written;       /* and a job writes to it: nobody exports it */
         bool closing;       /* or not open yet: nobody finds it, but its name is taken */
         bool close_due;     /* when the last pin is gone */
@@ -84,12 +86,14 @@ void node_unpin(struct node *n);
 const char *node_known_as(const struct node *n);
 const char *node_label(const struct node *n); /* for log lines: the image's path, or "null" */
 
-/* Open the image, take its lock, enter the node in @d. Returns 0 or -errno with a sentence, and nothing is left then. */
+/* Open the image, take its lock, enter the node in @d. Returns 0 or -errno with a sentence, and nothing is left
+ * then. */
 int node_open(struct disks *d, const struct node_opts *o, struct node **ret);
 
 /**
  * node_open_start - the same without waiting on this thread: a worker opens the image, which takes seconds when it is
- * encrypted. Until then nobody finds the node, and its name is taken. @done: once, from the loop; @why: the sentence when
+ * encrypted. Until then nobody finds the node, and its name is taken. @done: once, from the loop; @why: the sentence
+ * when
  * @res is -errno, borrowed. Returns 0, or -errno with a sentence when it could not even start (no @done then).
  */
 int node_open_start(struct disks *d, const struct node_opts *o, void (*done)(void *opaque, int res, const char *why),
@@ -111,7 +115,8 @@ void node_close(struct node *n, void (*closed)(void *opaque, int res), void *opa
 void node_flush(struct node *n, void (*done)(void *opaque, int res), void *opaque);
 
 /*
- * No port uses it: close the image, but keep its files open and locked on the node's shelf. @done is called from the loop;
+ * No port uses it: close the image, but keep its files open and locked on the node's shelf. @done is called from the
+ * loop;
  * @res < 0: not all could be made durable. unshelve: open it again from there; 0 or -errno with a sentence.
  */
 void node_shelve(struct node *n, void (*done)(void *opaque, int res), void *opaque);

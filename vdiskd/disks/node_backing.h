@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* node_backing.h - change-backing-file: what an image in use says is behind it. An action (transaction.h), not in "transaction". */
+/* node_backing.h - change-backing-file: what an image in use says is behind it. An action (transaction.h), not in
+ * "transaction". */
 #pragma once
 
 #include "vdiskd/disks/transaction.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* node_bitmaps.h - bitmaps by the names of node and bitmap, for commands. Control thread. Errors are QEMU's sentences. */
+/* node_bitmaps.h - bitmaps by the names of node and bitmap, for commands. Control thread. Errors are QEMU's
+ * sentences. */
 #pragma once
 
 #include <jansson.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * snapshot.h - what a transaction can do about snapshots. Overlays: the disk goes on with a new image, and the one that it had
- * is the snapshot. Internal ones are kept in the image itself.
+ * snapshot.h - what a transaction can do about snapshots. Overlays: the disk goes on with a new image, and the one that
+ * it had is the snapshot. Internal ones are kept in the image itself.
  */
 #pragma once
 

@@ -44,12 +44,14 @@ struct action_type {
         /* Is it possible? Finds its node (a->node), takes what nobody else may have meanwhile. 0 or -errno with a sentence. All other
          * hooks may be NULL. */
         int (*check)(struct action *a);
-        void (*begin)(struct action *a);   /* what has to wait without a worker; action_begun() answers, perhaps at once */
+        /* what has to wait without a worker; action_begun() answers, perhaps at once */
+        void (*begin)(struct action *a);
         int (*prepare)(struct action *a);  /* a worker: what can fail. 0 or -errno with a sentence */
         int (*work)(struct action *a);     /* a worker, all disks quiet and this one settled (a->settled). Likewise */
         void (*unwork)(struct action *a);  /* likewise: work() went well, but another one's did not */
         void (*apply)(struct action *a);   /* home of a->node, all disks quiet: cannot fail, cannot wait */
-        void (*undo)(struct action *a);    /* a worker: it came to nothing. a->prepared and a->worked say what there was */
+        /* a worker: it came to nothing. a->prepared and a->worked say what there was */
+        void (*undo)(struct action *a);
         void (*abort)(struct action *a);   /* after undo() of all */
         void (*commit)(struct action *a, uint64_t pause_ns); /* it has happened. Guests waited so long at most */
         void (*free)(struct action *a);    /* the last call */

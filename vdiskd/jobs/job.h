@@ -6,11 +6,11 @@
  *                 +-----> ready <-> standby -^ |          |          ^
  *                 +-------------+--------------+----------+-> aborting
  *
- * A kind of job is a driver: hooks that start, stop and steer the work, which is done elsewhere (home threads, workers) and
- * comes back through job_stands(), job_is_ready(), job_io_error(), job_ended() and job_finalized().
+ * A kind of job is a driver: hooks that start, stop and steer the work, which is done elsewhere (home threads, workers)
+ * and comes back through job_stands(), job_is_ready(), job_io_error(), job_ended() and job_finalized().
  *
- * Jobs of a group come to an end together: when one fails the others are cancelled, and none is finalized before all have
- * done their work.
+ * Jobs of a group come to an end together: when one fails the others are cancelled, and none is finalized before all
+ * have done their work.
  */
 #pragma once
 
@@ -37,18 +37,19 @@ struct job_driver {
 
         /* Begin. job_ended() follows in any case, later. */
         void (*start)(struct job *j);
-        /* Stand still as soon as you can, then job_stands(). NULL: it cannot; the wish is noted. resume: of a job that stands
-         * or was asked to. */
+        /* Stand still as soon as you can, then job_stands(). NULL: it cannot; the wish is noted. resume: of a job that
+         * stands or was asked to. */
         void (*pause)(struct job *j);
         void (*resume)(struct job *j);
         /* Come to an end: job_ended(). The job is not paused. j->cancelled or j->soft_cancelled is set. May come twice, the
          * second time with force. NULL: it ends when it has done its work. */
         void (*cancel)(struct job *j);
-        void (*complete)(struct job *j);  /* it is ready: end, and make the change that it is about. NULL: there is none */
+        /* it is ready: end, and make the change that it is about. NULL: there is none */
+        void (*complete)(struct job *j);
         void (*set_speed)(struct job *j); /* j->speed is another */
         void (*progress)(const struct job *j, uint64_t *current, uint64_t *total); /* NULL: 0 of 1, at the end 1 */
-        /* Its work is done (@res 0): make the change, or @res < 0: take everything back. job_finalized() follows, perhaps
-         * at once. Guests of the nodes are served meanwhile. */
+        /* Its work is done (@res 0): make the change, or @res < 0: take everything back. job_finalized() follows,
+         * perhaps at once. Guests of the nodes are served meanwhile. */
         void (*finalize)(struct job *j, int res);
         void (*free)(struct job *j);      /* the last call */
 };
@@ -105,8 +106,8 @@ struct job_opts {
 /* --- for drivers ---------------------------------------------------------------------------------------------------- */
 
 /**
- * job_create - enter @j, whose memory the driver made (zeroed), among the jobs. Its state is created; job_start() follows, or
- * job_drop() when something else fails. 0 or -errno with a sentence: then @j is the caller's, as before.
+ * job_create - enter @j, whose memory the driver made (zeroed), among the jobs. Its state is created; job_start()
+ * follows, or job_drop() when something else fails. 0 or -errno with a sentence: then @j is the caller's, as before.
  */
 int job_create(struct job *j, const struct job_driver *drv, struct disks *d, const struct job_opts *o);
 void job_start(struct job *j);
@@ -120,7 +121,8 @@ void job_stands(struct job *j);   /* nothing is under way, because of pause() */
 void job_is_ready(struct job *j);
 /* The work met an error and has dealt with it as job_error_action() says; STOP: it stands still until resume(). */
 void job_io_error(struct job *j, bool read, int err, enum job_on_error action);
-/* The work is over: 0, or -errno and why (NULL: strerror). Nothing of it is under way. @j may be gone when this returns. */
+/* The work is over: 0, or -errno and why (NULL: strerror). Nothing of it is under way. @j may be gone when this
+ * returns. */
 void job_ended(struct job *j, int res, const char *why);
 /* The answer to finalize(). @res < 0: the change could not be made, and all is taken back. @j may be gone. */
 void job_finalized(struct job *j, int res, const char *why);

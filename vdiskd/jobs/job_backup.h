@@ -20,7 +20,8 @@ extern const struct action_type backup_action; /* control_backup.c */
 struct backup_job;
 struct node;
 
-/* @args passed backup_args. The job is there, and its nodes are busy. @g: NULL: alone. 0 or -errno with QEMU's sentence. */
+/* @args passed backup_args. The job is there, and its nodes are busy. @g: NULL: alone. 0 or -errno with QEMU's
+ * sentence. */
 int backup_prepare(struct disks *d, json_t *args, struct job_group *g, struct backup_job **ret);
 struct node *backup_source(struct backup_job *b);
 /* What of it has to wait. @done: from the loop, or before this returns; @why: borrowed. */

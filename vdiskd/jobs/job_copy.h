@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * job_copy.h - what jobs over a disk (blkq/jobs/copy_job.h) have in common: the way from the commands to the home thread and back.
- * Control thread.
+ * job_copy.h - what jobs over a disk (blkq/jobs/copy_job.h) have in common: the way from the commands to the home
+ * thread and back. Control thread.
  */
 #pragma once
 

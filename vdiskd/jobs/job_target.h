@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* job_target.h - what jobs ask of the two nodes that they copy between. Control thread. 0 or -errno with QEMU's sentence. */
+/* job_target.h - what jobs ask of the two nodes that they copy between. Control thread. 0 or -errno with QEMU's
+ * sentence. */
 #pragma once
 
 #include <jansson.h>

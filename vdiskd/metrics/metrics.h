@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * metrics.h - answers Prometheus over HTTP (libmicrohttpd, driven by the control thread's loop: nothing of it ever waits). Only
- * GET /metrics, on a Unix socket or the loopback address; a few connections at a time, none for long. Control thread only.
+ * metrics.h - answers Prometheus over HTTP (libmicrohttpd, driven by the control thread's loop: nothing of it ever
+ * waits). Only GET /metrics, on a Unix socket or the loopback address; a few connections at a time, none for long.
+ * Control thread only.
  */
 #pragma once
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* metrics_address.h - where --metrics listens: unix:PATH, 127.0.0.1:PORT or [::1]:PORT. Never where other hosts can reach it. */
+/* metrics_address.h - where --metrics listens: unix:PATH, 127.0.0.1:PORT or [::1]:PORT. Never where other hosts can
+ * reach it. */
 #pragma once
 
 #include <netinet/in.h>

@@ -23,8 +23,8 @@
 #define HANDOVER_GO "go"
 
 /*
- * All exports are parked, all nodes shelved. @control_fd, @control: the control socket, -1: none; @metrics: that of metrics,
- * its fd -1: none. Returns 0 and fills
+ * All exports are parked, all nodes shelved. @control_fd, @control: the control socket, -1: none; @metrics: that of
+ * metrics, its fd -1: none. Returns 0 and fills
  * @p (zeros), whose descriptors are borrowed; or -ENOMEM.
  */
 int handover_pack(struct parcel *p, const struct disks *d, int control_fd, const struct listener *control,

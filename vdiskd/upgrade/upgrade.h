@@ -22,8 +22,8 @@ struct upgrade_env {
         const struct listener *metrics; /* the socket of metrics; fd -1: none */
         struct qmp_server *(*qmp)(void *opaque); /* NULL: there is no control socket */
         /*
-         * @res < 0: it came to nothing (a sentence is noted), this process serves. 0: process @pid serves, and this one must
-         * end now, touching nothing.
+         * @res < 0: it came to nothing (a sentence is noted), this process serves. 0: process @pid serves, and this one
+         * must end now, touching nothing.
          */
         void (*finished)(void *opaque, int res, pid_t pid);
         void *opaque;
