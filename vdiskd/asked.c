@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * asked.c - what the daemon is asked for while it serves, by signals and on the control socket: to stop, to let another process
- * take over, to read its configuration again. One of them at a time: a stop that comes during an upgrade waits for its end.
+ * asked.c - what the daemon is asked for while it serves, by signals and on the control socket: to stop, to let another
+ * process take over, to read its configuration again. One of them at a time: a stop that comes during an upgrade waits
+ * for its end.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -185,7 +185,8 @@ static int enter_sandbox(struct daemon *d)
         struct opener_rules rules = {
                 .strict = o->sandbox == SANDBOX_STRICT || (!o->control && !o->control_fdname && !o->config && !o->monitor),
                 .options = o, .state_dir = d->state_dir, .argv = d->argv,
-                .std_fd = d->null_fd, /* in the background: who started us may wait until nobody writes to his pipe any more */
+                /* in the background: who started us may wait until nobody writes to his pipe any more */
+                .std_fd = d->null_fd,
         };
         int r;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A thread, because standard input may be a file or a terminal, which epoll does not take or which others use, too: it must stay
- * blocking. It ends when the daemon closes its end of the socket; the end of the input is no end of the daemon.
+ * A thread, because standard input may be a file or a terminal, which epoll does not take or which others use, too: it
+ * must stay blocking. It ends when the daemon closes its end of the socket; the end of the input is no end of the
+ * daemon.
  */
 #include "stdio_pump.h"
 

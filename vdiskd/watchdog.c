@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Rounds: each queue thread gets a task and posts it back. A round ends when all are back; the next tick pings and begins
- * another one. A tick that finds a round unfinished pings nobody.
+ * Rounds: each queue thread gets a task and posts it back. A round ends when all are back; the next tick pings and
+ * begins another one. A tick that finds a round unfinished pings nobody.
  */
 #include "watchdog.h"
 

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The layout and the steps are those of the vhost-user specification, "Inflight I/O tracking", packed virtqueue, with one
- * difference in time: the free list and the used index move when a batch is shown, not when its parts are given back. So a
- * chain may be taken between the two, and free_head == old_free_head whenever one is.
+ * The layout and the steps are those of the vhost-user specification, "Inflight I/O tracking", packed virtqueue, with
+ * one difference in time: the free list and the used index move when a batch is shown, not when its parts are given
+ * back. So a chain may be taken between the two, and free_head == old_free_head whenever one is.
  *
  * Invariants, at any instruction where this process may die:
- *   - Every entry is in the list of old_free_head, or in one chain in flight. (What differs in the list of free_head is the
- *     batch that is being shown.)
+ *   - Every entry is in the list of old_free_head, or in one chain in flight. (What differs in the list of free_head is
+ *     the batch that is being shown.)
  *   - A chain is taken when old_free_head leaves its entries behind; a batch is shown when the flags of its first
  *     descriptor are in the ring, and until then where.used is what where.old_used will be.
  *   - The four fields that say where we are in the ring are one store.
- * A process that is killed has done every store that came before in the program, as long as the compiler keeps their order:
- * so each store here is a release store. No other thread looks while we run.
+ * A process that is killed has done every store that came before in the program, as long as the compiler keeps their
+ * order: so each store here is a release store. No other thread looks while we run.
  */
 #include "inflight_packed.h"
 
@@ -214,7 +214,8 @@ static void begin(struct again *a, unsigned num, uint16_t used)
                 a->entry[i].next = (uint16_t)(i + 1);
 }
 
-/* Bring the shared record to what the copy says after repair, in the order of published(): dying in between is no harm. */
+/* Bring the shared record to what the copy says after repair, in the order of published(): dying in between is no
+ * harm. */
 static void write_back(const struct inflight_packed *f)
 {
         const struct again *a = f->again;

@@ -3,8 +3,8 @@
  * The layout and the steps are those of the vhost-user specification, "Inflight I/O tracking", split virtqueue.
  *
  * Invariants, at any instruction where this process may die:
- *   - A head whose flag is set was taken; it was given back only if it is in the last batch, and the used index that the
- *     guest sees is then ahead of the record's by the length of that batch.
+ *   - A head whose flag is set was taken; it was given back only if it is in the last batch, and the used index that
+ *     the guest sees is then ahead of the record's by the length of that batch.
  *   - Every taken head is marked before the next one is taken, so used index + heads in flight = entries taken.
  * A process that is killed has done every store that came before in the program, as long as the compiler keeps their
  * order: so each store here is a release store. No other thread looks while we run.
@@ -168,7 +168,8 @@ void inflight_split_take(struct inflight_split *f, uint16_t head)
 
 void inflight_split_give_back(struct inflight_split *f, uint16_t head)
 {
-        /* A guest that offers a head again before it was shown as used may fill the batch; it hurts its own record only. */
+        /* A guest that offers a head again before it was shown as used may fill the batch; it hurts its own record
+         * only. */
         if (f->nbatch == f->num)
                 return;
         __atomic_store_n(&f->shared->desc[head].next, f->last_head, __ATOMIC_RELEASE);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Invariants: entries are sorted by iova and do not overlap; none wraps. A page is wanted at most once for each permission,
- * and is not wanted any more when an entry covers it, or the front end refused it.
+ * Invariants: entries are sorted by iova and do not overlap; none wraps. A page is wanted at most once for each
+ * permission, and is not wanted any more when an entry covers it, or the front end refused it.
  */
 #include "iotlb.h"
 
@@ -71,7 +71,8 @@ static void drop(struct iotlb *t, unsigned i, unsigned n)
         t->n -= n;
 }
 
-/* @last: the last byte, since a range may end with the address space. Whole entries go, also those that reach beyond. */
+/* @last: the last byte, since a range may end with the address space. Whole entries go, also those that reach
+ * beyond. */
 static void forget(struct iotlb *t, uint64_t iova, uint64_t last)
 {
         unsigned from = find(t, iova), to = from;

@@ -3,8 +3,9 @@
  * Invariants:
  *   - A region that made it into a table was backed by its file to its last byte then, and nothing in it wraps.
  *   - map->refs counts the regions (of all tables) that point at it. Counters are plain: control thread only.
- *   - A table never takes more than a third of what others leave of the address space and of the guard's places. So who shows a guest
- *     that is far larger than any, or in far more pieces, takes no room from others, nor from the rest of the process.
+ *   - A table never takes more than a third of what others leave of the address space and of the guard's places. So who
+ *     shows a guest that is far larger than any, or in far more pieces, takes no room from others, nor from the rest of
+ *     the process.
  */
 #include "mem_table.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Invariant: in_flight is the number of bits in taken[]; a head is in flight at most once, so in_flight <= num, and what is
- * given back cannot overrun what the guest has not read.
+ * Invariant: in_flight is the number of bits in taken[]; a head is in flight at most once, so in_flight <= num, and
+ * what is given back cannot overrun what the guest has not read.
  */
 #include "virtqueue.h"
 

@@ -2,8 +2,8 @@
 /*
  * The packed virtqueue (virtio 1.2, 2.8): one ring of descriptors, in which offers are turned into answers.
  *
- * A place in it is one number below 2 * num: the index while the wrap counter is 1, num + the index while it is 0. So steps and
- * distances are plain arithmetic.
+ * A place in it is one number below 2 * num: the index while the wrap counter is 1, num + the index while it is 0. So
+ * steps and distances are plain arithmetic.
  *
  *      published      used             avail
  *   ---|--------------|----------------|-----------------
@@ -11,7 +11,8 @@
  *   guest's | not shown | flight       | them the guest's
  *
  * Invariants:
- *   - Between published and avail lie at most num descriptors. They are ours: the guest does not touch them, we may write.
+ *   - Between published and avail lie at most num descriptors. They are ours: the guest does not touch them, we may
+ *     write.
  *   - Answers are written as they come, but for the flags of the first one: these show the guest the whole batch.
  */
 #include <errno.h>
@@ -84,8 +85,8 @@ static int packed_remap(struct virtqueue *vq, const struct mem_table *mt, const 
 }
 
 /*
- * Answers that were written but never shown left their flags in the ring. Shown one by one, behind another first one, they
- * would be taken for new: so what is in flight is marked as offered again.
+ * Answers that were written but never shown left their flags in the ring. Shown one by one, behind another first one,
+ * they would be taken for new: so what is in flight is marked as offered again.
  */
 static void unmark(struct virtqueue *vq)
 {
@@ -221,8 +222,8 @@ static int packed_pop(struct virtqueue *vq, const struct mem_table *mt, struct c
 {
         struct vq_packed *p = &vq->packed;
         bool again = packed_again(vq);
-        /* [C] The first descriptor's flags before the rest of the chain: pairs with the guest's write barrier, which shows
-         * these flags last. */
+        /* [C] The first descriptor's flags before the rest of the chain: pairs with the guest's write barrier, which
+         * shows these flags last. */
         uint16_t flags = gm_load16_acquire(&desc_at(vq, p->avail)->flags);
         const char *why;
         int r;
@@ -290,13 +291,14 @@ static bool packed_publish(struct virtqueue *vq)
                 return false;
         if (p->record)
                 inflight_packed_publish(p->record, place_encode(vq, p->used));
-        /* [A] the data and all other answers before the flags of the first: pairs with the guest's read barrier behind its
-         * look at them. */
+        /* [A] the data and all other answers before the flags of the first: pairs with the guest's read barrier behind
+         * its look at them. */
         gm_store16_release(&desc_at(vq, from)->flags, p->first_flags);
         if (p->record)
                 inflight_packed_published(p->record);
         p->published = p->used;
-        /* [B] the flags before the look at the guest's wish: pairs with its barrier between wish and look at the flags. */
+        /* [B] the flags before the look at the guest's wish: pairs with its barrier between wish and look at the
+         * flags. */
         gm_full_barrier();
         return wants_call(vq, from);
 }

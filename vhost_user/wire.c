@@ -3,10 +3,11 @@
  * Invariants:
  *   - msg.fd[0..nfds) are open and ours until wire_take_fd(); nobody else in this program calls recvmsg().
  *   - reply.fd[0..nfds) are ours until the first bytes of the reply are sent.
- *   - A turn of the loop is MESSAGES_A_TURN or TURN_NS long, for the one message that is always handled longer: a front end that sends
- *     valid messages without end waits for all others.
+ *   - A turn of the loop is MESSAGES_A_TURN or TURN_NS long, for the one message that is always handled longer: a front
+ *     end that sends valid messages without end waits for all others.
  *   - One direction at a time: while a reply is unsent, or the wire is held, nothing is received.
- *   - The patience timer runs exactly while half a message is here or half a reply is not sent, unless the wire is parked.
+ *   - The patience timer runs exactly while half a message is here or half a reply is not sent, unless the wire is
+ *     parked.
  */
 #include "wire.h"
 

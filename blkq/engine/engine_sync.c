@@ -4,8 +4,9 @@
  * for the same seed.
  *
  * A step is carried out at the moment it is chosen to complete. With a seed, each wait takes some of the pending
- * steps in random order, so a test sees late writes, overtaking and half-done batches; with seed 0 it takes all, in order. With
- * slow_steps some, with slow_ops those of a kind wait until nothing else does: whatever does not depend on them goes on for long.
+ * steps in random order, so a test sees late writes, overtaking and half-done batches; with seed 0 it takes all, in
+ * order. With slow_steps some, with slow_ops those of a kind wait until nothing else does: whatever does not depend on
+ * them goes on for long.
  */
 #include <errno.h>
 #include <stdio.h>

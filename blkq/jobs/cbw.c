@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Invariants:
- *   - Of a granule that is not copied nobody changes a byte: changes of the disk pass cbw_before(), those of the common road
- *     pass cbw_is_copied() on their thread. So a copy reads what was there at the instant, and needs no lock.
+ *   - Of a granule that is not copied nobody changes a byte: changes of the disk pass cbw_before(), those of the common
+ *     road pass cbw_is_copied() on their thread. So a copy reads what was there at the instant, and needs no lock.
  *   - A granule's bit is set (release) after its bytes have been written to the target, and never taken back.
  *   - Who waits is on one list and looks again whenever some copy has ended.
  */

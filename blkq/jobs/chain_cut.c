@@ -231,7 +231,8 @@ static void cut(struct vol_change *c)
         let_base_go(j);
 }
 
-/* The old top image is tidied in the background, like any that guests have left; then it is closed, and all down to the base. */
+/* The old top image is tidied in the background, like any that guests have left; then it is closed, and all down to the
+ * base. */
 static void base_becomes_top(struct vol_change *c)
 {
         struct chain_job *j = chain_job_of_change(c);

@@ -4,9 +4,10 @@
  *
  *   look: which of the images has it? -> none: next -> zeros: made zeros there -> data: read, written there -> next
  *
- * A stream writes what the top image has nothing of, so nobody writes there on the common road, and our range lock keeps those
- * away that come through home. A commit writes what an image above has, so the chain does not show the place that is written. Of an
- * active one guests change what was copied: they set bits in todo after they have written, and we clear them before we read.
+ * A stream writes what the top image has nothing of, so nobody writes there on the common road, and our range lock
+ * keeps those away that come through home. A commit writes what an image above has, so the chain does not show the
+ * place that is written. Of an active one guests change what was copied: they set bits in todo after they have written,
+ * and we clear them before we read.
  */
 #include <errno.h>
 #include <stdlib.h>

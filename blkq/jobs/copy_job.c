@@ -3,8 +3,8 @@
  * Invariants:
  *   - Every piece that was begun ends; the loop ends (or stands still) only when none is under way.
  *   - pump() is never inside itself: what comes back at once is noted (again) and looked at in the next round.
- *   - The volume is busy while a piece is under way, so that whoever holds it waits for that; and none is begun while it is
- *     held. Nobody tells when it is not any more: a timer looks.
+ *   - The volume is busy while a piece is under way, so that whoever holds it waits for that; and none is begun while
+ *     it is held. Nobody tells when it is not any more: a timer looks.
  */
 #include "blkq/jobs/copy_job.h"
 #include "blkq/port_impl.h"

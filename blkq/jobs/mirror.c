@@ -2,10 +2,11 @@
 /*
  * mirror.c - round after round over what is dirty.
  *
- * Bits are cleared before the bytes are read, and set by whoever writes after the bytes are written (dirty_bitmap.h): so what
- * is clean is the same in both disks, or is being copied. Two pieces in flight never overlap: the older bytes could come last.
- * It is a copy at one instant only with guests' requests waiting: mirror_end.c. What is copied on behalf of guests (twin.c) is one more
- * who copies; then what is clean stays clean, and it is ready when nothing is dirty.
+ * Bits are cleared before the bytes are read, and set by whoever writes after the bytes are written (dirty_bitmap.h):
+ * so what is clean is the same in both disks, or is being copied. Two pieces in flight never overlap: the older bytes
+ * could come last. It is a copy at one instant only with guests' requests waiting: mirror_end.c. What is copied on
+ * behalf of guests (twin.c) is one more who copies; then what is clean stays clean, and it is ready when nothing is
+ * dirty.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -95,8 +96,8 @@ static bool take_from(struct mirror *m, uint64_t max, uint64_t *off, uint64_t *l
 
 /* --- on behalf of guests --------------------------------------------------------------------------------------------- */
 
-/* Not for a job that failed, and while it stands or waits because of an error the target is left alone. Until the loop has been
- * everywhere, what it has not copied may be the target's own (MIRROR_TOP). */
+/* Not for a job that failed, and while it stands or waits because of an error the target is left alone. Until the loop
+ * has been everywhere, what it has not copied may be the target's own (MIRROR_TOP). */
 static bool is_wanted(const struct twin *t)
 {
         const struct mirror *m = container_of(t, struct mirror, twin);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * libinih cuts lines into section, name and value. It knows neither the number of a line (as Debian builds it) nor lines
- * of more than 199 bytes, so it reads through read_piece(), which counts lines and gives it a long one in pieces, each
- * as one of its continuation lines. An indented line is no continuation for us: people indent.
+ * libinih cuts lines into section, name and value. It knows neither the number of a line (as Debian builds it) nor
+ * lines of more than 199 bytes, so it reads through read_piece(), which counts lines and gives it a long one in pieces,
+ * each as one of its continuation lines. An indented line is no continuation for us: people indent.
  *
- * Invariant: what the handler was given waits in name and value until the next line is read, which may be the rest of it.
+ * Invariant: what the handler was given waits in name and value until the next line is read, which may be the rest of
+ * it.
  */
 #include "configuration.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* options_whole.c - what no line or option can be wrong about by itself: two that want the same, one that names what is not there. */
+/* options_whole.c - what no line or option can be wrong about by itself: two that want the same, one that names what is
+ * not there. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -2,8 +2,8 @@
 /*
  *   parse all -> plan -> ADD -> (an error: UNDO, nothing has changed) -> REMOVE -> LATE -> keys -> done
  *
- * What can fail comes first, while it can be undone: new disks are opened before old ones go. LATE ones are those that want
- * the path or socket of one that goes; if one of them fails, the answer says that all else holds.
+ * What can fail comes first, while it can be undone: new disks are opened before old ones go. LATE ones are those that
+ * want the path or socket of one that goes; if one of them fails, the answer says that all else holds.
  *
  * Invariants: r->now has what holds: its disks with a file are those of the configuration that are served. Steps point
  * into r->wanted and r->now, which do not change until finish(). waiting counts the steps that are out.

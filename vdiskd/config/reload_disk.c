@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* reload_disk.c - single disks beside the configuration: added, written into it, taken out; and all of them for an upgrade. */
+/* reload_disk.c - single disks beside the configuration: added, written into it, taken out; and all of them for an
+ * upgrade. */
 #include "vdiskd/config/reload_impl.h"
 
 #include <errno.h>
@@ -191,7 +192,8 @@ static bool is_started_with(const struct options *now, const char *id)
         return false;
 }
 
-/* The image of @x that the next start finds named, if it is not the one that @x has; NULL: all is well, or nobody names one. */
+/* The image of @x that the next start finds named, if it is not the one that @x has; NULL: all is well, or nobody names
+ * one. */
 static const char *named_wrongly(const struct reload *r, const struct block_export *x)
 {
         const struct disk_opts *o = reload_find(r->now, x->id);

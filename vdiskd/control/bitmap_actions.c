@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Bitmaps as actions of a transaction. What can fail is done in check(): a bitmap is there from then on, for the actions that follow,
- * but records only from the instant at which all happens.
+ * Bitmaps as actions of a transaction. What can fail is done in check(): a bitmap is there from then on, for the
+ * actions that follow, but records only from the instant at which all happens.
  */
 #include "bitmap_actions.h"
 

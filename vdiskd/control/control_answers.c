@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * control_answers.c - what commands answer, as tables. Where QEMU has the command these are members of its types, under its names;
- * tests/e2e/test_control_schema holds real answers to them.
+ * control_answers.c - what commands answer, as tables. Where QEMU has the command these are members of its types, under
+ * its names; tests/e2e/test_control_schema holds real answers to them.
  */
 #include "vdiskd/control/control_answers.h"
 

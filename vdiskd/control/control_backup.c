@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * blockdev-backup, as a command and as an action of transaction: answered when the instant is over and the job runs. Several
- * disks in one transaction are backed up at the same instant, together with its snapshots; grouped, their jobs end together.
+ * blockdev-backup, as a command and as an action of transaction: answered when the instant is over and the job runs.
+ * Several disks in one transaction are backed up at the same instant, together with its snapshots; grouped, their jobs
+ * end together.
  */
 #include "vdiskd/control/control_commands.h"
 

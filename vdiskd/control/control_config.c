@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * control_config.c - the configuration: read again; and disks with the words of --disk and of the configuration, which can be
- * written into it. Not in QEMU.
+ * control_config.c - the configuration: read again; and disks with the words of --disk and of the configuration, which
+ * can be written into it. Not in QEMU.
  */
 #include "vdiskd/control/control_commands.h"
 

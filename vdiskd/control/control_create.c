@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * blockdev-create: a job that makes an image file. A worker does it, in one go: it cannot be paused, and a cancel shows when
- * it is done. The client dismisses the job, as in QEMU.
+ * blockdev-create: a job that makes an image file. A worker does it, in one go: it cannot be paused, and a cancel shows
+ * when it is done. The client dismisses the job, as in QEMU.
  */
 #include "vdiskd/control/control_commands.h"
 

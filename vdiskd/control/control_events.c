@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * control_events.c - the events that there are and what is in them, for query-qmp-schema. tests/rules looks that each event
- * that is sent anywhere has its row.
+ * control_events.c - the events that there are and what is in them, for query-qmp-schema. tests/rules looks that each
+ * event that is sent anywhere has its row.
  */
 #include "vdiskd/control/control_commands.h"
 
@@ -31,7 +31,8 @@ static const struct qmp_arg image_corrupted[] = {
         { "fatal", QMP_BOOL },
         { NULL },
 };
-static const struct qmp_arg nospace_end[] = { { "node-name", QMP_STR }, { "seconds", QMP_INT }, { NULL } }; /* not in QEMU */
+/* not in QEMU */
+static const struct qmp_arg nospace_end[] = { { "node-name", QMP_STR }, { "seconds", QMP_INT }, { NULL } };
 
 static const char *const job_types[] = { "commit", "stream", "mirror", "backup", "create", "amend", "snapshot-load",
                                          "snapshot-save", "snapshot-delete", NULL };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * control_exports.c - block-export-add and -del. An export of a file's node opens the file first, which a worker does; a deleted one ends
- * when its guests' requests have, which an event tells.
+ * control_exports.c - block-export-add and -del. An export of a file's node opens the file first, which a worker does;
+ * a deleted one ends when its guests' requests have, which an event tells.
  */
 #include "vdiskd/control/control_commands.h"
 

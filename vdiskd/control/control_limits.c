@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * control_limits.c - what disks may use: throttle groups (objects, whose limits qom-set changes), block_set_io_throttle.
+ * control_limits.c - what disks may use: throttle groups (objects, whose limits qom-set changes),
+ * block_set_io_throttle.
  */
 #include "vdiskd/control/control_commands.h"
 
@@ -213,7 +214,8 @@ void limits_describe(struct node *n, json_t *o)
                 json_object_set_new(o, "group", json_string(throttle_group_name(g)));
         throttle_group_unref(g);
         json_object_set_new(o, "write_threshold", json_integer((json_int_t)vol_write_threshold(n->vol)));
-        json_object_set_new(o, "waiting-for-space", json_integer((json_int_t)vol_waiting_for_space(n->vol))); /* not in QEMU */
+        /* not in QEMU */
+        json_object_set_new(o, "waiting-for-space", json_integer((json_int_t)vol_waiting_for_space(n->vol)));
 }
 
 /* An export's name, or a node's. */

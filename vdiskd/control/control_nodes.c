@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * control_nodes.c - blockdev-add and -del. Opening an image waits for the host's disk, and for the key of an encrypted one takes seconds,
- * so a worker does it; closing waits for the guests' data. Either is answered when it is done.
+ * control_nodes.c - blockdev-add and -del. Opening an image waits for the host's disk, and for the key of an encrypted
+ * one takes seconds, so a worker does it; closing waits for the guests' data. Either is answered when it is done.
  */
 #include "vdiskd/control/control_blockdev.h"
 #include "vdiskd/control/control_commands.h"
@@ -31,7 +31,8 @@ static const struct qmp_arg cache_args[] = {
         { "no-flush", QMP_BOOL, .optional = true }, /* false: the error has its own words */
         { NULL },
 };
-/* What QEMU's clients say of a file and is so in any case: --engine chooses how I/O is done, images are always locked. */
+/* What QEMU's clients say of a file and is so in any case: --engine chooses how I/O is done, images are always
+ * locked. */
 static const char *const aios[] = { "threads", "native", "io_uring", NULL };
 static const char *const lockings[] = { "auto", "on", NULL };
 #define FILE_ARGS                                                      \

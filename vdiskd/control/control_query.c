@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Fields of QEMU's schema (qapi/block-core.json, qapi/block-export.json) that we can tell truthfully; those that would be
- * invented are left out.
+ * Fields of QEMU's schema (qapi/block-core.json, qapi/block-export.json) that we can tell truthfully; those that would
+ * be invented are left out.
  */
 #include "vdiskd/control/control_commands.h"
 
@@ -117,8 +117,8 @@ static json_t *describe_inner(const struct inner_node *i, const struct fmt_image
 }
 
 /*
- * Reads only what of an image never changes while it is served, so home need not be asked. No image: it is being resized.
- * The nodes behind it follow it.
+ * Reads only what of an image never changes while it is served, so home need not be asked. No image: it is being
+ * resized. The nodes behind it follow it.
  */
 static void describe_nodes(struct node *n, bool flat, json_t *all)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* blockdev-reopen: a transaction, so that all of its nodes change or none. change-backing-file is one of a single action. */
+/* blockdev-reopen: a transaction, so that all of its nodes change or none. change-backing-file is one of a single
+ * action. */
 #include "vdiskd/control/control_commands.h"
 
 #include <errno.h>

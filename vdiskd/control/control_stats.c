@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What disks did. query-blockstats has the fields of QEMU's schema (qapi/block-core.json) that we can tell truthfully; zeros
- * are true: nothing is merged. query-disk-stats is our own and has all that is measured.
+ * What disks did. query-blockstats has the fields of QEMU's schema (qapi/block-core.json) that we can tell truthfully;
+ * zeros are true: nothing is merged. query-disk-stats is our own and has all that is measured.
  */
 #include "vdiskd/control/control_commands.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * control_throttle.c - blockdev-add of driver throttle: in front of a node that there is, or of one that an object in its place
- * describes. That one is made first, and goes with it.
+ * control_throttle.c - blockdev-add of driver throttle: in front of a node that there is, or of one that an object in
+ * its place describes. That one is made first, and goes with it.
  *
  *   name -> filter_node_add
  *   file -> a file's node -> a filter that owns it

@@ -118,7 +118,8 @@ static int check_missing(const struct qmp_arg *spec, json_t *args, const char *w
         return 0;
 }
 
-/* A union's tag comes first: what else may be there depends on it. Its members, NULL: no more; or -errno with a sentence. */
+/* A union's tag comes first: what else may be there depends on it. Its members, NULL: no more; or -errno with a
+ * sentence. */
 static int check_tag(const struct qmp_arg *spec, json_t *args, const char *within, const struct qmp_arg **more)
 {
         const struct qmp_arg *tag = qmp_args_tag(spec);

@@ -23,7 +23,8 @@ static void call_end(struct qmp_call *call, json_t *answer)
         if (call->done)
                 call->done(call->done_opaque, json_string_value(json_object_get(json_object_get(answer, "error"), "desc")));
         if (c && call->id && json_object_set(answer, "id", call->id) < 0) {
-                json_decref(answer); /* no memory: an answer that nobody knows for his is worse than a closed connection */
+                /* no memory: an answer that nobody knows for his is worse than a closed connection */
+                json_decref(answer);
                 answer = NULL;
         }
         if (c) {

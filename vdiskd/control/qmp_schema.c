@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Commands and events have their own names; types have numbers, as in QEMU, whose clients look at the shape only. A type is
- * known by the table that it comes from, so each is told once, and one that contains itself (backing) comes to an end.
+ * Commands and events have their own names; types have numbers, as in QEMU, whose clients look at the shape only. A
+ * type is known by the table that it comes from, so each is told once, and one that contains itself (backing) comes to
+ * an end.
  */
 #include "qmp_schema.h"
 

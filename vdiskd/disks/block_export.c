@@ -113,7 +113,8 @@ static struct block_export *block_export_new(struct node *n, const struct block_
         x->named = n->path ? strdup(n->path) : NULL;
         x->num_queues = o->num_queues;
         x->block_size = o->block_size;
-        x->read_only = o->read_only || (n->vol && vol_read_only(n->vol)); /* and stays so when the node becomes writable */
+        /* and stays so when the node becomes writable */
+        x->read_only = o->read_only || (n->vol && vol_read_only(n->vol));
         if (x->id && (x->connect || !o->connect) && (x->serial || !o->serial) && (x->named || !n->path))
                 return x;
         block_export_free(x);

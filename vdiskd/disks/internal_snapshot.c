@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Snapshots within an image, while it is served: it is settled, treated as one at rest by a worker, and its tables are read again;
- * guests' requests wait meanwhile. A snapshot is made and deleted in one durable step, so a daemon that is killed leaves it either way.
+ * Snapshots within an image, while it is served: it is settled, treated as one at rest by a worker, and its tables are
+ * read again; guests' requests wait meanwhile. A snapshot is made and deleted in one durable step, so a daemon that is
+ * killed leaves it either way.
  */
 #include "snapshot.h"
 

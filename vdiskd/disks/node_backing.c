@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Only the header says something else afterwards, for whoever opens the image next. Here the chain stays as it is, also when it is
- * opened again (an upgrade): the node's layers name the image that is behind it now.
+ * Only the header says something else afterwards, for whoever opens the image next. Here the chain stays as it is, also
+ * when it is opened again (an upgrade): the node's layers name the image that is behind it now.
  */
 #include "node_backing.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * node_events.c - what volumes say on their threads becomes events of the control socket. A message each, from the volume's
- * threads to the loop; the volume sees to it that there are few. They arrive before the message that the volume is closed.
+ * node_events.c - what volumes say on their threads becomes events of the control socket. A message each, from the
+ * volume's threads to the loop; the volume sees to it that there are few. They arrive before the message that the
+ * volume is closed.
  */
 #include "node.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What makes the node what it is must be the same (driver, files, keys, the images behind it); how its image is used may change, and
- * that is blkq/change/refit.h's work while guests' requests wait. The node's record follows when all have done it.
+ * What makes the node what it is must be the same (driver, files, keys, the images behind it); how its image is used
+ * may change, and that is blkq/change/refit.h's work while guests' requests wait. The node's record follows when all
+ * have done it.
  */
 #include "node_reopen.h"
 

@@ -3,9 +3,9 @@
  * A node between two owners: this process before and after a hand-over that failed, or this one and its successor. Its
  * image is closed, so whoever goes on reads it afresh; its files stay open, so nobody else can lock them meanwhile.
  *
- * Not packed, since it is made anew: disks link vol home nexports resizing busy written closing closed opaque gone failed res fail_err
- * fail_what done done_opaque done_res done_task pins close_due: nothing is handed over while the graph changes. Of the layers all but
- * the keys: a node with keys is not handed over, upgrade_start() refuses
+ * Not packed, since it is made anew: disks link vol home nexports resizing busy written closing closed opaque gone
+ * failed res fail_err fail_what done done_opaque done_res done_task pins close_due: nothing is handed over while the
+ * graph changes. Of the layers all but the keys: a node with keys is not handed over, upgrade_start() refuses
  */
 #include "node.h"
 
@@ -92,7 +92,8 @@ int node_unshelve(struct node *n)
 #define NCOUNTERS (sizeof(struct blk_totals) / sizeof(uint64_t))
 _Static_assert(sizeof(struct blk_totals) % sizeof(uint64_t) == 0, "counters and nothing else");
 
-/* How many there are, then index and value of those that are not 0: most are histogram buckets that nothing fell into. */
+/* How many there are, then index and value of those that are not 0: most are histogram buckets that nothing fell
+ * into. */
 static json_t *pack_totals(const struct node *n, struct parcel *p)
 {
         const uint64_t *counter = (const uint64_t *)&n->totals;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Overlays. The struct node of a disk stays what it is, with its volume, exports and counters; at the end it gets the name and the
- * path of the overlay, and what it was called before is an inner node. So a name always means the same image.
+ * Overlays. The struct node of a disk stays what it is, with its volume, exports and counters; at the end it gets the
+ * name and the path of the overlay, and what it was called before is an inner node. So a name always means the same
+ * image.
  */
 #include "snapshot.h"
 

@@ -2,8 +2,8 @@
 /*
  * Invariants:
  *   - Every change of state goes through enter(), which knows the allowed ones and sends the event.
- *   - A job's finalize() is called once: when all of its group have done their work, or when it or one of its group failed.
- *     After it came back the job is concluded.
+ *   - A job's finalize() is called once: when all of its group have done their work, or when it or one of its group
+ *     failed. After it came back the job is concluded.
  *   - Nodes of a job are busy from job_use_node() until it is concluded.
  */
 #include "job.h"
@@ -378,8 +378,8 @@ static bool must_be_taken_back(const struct job *j)
         return j->work_done && !j->finalizing && j->status < JOB_ABORTING;
 }
 
-/* One of the group failed: the others are cancelled; each that has ended is taken back. Whatever is called here may take jobs
- * off the list, so it is looked through anew each time. */
+/* One of the group failed: the others are cancelled; each that has ended is taken back. Whatever is called here may
+ * take jobs off the list, so it is looked through anew each time. */
 static void group_abort(struct job_group *g)
 {
         struct job *j;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * block-stream and block-commit: jobs that shorten the chain of a disk in use (blkq/jobs/chain_job.h). They begin and end in turn with
- * other changes of the graph; in between the disk's nodes are busy.
+ * block-stream and block-commit: jobs that shorten the chain of a disk in use (blkq/jobs/chain_job.h). They begin and
+ * end in turn with other changes of the graph; in between the disk's nodes are busy.
  */
 #include "vdiskd/control/control_commands.h"
 

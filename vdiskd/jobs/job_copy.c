@@ -3,8 +3,8 @@
  *   command -> job.c -> hook here -> wish (copy_job.h) -> home
  *   home -> told() -> task -> news -> job.c -> event
  *
- * When the news are that it is over, one more message goes to home and back, so that nothing of the copying is on its way any
- * more when the job ends.
+ * When the news are that it is over, one more message goes to home and back, so that nothing of the copying is on its
+ * way any more when the job ends.
  */
 #include "job_copy.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * blockdev-mirror: the way from its arguments to blkq/jobs/mirror.h, and what the end of it means for nodes and exports.
+ * blockdev-mirror: the way from its arguments to blkq/jobs/mirror.h, and what the end of it means for nodes and
+ * exports.
  *
  * After the exchange guests use the target: the source's exports belong to the target's node.
  */

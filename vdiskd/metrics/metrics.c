@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Invariants:
- *   - libmicrohttpd has no thread of its own; its epoll descriptor is one of our loop's, and the timer is set only while
- *     somebody is connected: an idle daemon has nothing to do here.
- *   - Nobody stays longer than MAX_SECONDS, however slowly he reads; who comes when MAX_CONNECTIONS are there waits outside.
+ *   - libmicrohttpd has no thread of its own; its epoll descriptor is one of our loop's, and the timer is set only
+ *     while somebody is connected: an idle daemon has nothing to do here.
+ *   - Nobody stays longer than MAX_SECONDS, however slowly he reads; who comes when MAX_CONNECTIONS are there waits
+ *     outside.
  */
 #include "vdiskd/metrics/metrics.h"
 

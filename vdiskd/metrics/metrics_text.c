@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One family of metrics after the other, each with the samples of all disks, as the format wants it. So all disks are looked
- * at first, and then written out from that picture.
+ * One family of metrics after the other, each with the samples of all disks, as the format wants it. So all disks are
+ * looked at first, and then written out from that picture.
  */
 #include "vdiskd/metrics/metrics_text.h"
 

@@ -10,7 +10,8 @@ enum {
         PATH_REMOVE = 1 << 5, PATH_MAKE_CHAR = 1 << 6, PATH_MAKE_DIR = 1 << 7, PATH_MAKE_FILE = 1 << 8, PATH_MAKE_SOCKET = 1 << 9,
         PATH_MAKE_FIFO = 1 << 10, PATH_MAKE_BLOCK = 1 << 11, PATH_MAKE_LINK = 1 << 12, PATH_MOVE = 1 << 13, PATH_TRUNCATE = 1 << 14,
         PATH_DEVICE_IOCTL = 1 << 15, /* the last two stay with a descriptor, also in a process that gets it */
-        PATH_OF_FILES = PATH_EXECUTE | PATH_WRITE | PATH_READ | PATH_TRUNCATE | PATH_DEVICE_IOCTL, /* those that a file has by itself */
+        /* those that a file has by itself */
+        PATH_OF_FILES = PATH_EXECUTE | PATH_WRITE | PATH_READ | PATH_TRUNCATE | PATH_DEVICE_IOCTL,
 };
 
 struct landlock {

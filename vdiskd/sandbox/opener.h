@@ -5,10 +5,10 @@
  *   daemon  -- "open this path" -->  opener: open(2)     one packet each, over a socketpair, one question at a time
  *           <-- result, descriptor --
  *
- * It is born by fork() before the daemon has threads, does what path.h names, makes and removes sockets, and has given up all that
- * this does not need (opener_confine.c). A third process, the starter, starts the one that takes over in an upgrade: with the daemon's
- * own arguments and environment, as they were, and only from a file that nobody but root and its own user may write. Both end when
- * the daemon is gone. Signals that stop the daemon are not for them.
+ * It is born by fork() before the daemon has threads, does what path.h names, makes and removes sockets, and has given
+ * up all that this does not need (opener_confine.c). A third process, the starter, starts the one that takes over in an
+ * upgrade: with the daemon's own arguments and environment, as they were, and only from a file that nobody but root and
+ * its own user may write. Both end when the daemon is gone. Signals that stop the daemon are not for them.
  *
  * Who took the daemon over can ask it, too. With @strict it serves only what the command line names: images and
  * --allow-dir directories, with what is below them, and the places of its sockets.

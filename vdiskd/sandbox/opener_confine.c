@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * opener_confine.c - what the opener gives up, since the daemon that asks it may be somebody else's by then: capabilities but for those
- * that opening and making files need, other programs, system calls, and, when it is strict, all places but those that the command
- * line names. When it is not, images may be added from anywhere: it keeps all places, but runs nothing and makes files and sockets only.
- * What it has of the host's means is bounded, too: it needs next to nothing.
+ * opener_confine.c - what the opener gives up, since the daemon that asks it may be somebody else's by then:
+ * capabilities but for those that opening and making files need, other programs, system calls, and, when it is strict,
+ * all places but those that the command line names. When it is not, images may be added from anywhere: it keeps all
+ * places, but runs nothing and makes files and sockets only. What it has of the host's means is bounded, too: it needs
+ * next to nothing.
  */
 #include <errno.h>
 #include <grp.h>
@@ -26,7 +27,8 @@
 #define FILES (PATH_READ | PATH_WRITE | PATH_TRUNCATE | PATH_DEVICE_IOCTL)
 #define LOOKED_AT (PATH_READ | PATH_LIST)
 
-/* Files of whomever (a daemon for many tenants is root's), sockets for others, and those in directories with a sticky bit. */
+/* Files of whomever (a daemon for many tenants is root's), sockets for others, and those in directories with a sticky
+ * bit. */
 static const int kept_caps[] = { CAP_DAC_OVERRIDE, CAP_CHOWN, CAP_FOWNER };
 
 static int drop_capabilities(void)
@@ -50,8 +52,8 @@ static int drop_capabilities(void)
 }
 
 /*
- * Not descriptors: the kernel counts against that bound what all processes of the user have sent and nobody has taken yet. Files: it
- * writes a disk's few lines itself, nothing else. A sanitizer's memory is without bounds.
+ * Not descriptors: the kernel counts against that bound what all processes of the user have sent and nobody has taken
+ * yet. Files: it writes a disk's few lines itself, nothing else. A sanitizer's memory is without bounds.
  */
 static void bound_means(void)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* opener_impl.h - what goes between the daemon (opener.c) and its opener (opener_serve.c). Both are the same program. */
+/* opener_impl.h - what goes between the daemon (opener.c) and its opener (opener_serve.c). Both are the same
+ * program. */
 #pragma once
 
 #include <stdint.h>
@@ -11,7 +12,8 @@
 #define OPENER_TEXT (16u << 10)
 #define OPENER_PATH 4096 /* with its end, as for the kernel */
 
-/* Bounds of what the daemon gets through it, whoever the daemon is by then. (Memory, files written: of the opener itself.) */
+/* Bounds of what the daemon gets through it, whoever the daemon is by then. (Memory, files written: of the opener
+ * itself.) */
 #define OPENER_MAX_FILE (1ul << 20)
 #define OPENER_MAX_DATA (256ul << 20)
 #define OPENER_MADE_AT_ONCE 10000u             /* files and sockets, then one every */
@@ -28,7 +30,8 @@ struct opener_question {
         uint32_t op;
         int32_t how;   /* OPEN*: flags; LOOK: follow links; LISTEN, CHANGE: permissions or -1; END: kill it */
         uint32_t mode;
-        char a[OPENER_PATH], b[OPENER_PATH]; /* the path; OPEN_BENEATH, SAVE: directory and name; OPEN_ALLOWED: image and path */
+        /* the path; OPEN_BENEATH, SAVE: directory and name; OPEN_ALLOWED: image and path */
+        char a[OPENER_PATH], b[OPENER_PATH];
         char owner[256], group[256];   /* LISTEN, CHANGE; empty: ours */
         uint64_t dev, ino;             /* CHANGE: of the socket's file */
         char text[OPENER_TEXT];        /* SAVE */
@@ -43,8 +46,8 @@ struct opener_answer {
 };
 
 /*
- * Two processes: the opener, which works with names, and the starter, which only starts the process that takes over in an upgrade. That
- * one must not have the opener's limits, which every child keeps.
+ * Two processes: the opener, which works with names, and the starter, which only starts the process that takes over in
+ * an upgrade. That one must not have the opener's limits, which every child keeps.
  */
 enum opener_role { ROLE_OPENER, ROLE_STARTER, ROLES };
 
@@ -62,6 +65,7 @@ int opener_confine(const struct opener_rules *rules);
 /* Is it one that vdiskd asks, and do @rules let it through? 0 or -EPERM with a sentence. (opener_rules.c) */
 int opener_check(const struct opener_rules *rules, const struct opener_question *q);
 
-/* Where a strict opener works: a directory with what is below; a file; what is only read. There may be nothing. (opener_rules.c) */
+/* Where a strict opener works: a directory with what is below; a file; what is only read. There may be nothing.
+ * (opener_rules.c) */
 enum opener_place { PLACE_WORK, PLACE_FILE, PLACE_LOOK };
 void opener_places(const struct opener_rules *rules, void (*place)(void *opaque, const char *path, enum opener_place kind), void *opaque);

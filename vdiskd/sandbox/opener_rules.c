@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * opener_rules.c - what an opener lets through: what vdiskd asks, and when it is strict, where. A question that passes is answered by name a moment later: the daemon can
- * make no links, so it cannot lead a name elsewhere in between.
+ * opener_rules.c - what an opener lets through: what vdiskd asks, and when it is strict, where. A question that passes
+ * is answered by name a moment later: the daemon can make no links, so it cannot lead a name elsewhere in between.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -174,8 +174,8 @@ static bool may_start(const struct opener_rules *rules, const char *binary)
 }
 
 /*
- * Of a daemon in its right mind, whatever the rules. What is made is no program (the starter would run it, and with other bits so
- * would anybody, as us), and what is opened changes nothing else: no unnamed file, no terminal of ours.
+ * Of a daemon in its right mind, whatever the rules. What is made is no program (the starter would run it, and with
+ * other bits so would anybody, as us), and what is opened changes nothing else: no unnamed file, no terminal of ours.
  */
 static bool is_asked(const struct opener_question *q)
 {

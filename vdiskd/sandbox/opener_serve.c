@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * opener_serve.c - the opener's side. It trusts no question: lengths, codes and ends of text are looked at before use. Nor does it work
- * for whoever asks without end: one question at a time, a few more in the socket, and what stays on the host after an answer (files,
- * sockets, processes) has its pace. Who asks for more of it waits.
+ * opener_serve.c - the opener's side. It trusts no question: lengths, codes and ends of text are looked at before use.
+ * Nor does it work for whoever asks without end: one question at a time, a few more in the socket, and what stays on
+ * the host after an answer (files, sockets, processes) has its pace. Who asks for more of it waits.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -201,7 +201,8 @@ static int reply_with(int sock, struct opener_answer *a, int r, int fd)
         r = reply(sock, a, fd);
         if (r == -EPIPE || fd < 0)
                 return r;
-        /* -ETOOMANYREFS: processes of our user have sent so many that nobody has taken yet. The next one may go through. */
+        /* -ETOOMANYREFS: processes of our user have sent so many that nobody has taken yet. The next one may go
+         * through. */
         if (r < 0) {
                 a->res = r;
                 r = reply(sock, a, -1);

@@ -113,7 +113,8 @@ static int allow_mapping(scmp_filter_ctx f)
         return r ? r : allow_if(f, C(mprotect), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 }
 
-/* Of a file that is open, not of a path. (The kernel would look at a path all the same: it tells of files, opens none.) */
+/* Of a file that is open, not of a path. (The kernel would look at a path all the same: it tells of files, opens
+ * none.) */
 static int allow_looking(scmp_filter_ctx f)
 {
         int r = allow_if(f, C(newfstatat), SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH));
@@ -147,8 +148,8 @@ static int allow_ring(scmp_filter_ctx f)
 }
 
 /*
- * A thread, which has our filter and adds its own; no process. The flags of clone3() lie in memory, where a filter cannot look:
- * the C library does without when the kernel has none.
+ * A thread, which has our filter and adds its own; no process. The flags of clone3() lie in memory, where a filter
+ * cannot look: the C library does without when the kernel has none.
  */
 static int allow_threads(scmp_filter_ctx f)
 {

@@ -2,8 +2,8 @@
 /*
  * sandbox_calls.h - the system calls that each kind of thread keeps. The only room that names them for seccomp.
  *
- * EPERM for all others, not a kill: the call is refused in either case, and a call that was forgotten here, or that a newer C
- * library makes, costs one function then, and not the disks of all guests.
+ * EPERM for all others, not a kill: the call is refused in either case, and a call that was forgotten here, or that a
+ * newer C library makes, costs one function then, and not the disks of all guests.
  */
 #pragma once
 

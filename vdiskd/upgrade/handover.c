@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * { "handover": 1, "vdiskd": "0.1.0", "throttle-groups": [...], "nodes": [...], "exports": [...], "control": {...} or null,
- *   "metrics": {...} or null }
+ * { "handover": 1, "vdiskd": "0.1.0", "throttle-groups": [...], "nodes": [...], "exports": [...], "control": {...} or
+ *   null, "metrics": {...} or null }
  *
  * Each part is packed where its struct is known: node_shelf.c, block_export.c, vhost_user_blk/export_park.c,
  * vhost_user/session_pack.c. Options of the whole process (threads, engine, ...) do not travel: the new one reads the
