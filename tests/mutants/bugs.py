@@ -104,6 +104,38 @@ b("FUA is not a flush", "blkq/home/home.c", "if (res == 0 && j->req->flags & BLK
 b("tables that could not be written for good are forgiven", "blkq/home/batch.c", "if (op == FMT_SYNC)\n                return false;", "",
   "vol", "vol_corners")
 
+# --- jobs, images that guests have left, the log of what is in memory ------------------------------------------------
+b = room("copies")
+MIRROR, TWIN, CBW = "blkq/jobs/mirror.c", "blkq/jobs/twin.c", "blkq/jobs/cbw.c"
+b("what could not be copied counts as copied", MIRROR, "dirty_bitmap_set(mirror_of(c)->dirty, off, len);", ";", "mirror")
+b("two pieces of a mirror in flight overlap", MIRROR, "if (ch->busy && range_overlaps(ch->off, ch->len, off, len))", "if (false)", "mirror")
+b("a mirror is over before its target is durable", "blkq/jobs/mirror_end.c",
+  "        if (whole)\n                flush_target(m, on_last_flush);\n        else\n                over(m);", "        over(m);\n        (void)whole;", "mirror")
+b("what a guest's write could not copy counts as copied", TWIN,
+  "        if (res < 0)\n                dirty_bitmap_set(t->dirty, op->off, len);\n", "", "mirror")
+b("a guest's copy and the loop's overlap", TWIN, "return t->in_the_way(t, op->off, op->end - op->off);", "return false;", "mirror")
+b("a change at home is not recorded", "blkq/home/home.c", "dirty_record(j->v, j->req, copy ? t->dirty : NULL);", "", "dirty_bitmap", "mirror")
+b("a change on the common road is not recorded", "blkq/request.c",
+  "        if (!req->p.home)\n                dirty_record(p->v, req, NULL);", "", "dirty_bitmap", "mirror")
+b("a granule counts as copied while it is copied", CBW, "        mark_busy(c, first, last, true);\n        s->busy = true;",
+  "        mark_busy(c, first, last, true);\n        mark_copied(c, first, last);\n        s->busy = true;", "backup")
+b("a change looks at its first granule only", CBW, "        uint64_t end = div_round_up(off + len, c->granule);\n\n        for (uint64_t g = off / c->granule; g < end; g++)\n                if (!bit_copied(c, g))\n                        return false;",
+  "        if (!bit_copied(c, off / c->granule))\n                return false;", "backup")
+b("a change does not wait for what others copy", CBW, "return false; /* others are at it */", "return true;", "backup")
+b("a granule that could not be copied counts", CBW, "if (copied)\n                mark_copied(c, from, to);", "mark_copied(c, from, to);", "backup")
+b("what copies before changes goes while it is looked at", CBW, "grace_wait(c->v, w);", "w->wake(w, 0);", "backup")
+
+b = room("retiring")
+b("a guest's flush is that of one image", "blkq/home/flush.c", "if (n == 1)", "if (n)", "vol_snapshot")
+b("an image is only read while it is dirty", "blkq/change/retire.c", "if (writer_is_clean(t->w))", "if (true)", "vol_snapshot")
+
+b = room("map log")
+b("a flush that failed takes changes off", FLUSH, "if (err == 0 && q->log)", "if (q->log)", "qcow2_replay")
+b("a flush takes off what came after it", FLUSH, "maplog_trim(q->log, f->log_mark);", "maplog_trim(q->log, maplog_mark(q->log));", "qcow2_replay")
+b("it is thrown away when it could not be put into the image", "formats/qcow2/replay.c",
+  "        if (r == 0)\n                maplog_trim(log", "        if (true)\n                maplog_trim(log", "qcow2_replay")
+b("of an image that somebody changed since it is used, too", "formats/qcow2/replay.c", "int r = was_left_alone(file, log);", "int r = 0;", "qcow2_replay")
+
 # --- what a guest may say ------------------------------------------------------------------------------------------------
 b = room("chain")
 CHAIN = "vhost_user/chain.c"

@@ -289,6 +289,29 @@ static void test_a_guest_is_not_stopped(void **state)
         end("raw", NULL);
 }
 
+static void guest_fills(int byte, uint64_t off, uint64_t len)
+{
+        memset(load.model + off, byte, len);
+        assert_int_equal(vf_do(&src, BLK_WRITE, 0, off, len, load.model + off), 0);
+}
+
+/* A write that begins where the old bytes are copied already and ends where they are not; there is space for it. */
+static void test_a_write_across_an_edge(void **state)
+{
+        AUTO(freep) uint8_t *copy = malloc(2 * COPY_UNIT);
+
+        begin("raw", "", "raw", "", 31);
+        guest_fills(8, MIB, 2 * COPY_UNIT);
+        copy_job_start(arm(&(struct backup_opts){ .sync = BACKUP_NONE }));
+        guest_fills(9, MIB, 4096);
+        guest_fills(10, MIB + COPY_UNIT - 4096, 8192);
+        copy_job_cancel(owner.c);
+        assert_int_equal(cf_finish(&owner, &src), -ECANCELED);
+        assert_int_equal(vf_do(&dst, BLK_READ, 0, MIB, 2 * COPY_UNIT, copy), 0);
+        assert_memory_equal(copy, before + MIB, 2 * COPY_UNIT);
+        end("raw", NULL);
+}
+
 /* --- steering -------------------------------------------------------------------------------------------------------------------- */
 
 static void turn_while_load_goes_on(unsigned requests)
@@ -364,6 +387,7 @@ int main(int argc, char **argv)
                 cmocka_unit_test(test_incremental),
                 cmocka_unit_test(test_errors),
                 cmocka_unit_test(test_a_guest_is_not_stopped),
+                cmocka_unit_test(test_a_write_across_an_edge),
                 cmocka_unit_test(test_paused_and_cancelled),
                 cmocka_unit_test(test_speed),
         };

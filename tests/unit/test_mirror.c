@@ -405,6 +405,17 @@ static const struct { const char *fault; enum copy_action action; int res; unsig
         { "engine.write=6:EIO", COPY_FAIL, -EIO, 0 },
 };
 
+/* The guest rests. */
+static void expect_same(void)
+{
+        AUTO(freep) uint8_t *copy = malloc(SIZE);
+
+        assert_int_equal(vf_do(&dst, BLK_READ, 0, 0, SIZE, copy), 0);
+        for (uint64_t at = 0; at < SIZE; at += 512)
+                if (memcmp(copy + at, load.model + at, 512))
+                        fail_msg("not the same: %#llx", (unsigned long long)at);
+}
+
 static void test_errors(void **state)
 {
         for (size_t i = 0; i < ARRAY_SIZE(faults); i++) {
@@ -424,6 +435,7 @@ static void test_errors(void **state)
                         wait_ready();
                         copy_job_complete(owner.c);
                         assert_int_equal(finish_as(MIRROR_SAME), 0);
+                        expect_same();
                 } else {
                         assert_int_equal(finish_as(MIRROR_DROP), 0);
                         assert_int_equal(owner.res, faults[i].res);

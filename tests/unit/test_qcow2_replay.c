@@ -13,11 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/fault.h"
 #include "common/maplog.h"
 #include "common/range.h"
 #include "formats/format.h"
@@ -183,25 +185,113 @@ static void test_every_answered_write_survives(void **state)
         }
 }
 
+/* --- one write, one kill ------------------------------------------------------------------------------------------- */
+
+#define PLACE (1u << 20)
+
+static void write_at(struct disk *d, uint64_t off)
+{
+        uint8_t data[4096];
+
+        memset(data, 0x5a, sizeof(data));
+        assert_int_equal(img_write(&d->io, data, sizeof(data), off), 0);
+}
+
+static int read_at(struct disk *d, uint64_t off)
+{
+        uint8_t back[4096];
+
+        assert_int_equal(img_read(&d->io, back, sizeof(back), off), 0);
+        return back[0];
+}
+
+static void begin(struct disk *d)
+{
+        disk_init(d, 65536, 8 << 20);
+        create(d, 0);
+        disk_open(d);
+}
+
+static void end(struct disk *d)
+{
+        assert_int_equal(img_settle(&d->io), 0);
+        chain_close(d->img);
+        qemu_finds_no_error(d);
+        free(d->model);
+}
+
 /* Without the log the writes would be gone: so the test above is able to fail. */
 static void test_without_a_log_they_are_lost(void **state)
 {
-        uint8_t data[4096], back[4096];
         struct disk d;
 
-        disk_init(&d, 65536, 8 << 20);
-        create(&d, 0);
-        disk_open(&d);
-        memset(data, 0x5a, sizeof(data));
-        assert_int_equal(img_write(&d.io, data, sizeof(data), 1 << 20), 0);
+        begin(&d);
+        write_at(&d, PLACE);
         chain_close(TAKE(d.img, NULL));
         run_cmd("rm %s/*", d.dir);
         disk_open(&d);
-        assert_int_equal(img_read(&d.io, back, sizeof(back), 1 << 20), 0);
-        assert_int_equal(back[0], 0);
-        assert_int_equal(img_settle(&d.io), 0);
-        chain_close(d.img);
-        free(d.model);
+        assert_int_equal(read_at(&d, PLACE), 0);
+        end(&d);
+}
+
+/* A flush carries what was there when it began; what came while it ran is still in memory only. */
+static void test_a_write_during_a_flush(void **state)
+{
+        struct fmt_batch *b;
+        struct disk d;
+
+        begin(&d);
+        write_at(&d, 0);
+        assert_int_equal(fmt_flush(d.img, &b), 0);
+        write_at(&d, PLACE);
+        assert_int_equal(img_run(&d.io, b), 0);
+        chain_close(TAKE(d.img, NULL));
+        disk_open(&d);
+        assert_int_equal(read_at(&d, 0), 0x5a);
+        assert_int_equal(read_at(&d, PLACE), 0x5a);
+        end(&d);
+}
+
+/* The image cannot be read, or written, when we come back: it is not opened, and what is in the log stays there for the next time. */
+static void test_the_log_waits_for_the_image(void **state)
+{
+        static const char *const faults[] = { "file.write=1:EIO", "file.write=2:EIO", "file.sync=1:EIO" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(faults); i++) {
+                struct fmt_open_opts opts = { .format = "qcow2" };
+                struct disk d;
+
+                begin(&d);
+                opts.state_dir = d.dir;
+                write_at(&d, PLACE);
+                chain_close(TAKE(d.img, NULL));
+                assert_int_equal(fault_arm(faults[i]), 0);
+                assert_int_equal(chain_open(d.path, &opts, &d.img), -EIO);
+                fault_arm(NULL);
+                err_clear();
+                disk_open(&d);
+                assert_int_equal(read_at(&d, PLACE), 0x5a);
+                end(&d);
+        }
+}
+
+/* Somebody wrote to the file long after us, though nothing in it says so: what the log has may be older than what is there. */
+static void test_a_file_that_was_written_to_later(void **state)
+{
+        for (int late = 0; late < 2; late++) {
+                struct timespec t[2] = { { .tv_nsec = UTIME_OMIT } };
+                struct disk d;
+
+                begin(&d);
+                write_at(&d, PLACE);
+                chain_close(TAKE(d.img, NULL));
+                clock_gettime(CLOCK_REALTIME, &t[1]);
+                t[1].tv_sec += late ? 3600 : -3600;
+                assert_int_equal(utimensat(AT_FDCWD, d.path, t, 0), 0);
+                disk_open(&d);
+                assert_int_equal(read_at(&d, PLACE), late ? 0 : 0x5a);
+                end(&d);
+        }
 }
 
 /* Somebody used the image between the kill and our return: what he wrote must stay, the log must go. */
@@ -294,6 +384,9 @@ int main(void)
                 cmocka_unit_test(test_a_file_that_is_no_log_is_emptied),
                 cmocka_unit_test(test_every_answered_write_survives),
                 cmocka_unit_test(test_without_a_log_they_are_lost),
+                cmocka_unit_test(test_a_write_during_a_flush),
+                cmocka_unit_test(test_the_log_waits_for_the_image),
+                cmocka_unit_test(test_a_file_that_was_written_to_later),
                 cmocka_unit_test(test_a_log_that_does_not_fit_is_dropped),
         };
 

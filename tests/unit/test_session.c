@@ -529,7 +529,7 @@ static void test_stop_with_a_record_that_breaks_the_ring(void **state)
 
 static void test_damaged_record_is_refused(void **state)
 {
-        struct packet k;
+        struct packet k = { 0 }; /* the answer is shorter than the message */
         uint16_t *rec;
         int fd;
 
