@@ -75,8 +75,8 @@ static unsigned syncs_before(const struct fmt_step *step, unsigned n, uint64_t c
         return 0;
 }
 
-/* A copied table to which an L1 entry leads already: the power may go after any write into it, so what its new entries rely on
- * must be durable before. */
+/* A copied table to which an L1 entry leads already: the power may go after any write into it, so what its new
+ * entries rely on must be durable before. */
 static void test_a_linked_copy_waits(void **state)
 {
         struct fmt_batch *b;

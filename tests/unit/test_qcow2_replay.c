@@ -185,7 +185,7 @@ static void test_every_answered_write_survives(void **state)
         }
 }
 
-/* --- one write, one kill ------------------------------------------------------------------------------------------- */
+/* --- one write, one kill -------------------------------------------------------------------------------------- */
 
 #define PLACE (1u << 20)
 
@@ -252,7 +252,7 @@ static void test_a_write_during_a_flush(void **state)
         end(&d);
 }
 
-/* The image cannot be read, or written, when we come back: it is not opened, and what is in the log stays there for the next time. */
+/* The image cannot be written when we come back: it is not opened, and what is in the log stays there. */
 static void test_the_log_waits_for_the_image(void **state)
 {
         static const char *const faults[] = { "file.write=1:EIO", "file.write=2:EIO", "file.sync=1:EIO" };
@@ -275,7 +275,7 @@ static void test_the_log_waits_for_the_image(void **state)
         }
 }
 
-/* Somebody wrote to the file long after us, though nothing in it says so: what the log has may be older than what is there. */
+/* Somebody wrote to the file long after us, though nothing in it says so: the log may be older than what is there. */
 static void test_a_file_that_was_written_to_later(void **state)
 {
         for (int late = 0; late < 2; late++) {
