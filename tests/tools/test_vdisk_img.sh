@@ -6,9 +6,10 @@
 needs_qemu
 echo "seed $seed"
 
+make_dense() { cp --sparse=never "$1" dense && cat dense >"$1"; }
 look_at() { # IMAGE FORMAT: everything that only looks
         # Holes inside of clusters: we show them always, QEMU when it finds the file sparse enough
-        [ "$2" = raw ] || { cp --sparse=never "$1" dense && cat dense >"$1"; }
+        [ "$2" = raw ] || make_dense "$1"
         same info -f "$2" "$1"
         same_json info -f "$2" --output=json "$1"
         same_json info --output=json --backing-chain "$1"
@@ -37,6 +38,7 @@ random_io mid.qcow2 qcow2 4096 4
 mkdir sub
 qemu-img create -q -f qcow2 -b ../mid.qcow2 -F qcow2 sub/top.qcow2 8M
 random_io sub/top.qcow2 qcow2 8192 4
+make_dense mid.qcow2; make_dense q.qcow2
 look_at sub/top.qcow2 qcow2
 qemu-img convert -c -O qcow2 q.qcow2 packed.qcow2
 same map -f qcow2 --output=json packed.qcow2
