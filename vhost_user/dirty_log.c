@@ -12,6 +12,8 @@
 #include "common/range.h"
 #include "vhost_user/mem_guard.h"
 
+#define LOG_MAX (8ull << 30) /* for 48 bits of guest addresses: more would take address space from others */
+
 struct dirty_log {
         _Atomic uint8_t *bits;
         uint64_t len; /* bytes */
@@ -26,6 +28,8 @@ static int check(int fd, uint64_t offset, uint64_t len)
         if (!len || offset % (uint64_t)sysconf(_SC_PAGESIZE))
                 return err_note(-EINVAL, "a dirty log of %llu bytes at %llu of its file; it must begin on a page",
                                 (unsigned long long)len, (unsigned long long)offset);
+        if (len > LOG_MAX)
+                return err_note(-EFBIG, "a dirty log of %llu bytes; at most %llu", (unsigned long long)len, LOG_MAX);
         if (fstat(fd, &st) < 0)
                 return -errno;
         if (!S_ISREG(st.st_mode))

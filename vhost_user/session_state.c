@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -28,14 +29,13 @@ static int check_transfer(const struct session *s, const struct vu_device_state 
         return 0;
 }
 
-/* Only what a read cannot hang on. */
 static int keep_channel(struct session *s, int fd)
 {
         struct stat st;
 
-        if (fstat(fd, &st) < 0 || !S_ISFIFO(st.st_mode) || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0) {
+        if (fstat(fd, &st) < 0 || !S_ISFIFO(st.st_mode) || (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY) {
                 close(fd);
-                return err_note(-EINVAL, "the channel of a device state is no pipe");
+                return err_note(-EINVAL, "the channel of a device state is no pipe to read from");
         }
         s->state_fd = fd;
         return 0;
@@ -58,13 +58,22 @@ int session_set_device_state_fd(struct session *s, struct wire_msg *m)
         return session_answer_u64(s, NO_FD | (r < 0 ? FAILED : 0));
 }
 
+/*
+ * Nothing in it, and nobody who could write more? It is not read: whether a read may wait is in the open file, which the front end shares
+ * with us and may change at any moment. It would wait for ever.
+ */
+static bool is_at_end(int fd)
+{
+        struct pollfd p = { .fd = fd, .events = POLLIN };
+
+        return poll(&p, 1, 0) == 1 && p.revents == POLLHUP;
+}
+
 /* After a load all has been written: what is not at its end now is not our state. */
 int session_check_device_state(struct session *s, struct wire_msg *m)
 {
-        char byte;
-
         if (s->state_fd >= 0)
-                s->state_ok = read(s->state_fd, &byte, 1) == 0;
+                s->state_ok = is_at_end(s->state_fd);
         closep(&s->state_fd);
         s->state_fd = -1;
         return session_answer_u64(s, TAKE(s->state_ok, false) ? 0 : FAILED);

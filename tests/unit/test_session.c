@@ -616,6 +616,13 @@ static void test_device_state(void **state)
                 if (!loads[i].closed)
                         close(p[1]);
         }
+        assert_int_equal(pipe2(p, O_CLOEXEC), 0); /* a channel that the front end makes blocking once we have it */
+        assert_int_equal(transfer(1, 0, p[0]), 0x100);
+        assert_int_equal(fcntl(p[0], F_SETFL, 0), 0);
+        assert_int_equal(ask_u64(VU_CHECK_DEVICE_STATE), 1);
+        assert_int_equal(transfer(1, 0, p[1]), 0x101); /* its other end */
+        close(p[0]);
+        close(p[1]);
         assert_int_equal(transfer(1, 0, kick), 0x101); /* reading that could hang */
         assert_int_equal(transfer(1, 0, peer), 0x101);
         assert_int_equal(pipe2(p, O_CLOEXEC), 0);
