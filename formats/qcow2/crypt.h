@@ -8,8 +8,8 @@
  */
 #pragma once
 
-#include "create.h"
 #include "formats/luks/luks.h"
+#include "formats/qcow2/at_rest/create.h"
 #include "qcow2.h"
 
 static inline struct luks_area qcow2_luks_area(struct file *file, const struct qcow2_header *h)

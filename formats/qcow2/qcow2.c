@@ -15,12 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "at_rest.h"
 #include "common/err.h"
 #include "common/log.h"
 #include "crypt.h"
 #include "formats/drivers.h"
-#include "snapshot_table.h"
+#include "formats/qcow2/at_rest/at_rest.h"
+#include "formats/qcow2/at_rest/snapshot_table.h"
 
 #define PAGE_MAX 4096u
 #define SPARE_PAGES 64u /* the smallest cache: these, and room for a few whole leaf tables */

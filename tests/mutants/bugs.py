@@ -53,10 +53,10 @@ b("nor where the backing image had some", "formats/qcow2/write.c", "plan->head |
 b("compressed data does not come first", "formats/qcow2/packed.c", "        q->data_first = true;\n", "", "replay", "qcow2_crash")
 b("a write does not say which reservation it used", "formats/qcow2/write.c",
   "        q->newest_used = max_u64(q->newest_used, c->stamp);\n        q->data_first", "        q->data_first", "replay", "qcow2_crash")
-b("work at rest switches before its tables are durable", "formats/qcow2/txn.c",
+b("work at rest switches before its tables are durable", "formats/qcow2/at_rest/txn.c",
   "                r = write_structure(t, &s);\n        if (r == 0)\n                r = file_sync(t->file);",
   "                r = write_structure(t, &s);", "replay", "qcow2_rest_crash")
-b("work at rest frees space before the switch is durable", "formats/qcow2/txn.c",
+b("work at rest frees space before the switch is durable", "formats/qcow2/at_rest/txn.c",
   "        if (r == 0)\n                r = file_sync(t->file);\n        if (r == 0)\n                give_back(t);",
   "        if (r == 0)\n                give_back(t);", "replay", "qcow2_rest_crash")
 
@@ -132,9 +132,9 @@ b("an image is only read while it is dirty", "blkq/change/retire.c", "if (writer
 b = room("map log")
 b("a flush that failed takes changes off", FLUSH, "if (err == 0 && q->log)", "if (q->log)", "qcow2_replay")
 b("a flush takes off what came after it", FLUSH, "maplog_trim(q->log, f->log_mark);", "maplog_trim(q->log, maplog_mark(q->log));", "qcow2_replay")
-b("it is thrown away when it could not be put into the image", "formats/qcow2/replay.c",
+b("it is thrown away when it could not be put into the image", "formats/qcow2/at_rest/replay.c",
   "        if (r == 0)\n                maplog_trim(log", "        if (true)\n                maplog_trim(log", "qcow2_replay")
-b("of an image that somebody changed since it is used, too", "formats/qcow2/replay.c", "int r = was_left_alone(file, log);", "int r = 0;", "qcow2_replay")
+b("of an image that somebody changed since it is used, too", "formats/qcow2/at_rest/replay.c", "int r = was_left_alone(file, log);", "int r = 0;", "qcow2_replay")
 
 # --- what a guest may say ------------------------------------------------------------------------------------------------
 b = room("chain")

@@ -20,7 +20,7 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/fault.h"
-#include "formats/qcow2/at_rest.h"
+#include "formats/qcow2/at_rest/at_rest.h"
 #include "formats/qcow2/header.h"
 
 #define UNUSED_FN __attribute__((unused))

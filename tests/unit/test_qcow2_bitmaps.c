@@ -5,7 +5,7 @@
 #include "blkq/bitmaps/bitmap_set.h"
 #include "blkq/vol.h"
 #include "formats/drivers.h"
-#include "formats/qcow2/bitmap_table.h"
+#include "formats/qcow2/at_rest/bitmap_table.h"
 
 #define KIB 1024ull
 #define MIB (1024 * KIB)

@@ -5,7 +5,7 @@
 #include "common/range.h"
 #include "formats/qcow2/l2e.h"
 #include "formats/qcow2/refcount_bits.h"
-#include "formats/qcow2/txn.h"
+#include "formats/qcow2/at_rest/txn.h"
 
 /* An image under the knife. */
 struct patient {

@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "at_rest.h"
 #include "common/err.h"
 #include "common/range.h"
-#include "crypt.h"
-#include "qcow2.h"
-#include "snapshot_table.h"
+#include "formats/qcow2/at_rest/at_rest.h"
+#include "formats/qcow2/at_rest/snapshot_table.h"
+#include "formats/qcow2/crypt.h"
+#include "formats/qcow2/qcow2.h"
 
 #define HEADER_ALIGN 4096u /* no page of tables is larger */
 

@@ -9,14 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "at_rest.h"
 #include "common/bytes.h"
 #include "common/err.h"
 #include "common/range.h"
 #include "common/size.h"
-#include "crypt.h"
-#include "l2e.h"
-#include "txn.h"
+#include "formats/qcow2/at_rest/at_rest.h"
+#include "formats/qcow2/at_rest/txn.h"
+#include "formats/qcow2/crypt.h"
+#include "formats/qcow2/l2e.h"
 
 #define REFCOUNT_CLUSTERS 2u /* of an empty image: a table and a block */
 #define DEFAULT_CLUSTER_BITS 16u

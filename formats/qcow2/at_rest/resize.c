@@ -10,15 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "at_rest.h"
-#include "bitmap_table.h"
 #include "common/bytes.h"
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/range.h"
 #include "formats/luks/crypto.h"
-#include "qcow2.h"
-#include "tree.h"
+#include "formats/qcow2/at_rest/at_rest.h"
+#include "formats/qcow2/at_rest/bitmap_table.h"
+#include "formats/qcow2/at_rest/tree.h"
+#include "formats/qcow2/qcow2.h"
 
 struct resizer {
         struct qcow2_txn t;

@@ -14,11 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "at_rest.h"
-#include "bitmap_table.h"
 #include "common/bytes.h"
 #include "common/err.h"
 #include "common/range.h"
+#include "formats/qcow2/at_rest/at_rest.h"
+#include "formats/qcow2/at_rest/bitmap_table.h"
 
 static bool all_are(const uint8_t *b, uint64_t len, uint8_t value)
 {

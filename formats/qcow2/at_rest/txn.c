@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "txn.h"
+#include "formats/qcow2/at_rest/txn.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "at_rest.h"
 #include "common/bytes.h"
 #include "common/err.h"
 #include "common/range.h"
-#include "refcount_bits.h"
+#include "formats/qcow2/at_rest/at_rest.h"
+#include "formats/qcow2/refcount_bits.h"
 
 #define SEE_CHECK "; 'check -r all' can repair that"
 

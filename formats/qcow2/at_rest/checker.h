@@ -10,8 +10,8 @@
 #pragma once
 
 #include "formats/format.h"
-#include "snapshot_table.h"
-#include "tree.h"
+#include "formats/qcow2/at_rest/snapshot_table.h"
+#include "formats/qcow2/at_rest/tree.h"
 
 struct checker {
         struct qcow2_txn t;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "bitmap_table.h"
+#include "formats/qcow2/at_rest/bitmap_table.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -20,9 +20,9 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/range.h"
-#include "qcow2.h"
-#include "snapshot_table.h"
-#include "tree.h"
+#include "formats/qcow2/at_rest/snapshot_table.h"
+#include "formats/qcow2/at_rest/tree.h"
+#include "formats/qcow2/qcow2.h"
 
 struct item {
         struct maplog_entry e;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "refmap.h"
+#include "formats/qcow2/at_rest/refmap.h"
 
 #include <stdlib.h>
 #include <string.h>

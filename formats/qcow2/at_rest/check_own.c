@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checker.h"
 #include "common/bytes.h"
 #include "common/err.h"
 #include "common/range.h"
-#include "refcount_bits.h"
+#include "formats/qcow2/at_rest/checker.h"
+#include "formats/qcow2/refcount_bits.h"
 
 static bool in_file(const struct checker *c, uint64_t off, uint64_t len)
 {

@@ -11,8 +11,8 @@
  */
 #pragma once
 
-#include "header.h"
-#include "refmap.h"
+#include "formats/qcow2/at_rest/refmap.h"
+#include "formats/qcow2/header.h"
 
 struct qcow2_txn {
         struct file *file;     /* borrowed */

@@ -6,8 +6,8 @@
  */
 #pragma once
 
-#include "l2e.h"
-#include "txn.h"
+#include "formats/qcow2/at_rest/txn.h"
+#include "formats/qcow2/l2e.h"
 
 /**
  * qcow2_l1e_flaw, qcow2_l2e_flaw - what is wrong with an entry? NULL: nothing.

@@ -3,12 +3,12 @@
  * all. */
 #include <string.h>
 
-#include "at_rest.h"
-#include "bitmap_table.h"
 #include "common/range.h"
-#include "create.h"
 #include "formats/drivers.h"
-#include "qcow2.h"
+#include "formats/qcow2/at_rest/at_rest.h"
+#include "formats/qcow2/at_rest/bitmap_table.h"
+#include "formats/qcow2/at_rest/create.h"
+#include "formats/qcow2/qcow2.h"
 
 /* Refcount blocks and table for @clusters clusters and for themselves, in clusters. */
 static uint64_t refcount_clusters(const struct qcow2_header *h, uint64_t clusters)

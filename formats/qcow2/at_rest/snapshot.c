@@ -12,11 +12,11 @@
 #include <string.h>
 #include <time.h>
 
-#include "at_rest.h"
 #include "common/err.h"
 #include "common/range.h"
-#include "snapshot_table.h"
-#include "tree.h"
+#include "formats/qcow2/at_rest/at_rest.h"
+#include "formats/qcow2/at_rest/snapshot_table.h"
+#include "formats/qcow2/at_rest/tree.h"
 
 #define MAX_NAME 255u /* what QEMU reads back whole */
 

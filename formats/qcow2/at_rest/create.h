@@ -4,7 +4,7 @@
 
 #include "formats/format.h"
 #include "formats/luks/luks.h"
-#include "header.h"
+#include "formats/qcow2/header.h"
 
 enum qcow2_prealloc { QCOW2_PREALLOC_OFF, QCOW2_PREALLOC_METADATA, QCOW2_PREALLOC_FALLOC, QCOW2_PREALLOC_FULL };
 

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "txn.h"
+#include "formats/qcow2/at_rest/txn.h"
 
 struct qcow2_bitmap {
         uint64_t table_offset;

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "txn.h"
+#include "formats/qcow2/at_rest/txn.h"
 
 struct qcow2_snapshot {
         uint64_t l1_offset;

@@ -2,11 +2,11 @@
 /* info.c - what qemu-img info says about a qcow2 image beyond what all formats have. */
 #include <errno.h>
 
-#include "at_rest.h"
-#include "bitmap_table.h"
 #include "common/err.h"
-#include "crypt.h"
-#include "header.h"
+#include "formats/qcow2/at_rest/at_rest.h"
+#include "formats/qcow2/at_rest/bitmap_table.h"
+#include "formats/qcow2/crypt.h"
+#include "formats/qcow2/header.h"
 
 /* json_object_set_new() takes the value in any case and fails for NULL. */
 static int set(json_t *into, const char *key, json_t *value)

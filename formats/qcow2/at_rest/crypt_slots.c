@@ -11,7 +11,7 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
-#include "crypt.h"
+#include "formats/qcow2/crypt.h"
 
 #define PREFIX "encrypt."
 #define ITER_TIME_MS 2000u

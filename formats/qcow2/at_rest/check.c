@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "at_rest.h"
-#include "checker.h"
 #include "common/bytes.h"
 #include "common/err.h"
 #include "common/range.h"
-#include "refcount_bits.h"
+#include "formats/qcow2/at_rest/at_rest.h"
+#include "formats/qcow2/at_rest/checker.h"
+#include "formats/qcow2/refcount_bits.h"
 
 /*
  * An L2 table that this many trees more than exist point to is walked no more: otherwise a small file could keep us

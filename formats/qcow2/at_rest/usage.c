@@ -8,12 +8,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "at_rest.h"
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/range.h"
-#include "snapshot_table.h"
-#include "tree.h"
+#include "formats/qcow2/at_rest/at_rest.h"
+#include "formats/qcow2/at_rest/snapshot_table.h"
+#include "formats/qcow2/at_rest/tree.h"
 
 struct counting {
         struct qcow2_txn now, more; /* refcounts as they are, and with one snapshot's tree counted once more */

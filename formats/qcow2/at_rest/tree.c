@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "tree.h"
+#include "formats/qcow2/at_rest/tree.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -9,8 +9,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "checker.h"
 #include "common/err.h"
+#include "formats/qcow2/at_rest/checker.h"
 
 /*
  * A table that moves may have been shared with data by mistake, whose COPIED bit is right only then: again, until
