@@ -150,7 +150,7 @@ static void run_flood(const struct flood *f, unsigned n)
 
         atomic_store(&over, false);
         for (unsigned i = 0; i < n; i++) {
-                char name[16];
+                char name[24];
 
                 snprintf(name, sizeof(name), "f%u.sock", i);
                 p[i].flood = f;
