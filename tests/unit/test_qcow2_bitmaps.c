@@ -114,6 +114,7 @@ static const struct {
         { "unknown type", IN_DIR, QBM_TYPE, 1, 2, "type 2" },
         { "too fine", IN_DIR, QBM_GRANULARITY, 1, 8, "granularity_bits" },
         { "too coarse", IN_DIR, QBM_GRANULARITY, 1, 32, "granularity_bits" },
+        { "coarser than a shift goes", IN_DIR, QBM_GRANULARITY, 1, 64, "granularity_bits 64" },
         { "no name", IN_DIR, QBM_NAME_SIZE, 2, 0, "name" },
         { "long name", IN_DIR, QBM_NAME_SIZE, 2, 60000, "name" },
         { "extra data", IN_DIR, QBM_EXTRA_SIZE, 4, UINT32_MAX, "extra data" },

@@ -49,7 +49,7 @@ uint64_t qcow2_bitmap_entries(const struct qcow2_header *h, unsigned granularity
 
 static int check_entry(const struct file *file, const struct qcow2_header *h, const struct qcow2_bitmap *b, uint8_t type)
 {
-        uint64_t need = qcow2_bitmap_entries(h, b->granularity_bits);
+        uint64_t need;
 
         if (type != QCOW2_BITMAP_TRACKING)
                 return err_note(-ENOTSUP, "bitmap '%s' is of type %u, which is not known here", b->name, type);
@@ -68,6 +68,7 @@ static int check_entry(const struct file *file, const struct qcow2_header *h, co
             !range_fits(b->table_offset, (uint64_t)b->table_entries * QCOW2_ENTRY_SIZE, file->size))
                 return bad("the table of bitmap '%s' (%" PRIu32 " entries at offset 0x%" PRIx64 ") must begin at a cluster and "
                            "lie inside the file", b->name, b->table_entries, b->table_offset);
+        need = qcow2_bitmap_entries(h, b->granularity_bits);
         if (!(b->flags & QCOW2_BITMAP_IN_USE) && b->table_entries != need)
                 return bad("the table of bitmap '%s' has %" PRIu32 " entries, the disk needs %" PRIu64, b->name,
                            b->table_entries, need);
