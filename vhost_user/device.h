@@ -47,11 +47,10 @@ struct vu_device_ops {
         void (*take)(struct ring *r, struct ring_req *q); /* chain is filled in: do it, then ring_complete() */
 };
 
-/* What the rings of a device on one thread have left to take in this round, and what they have taken and not answered,
- * in bytes (ring_share.h). The thread's. */
+/* What the rings of a device on one thread have left to take in this round (ring_share.h). The thread's. */
 struct vu_share {
         unsigned round;
-        uint64_t left, running;
+        uint64_t left;
 };
 
 struct vu_device {

@@ -194,7 +194,6 @@ void ring_complete(struct ring_req *q, uint32_t written)
 {
         struct ring *r = q->ring;
 
-        share_give_back(r, &q->chain);
         if (r->log.to)
                 mark_data(r, q);
         if (r->has_iommu)
@@ -211,7 +210,6 @@ void ring_break(struct ring_req *q, const char *why)
 {
         struct ring *r = q->ring;
 
-        share_give_back(r, &q->chain);
         if (r->has_iommu)
                 ring_idle(r, q);
         vq_drop(&r->vq, &q->chain);
@@ -246,7 +244,7 @@ static unsigned take_batch(struct ring *r, unsigned n)
         while (taken < n && !r->told) {
                 struct ring_req *q;
 
-                if (taken && (!share_left(r) || share_full(r))) {
+                if (taken && !share_left(r)) {
                         go_behind(r);
                         break;
                 }
@@ -310,7 +308,7 @@ static bool ring_poll(struct qpoller *p)
         check_memory(r);
         if (n < 0)
                 ring_report(r, r->vq.broken);
-        if (n <= 0 || share_full(r))
+        if (n <= 0)
                 return false;
         return !share_left(r) || take_batch(r, (unsigned)n);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What a device may take of its thread, and of the disk below (vhost_user/ring_share.h). */
+/* What a device may take of its thread (vhost_user/ring_share.h). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -45,43 +45,10 @@ static void test_rings_share_a_round(void **state)
         device.shares = NULL;
 }
 
-/* With 8 MiB unanswered no more is taken, whoever asks, and one answer lets one in. */
-static void test_share_of_what_is_unanswered(void **state)
-{
-        static struct vu_share share;
-        struct ring_req *first;
-
-        device.shares = &share;
-        running_session();
-        offer_long(NUM, 0x4000);
-        hold = true;
-        for (unsigned i = 0; i < 2 * NUM; i++)
-                fake_poll(thread);
-        assert_int_equal(nheld, 5); /* of 1.98 MiB */
-        first = held[0];
-        held[0] = held[--nheld];
-        ring_complete(first, 1);
-        free(first);
-        for (unsigned i = 0; i < 2 * NUM; i++)
-                fake_poll(thread);
-        assert_int_equal(nheld, 5);
-        release_all();
-        assert_int_equal(nheld, 1); /* one a round */
-        hold = false;
-        for (unsigned i = 0; i < NUM; i++)
-                fake_poll(thread);
-        release_all();
-        assert_int_equal(used_idx(), NUM);
-        assert_int_equal(share.running, 0);
-        disconnect();
-        device.shares = NULL;
-}
-
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_rings_share_a_round, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_share_of_what_is_unanswered, setup, teardown),
         };
 
         return cmocka_run_group_tests(tests, fixture_begin, fixture_end);
