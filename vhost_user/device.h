@@ -9,7 +9,7 @@
 
 #include "blkq/qthread.h"
 #include "common/log.h"
-#include "vhost_user/chain.h"
+#include "vhost_user/ring/chain.h"
 
 struct ring;
 struct mem_view;

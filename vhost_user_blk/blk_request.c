@@ -22,7 +22,7 @@
 #include "common/err.h"
 #include "common/fault.h"
 #include "common/range.h"
-#include "vhost_user/ring.h"
+#include "vhost_user/ring/ring.h"
 #include "vhost_user_blk/blk_device.h"
 
 #define SLAB_REQUESTS 16

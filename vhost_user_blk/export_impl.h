@@ -6,7 +6,7 @@
 #pragma once
 
 #include "common/pace.h"
-#include "vhost_user/session.h"
+#include "vhost_user/session/session.h"
 #include "vhost_user_blk/blk_device.h"
 #include "vhost_user_blk/dialer.h"
 #include "vhost_user_blk/export.h"

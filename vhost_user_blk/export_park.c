@@ -14,7 +14,7 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/log.h"
-#include "vhost_user/session_pack.h"
+#include "vhost_user/session/session_pack.h"
 
 static void on_session_parked(void *opaque)
 {

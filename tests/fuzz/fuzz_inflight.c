@@ -13,7 +13,7 @@
 #include "common/log.h"
 #include "fuzz.h"
 #include "tests/unit/guest_fixture.h"
-#include "vhost_user/virtqueue.h"
+#include "vhost_user/ring/virtqueue.h"
 
 #define DESC 0x10000ull
 #define AVAIL 0x11000ull

@@ -138,7 +138,7 @@ b("of an image that somebody changed since it is used, too", "formats/qcow2/at_r
 
 # --- what a guest may say ------------------------------------------------------------------------------------------------
 b = room("chain")
-CHAIN = "vhost_user/chain.c"
+CHAIN = "vhost_user/ring/chain.c"
 b("a head may be one too far", CHAIN, "if (i >= num)", "if (i > num)", "chain")
 b("a next index may be one too far", CHAIN, "if (d.next >= num)", "if (d.next > num)", "chain")
 b("the same in an indirect table", CHAIN, "if (d.next >= entries)", "if (d.next > entries)", "chain")
@@ -150,20 +150,20 @@ b("indirect tables may be nested", CHAIN, "                if (d.flags & VRING_D
 b("an indirect table may be as long as it likes", CHAIN, "len % DESC_LEN || entries > max", "len % DESC_LEN", "chain")
 
 b = room("guest memory")
-GM = "vhost_user/guest_mem.c"
+GM = "vhost_user/memory/guest_mem.c"
 b("a byte behind the end of a region", GM, ">= mt->region[lo - 1].size)", "> mt->region[lo - 1].size)", "guest_mem", "chain")
 b("a piece too many", GM, "                if (n == max)\n                        return -E2BIG;\n                skip", "                skip", "guest_mem", "chain")
 b("a piece goes beyond its region", GM, "here = min_u64(len, r->size - skip);", "here = len;", "guest_mem", "chain")
 b("a byte behind the end of the front end's addresses", GM, "user - r->user_addr >= r->size", "user - r->user_addr > r->size",
   "guest_mem", "mem_table", "session", "virtqueue")
 b("a ring's part may end outside", GM, "iov.iov_base && here == len &&", "iov.iov_base &&", "guest_mem", "virtqueue", "session")
-b("a header is read twice", "vhost_user/guest_mem.c", "        FETCHED(host, len);\n        memcpy(dst, host, len);",
+b("a header is read twice", "vhost_user/memory/guest_mem.c", "        FETCHED(host, len);\n        memcpy(dst, host, len);",
   "        FETCHED(host, len);\n        FETCHED(host, len);\n        memcpy(dst, host, len);", "chain", "blk_request")
 
 b = room("virtqueue")
-SPLIT = "vhost_user/virtqueue_split.c"
+SPLIT = "vhost_user/ring/virtqueue_split.c"
 b("the avail index may jump", SPLIT, "if (waiting > vq->num)", "if (waiting > 2 * vq->num)", "virtqueue")
-b("an event is told one too late", "vhost_user/virtqueue.c", "return (uint16_t)(to - event - 1) < (uint16_t)(to - from);",
+b("an event is told one too late", "vhost_user/ring/virtqueue.c", "return (uint16_t)(to - event - 1) < (uint16_t)(to - from);",
   "return (uint16_t)(to - event) < (uint16_t)(to - from);", "virtqueue")
 b("the used index is shown before its elements", SPLIT, "        gm_store32(&e->id, c->head);\n        gm_store32(&e->len, written);\n        s->used_idx++;",
   "        s->used_idx++;\n        gm_store16_release(&s->used->idx, s->used_idx);\n        gm_store32(&e->id, c->head);\n"
@@ -172,22 +172,22 @@ b("no barrier between wish and look", SPLIT, "        gm_full_barrier();\n      
   "virtqueue_race 2000")
 b("no barrier between our wish for kicks and the next look", SPLIT, "        if (on)\n                gm_full_barrier(); /* our wish", "        if (false)\n                gm_full_barrier(); /* our wish",
   "virtqueue_race 2000")
-PACKED = "vhost_user/virtqueue_packed.c"
+PACKED = "vhost_user/ring/virtqueue_packed.c"
 b("no barrier between wish and look, packed", PACKED, "        gm_full_barrier();\n        return wants_call", "        return wants_call",
   "virtqueue_race 2000")
 b("no barrier between our wish for kicks and the next look, packed", PACKED, "        if (on)\n                gm_full_barrier(); /* our wish",
   "        if (false)\n                gm_full_barrier(); /* our wish", "virtqueue_race 2000")
-b("a packed ring takes more than it has", "vhost_user/virtqueue_packed.c", "for (unsigned n = 0; n < max; n++,", "for (unsigned n = 0; n < max + 1; n++,",
+b("a packed ring takes more than it has", "vhost_user/ring/virtqueue_packed.c", "for (unsigned n = 0; n < max; n++,", "for (unsigned n = 0; n < max + 1; n++,",
   "virtqueue_packed")
 
 # --- what a front end may say ---------------------------------------------------------------------------------------------
 b = room("in-flight record")
-INF = "vhost_user/inflight_split.c"
+INF = "vhost_user/ring/inflight_split.c"
 b("the last batch is counted the wrong way", INF, "(uint16_t)(used_idx - c->head.used_idx)", "(uint16_t)(c->head.used_idx - used_idx)", "inflight")
 b("a head of the batch may be one too far", INF, "if (head >= num)\n                        return inflight_damaged(\"a head beyond",
   "if (head > num)\n                        return inflight_damaged(\"a head beyond", "inflight")
 b("a head may be twice in the batch", INF, "if (bitmap_test_and_set(seen, head))", "if (bitmap_test_and_set(seen, head) && false)", "inflight")
-b("a counter may be there twice", "vhost_user/inflight.c", "t[i].counter == UINT64_MAX || (i && t[i].counter < *next)",
+b("a counter may be there twice", "vhost_user/ring/inflight.c", "t[i].counter == UINT64_MAX || (i && t[i].counter < *next)",
   "t[i].counter == UINT64_MAX", "inflight")
 b("what is answered stays in flight when killed before it is taken off", INF, "                c->desc[head].inflight = 0;\n", "", "inflight")
 b("a batch has no links", INF,
@@ -200,7 +200,7 @@ b("the used index is recorded before the flags are cleared", INF,
   "inflight", "inflight_steps")
 
 b = room("memory table")
-MT = "vhost_user/mem_table.c"
+MT = "vhost_user/memory/mem_table.c"
 b("a region may wrap around", MT, "if (!range_fits(r->guest_addr, r->size, UINT64_MAX) || ", "if (", "mem_table")
 b("a region may be longer than its file", MT, "range_fits(r->mmap_offset, r->size, (uint64_t)st.st_size)",
   "range_fits(r->mmap_offset, 1, (uint64_t)st.st_size)", "mem_table")
@@ -209,14 +209,14 @@ b("regions may overlap in the front end's addresses", MT, "range_overlaps(o->gue
 b("a shared map goes with its first table", MT, "mt->region[mt->n++].map->refs++;", "mt->n++;", "mem_table")
 
 b = room("wire")
-WIRE = "vhost_user/wire.c"
+WIRE = "vhost_user/session/wire.c"
 b("a descriptor too many is kept", WIRE, "                                close(fd);\n                                r = -EPROTO;", "                                r = -EPROTO;", "wire", "session_hostile")
 b("untaken descriptors stay open", WIRE, "        for (unsigned i = 0; i < w->msg.nfds; i++)\n                closep(&w->msg.fd[i]);\n", "", "wire", "session_hostile")
 b("a message may be longer than any", WIRE, "if (h->size > sizeof(union vu_payload))", "if (h->size > 2 * sizeof(union vu_payload))", "wire", "session_hostile")
 b("an answer passes for a request", WIRE, "(h->flags & VU_VERSION_MASK) != VU_VERSION || h->flags & VU_REPLY", "(h->flags & VU_VERSION_MASK) != VU_VERSION", "wire", "session_hostile")
 
 b = room("dirty log")
-LOG = "vhost_user/dirty_log.c"
+LOG = "vhost_user/memory/dirty_log.c"
 b("a page behind the log's end", LOG, "last / 8 >= l->len", "last / 8 > l->len", "dirty_log")
 b("the last page is not marked", LOG, "page <= last; page++", "page < last; page++", "dirty_log")
 b("a write to memory is not logged when it ends at its region's end", LOG, "range_fits((uint64_t)(at - r->host), len, r->size)",

@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "vhost_user/mem_table.h"
+#include "vhost_user/memory/mem_table.h"
 
 #define GUEST_PAGE 4096ull
 #define GUEST_USER 0x7000000000ull /* user address = guest address + this */

@@ -8,7 +8,7 @@
 #include <linux/virtio_ring.h>
 
 #include "tests/unit/guest_fixture.h"
-#include "vhost_user/virtqueue.h"
+#include "vhost_user/ring/virtqueue.h"
 
 #define PD_RING 0x10000ull
 #define PD_DRIVER 0x11000ull

@@ -16,9 +16,9 @@
 #include "tests/unit/fake_qthread.h"
 #include "tests/unit/guest_fixture.h"
 #include "tests/unit/open_fds.h"
-#include "vhost_user/messages.h"
-#include "vhost_user/ring.h"
-#include "vhost_user/session.h"
+#include "vhost_user/session/messages.h"
+#include "vhost_user/ring/ring.h"
+#include "vhost_user/session/session.h"
 
 #define QUEUES 4
 #define NUM 8u

@@ -14,7 +14,7 @@
 #include "common/fault.h"
 #include "tests/unit/fetch_once.h"
 #include "tests/unit/guest_fixture.h"
-#include "vhost_user/ring.h"
+#include "vhost_user/ring/ring.h"
 #include "vhost_user_blk/blk_device.h"
 
 #define CAPACITY 1000u /* sectors */

@@ -8,7 +8,7 @@
 #include "common/cleanup.h"
 #include "tests/unit/fetch_once.h"
 #include "tests/unit/guest_fixture.h"
-#include "vhost_user/chain.h"
+#include "vhost_user/ring/chain.h"
 
 #define TABLE 0x10000ull /* guest address of the table under test; indirect tables too */
 #define OUTER 0x12000ull

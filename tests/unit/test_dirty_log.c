@@ -11,7 +11,7 @@
 
 #include "common/err.h"
 #include "tests/unit/session_fixture.h"
-#include "vhost_user/dirty_log.h"
+#include "vhost_user/memory/dirty_log.h"
 
 #define LOG_BYTES 4096u
 #define PAGES (LOG_BYTES * 8)

@@ -19,7 +19,7 @@
 #include "common/log.h"
 #include "tests/unit/fake_qthread.h"
 #include "tests/unit/open_fds.h"
-#include "vhost_user/messages.h"
+#include "vhost_user/session/messages.h"
 #include "vhost_user_blk/export.h"
 
 struct vol_port { int dummy; };

@@ -9,7 +9,7 @@
 
 #include "common/cleanup.h"
 #include "tests/unit/guest_fixture.h"
-#include "vhost_user/guest_mem.h"
+#include "vhost_user/memory/guest_mem.h"
 
 /* Every (address, length) near every border, against a look at each byte. */
 static void test_translate(void **state)

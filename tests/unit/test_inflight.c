@@ -15,8 +15,8 @@
 #include "common/err.h"
 #include "tests/unit/fail_calls.h"
 #include "tests/unit/guest_fixture.h"
-#include "vhost_user/inflight_split.h"
-#include "vhost_user/virtqueue.h"
+#include "vhost_user/ring/inflight_split.h"
+#include "vhost_user/ring/virtqueue.h"
 
 #define NUM 8u
 #define DESC 0x10000ull

@@ -14,7 +14,7 @@
 #include "common/err.h"
 #include "tests/unit/fail_calls.h"
 #include "tests/unit/packed_driver.h"
-#include "vhost_user/inflight_packed.h"
+#include "vhost_user/ring/inflight_packed.h"
 
 #define NUM 8u
 #define FIRST 0x80008000u

@@ -18,7 +18,7 @@
 #include <cmocka.h>
 
 #include "common/err.h"
-#include "vhost_user/inflight_split.h"
+#include "vhost_user/ring/inflight_split.h"
 
 #define NUM 8u
 #define RECORD_LEN 4096u

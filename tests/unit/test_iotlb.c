@@ -11,7 +11,7 @@
 
 #include "common/err.h"
 #include "tests/unit/session_fixture.h"
-#include "vhost_user/iotlb.h"
+#include "vhost_user/memory/iotlb.h"
 
 #define WITH_IOMMU (FEATURES | 1ull << VIRTIO_F_ACCESS_PLATFORM)
 #define IOVA 0xffff00000000ull /* of guest address 0: nothing agrees by chance */

@@ -15,7 +15,7 @@
 #include "common/sanitized.h"
 #include "tests/unit/fail_calls.h"
 #include "tests/unit/guest_fixture.h"
-#include "vhost_user/mem_guard.h"
+#include "vhost_user/memory/mem_guard.h"
 
 static const struct {
         const char *what;

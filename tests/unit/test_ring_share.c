@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What a device may take of its thread (vhost_user/ring_share.h). */
+/* What a device may take of its thread (vhost_user/ring/ring_share.h). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

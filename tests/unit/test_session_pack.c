@@ -12,8 +12,8 @@
 #include "common/err.h"
 #include "tests/unit/packed_driver.h"
 #include "tests/unit/session_fixture.h"
-#include "vhost_user/session_impl.h"
-#include "vhost_user/session_pack.h"
+#include "vhost_user/session/session_impl.h"
+#include "vhost_user/session/session_pack.h"
 
 static unsigned parked;
 

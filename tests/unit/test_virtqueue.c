@@ -10,7 +10,7 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "tests/unit/guest_fixture.h"
-#include "vhost_user/vq_ops.h"
+#include "vhost_user/ring/vq_ops.h"
 
 #define NUM 4u
 #define DESC 0x10000ull

@@ -24,7 +24,7 @@
 
 #include "common/clock.h"
 #include "tests/unit/guest_fixture.h"
-#include "vhost_user/vq_ops.h"
+#include "vhost_user/ring/vq_ops.h"
 
 #define NUM 128u
 #define BATCH 4u  /* answers before one look */

@@ -15,7 +15,7 @@
 #include "common/fault.h"
 #include "tests/unit/fail_calls.h"
 #include "tests/unit/open_fds.h"
-#include "vhost_user/wire.h"
+#include "vhost_user/session/wire.h"
 
 static struct loop *loop;
 static struct wire wire;

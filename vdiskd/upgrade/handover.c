@@ -4,7 +4,7 @@
  *   null, "metrics": {...} or null }
  *
  * Each part is packed where its struct is known: node_shelf.c, block_export.c, vhost_user_blk/export_park.c,
- * vhost_user/session_pack.c. Options of the whole process (threads, engine, ...) do not travel: the new one reads the
+ * vhost_user/session/session_pack.c. Options of the whole process (threads, engine, ...) do not travel: the new one reads the
  * same command line.
  */
 #include "handover.h"
