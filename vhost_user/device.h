@@ -25,7 +25,7 @@ struct ring_req {
 };
 
 struct vu_device_ops {
-        /* Control thread. 0 or -errno (sentence noted); ranges are the peer's, nobody checked them. */
+        /* Control thread. NULL: no config space, the front end has one of its own. 0 or -errno (sentence noted); ranges are the peer's, nobody checked them. */
         int (*get_config)(struct vu_device *dev, uint32_t off, void *buf, uint32_t len);
         /* 1: it is another one now */
         int (*set_config)(struct vu_device *dev, uint32_t off, const void *buf, uint32_t len);
@@ -42,6 +42,8 @@ struct vu_device_ops {
         int (*ring_start)(struct vu_device *dev, struct ring *r);
         void (*ring_stop)(struct vu_device *dev, struct ring *r);
         void (*ring_hurry)(struct vu_device *dev, struct ring *r); /* a stop waits for what is in flight. May be NULL */
+        /* On the index-th of its threads, when no ring of it runs: let go what is held there. Rings may start again later. */
+        void (*leave)(struct vu_device *dev, unsigned thread);
         struct ring_req *(*get)(struct ring *r);          /* memory for a request; NULL: ask after a completion */
         void (*put)(struct ring *r, struct ring_req *q);  /* not needed after all */
         void (*take)(struct ring *r, struct ring_req *q); /* chain is filled in: do it, then ring_complete() */
@@ -59,6 +61,8 @@ struct vu_device {
         struct log_limit limit;     /* of lines that front ends provoke, however often they reconnect; control thread */
         uint64_t features;          /* offered, without VU_F_PROTOCOL_FEATURES */
         unsigned num_queues;        /* 1..256 */
+        unsigned uncounted_queues;  /* of them, that GET_QUEUE_NUM does not tell of: front ends of some devices count request
+                                       queues only */
         struct qthread **threads;   /* queue i lives on threads[(first + i) % nthreads] */
         unsigned nthreads, first_thread;
         struct vu_share *shares;    /* one for each thread; NULL: all may take what they find */

@@ -39,6 +39,7 @@ int blk_set_config(struct vu_device *vu, uint32_t off, const void *buf, uint32_t
 /* blk_request.c: see vhost_user/device.h. Queue threads. */
 int blk_ring_start(struct vu_device *vu, struct ring *r);
 void blk_ring_stop(struct vu_device *vu, struct ring *r);
+void blk_leave(struct vu_device *vu, unsigned thread);
 void blk_ring_hurry(struct vu_device *vu, struct ring *r);
 struct ring_req *blk_get(struct ring *r);
 void blk_put(struct ring *r, struct ring_req *q);

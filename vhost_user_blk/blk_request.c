@@ -96,6 +96,14 @@ void blk_ring_stop(struct vu_device *vu, struct ring *r)
         free(br);
 }
 
+void blk_leave(struct vu_device *vu, unsigned thread)
+{
+        struct vol_port *p = TAKE(container_of(vu, struct blk_device, vu)->port[thread], NULL);
+
+        if (p)
+                port_detach(p);
+}
+
 /* Limits are for the guest that runs, not for who waits to stop it. */
 void blk_ring_hurry(struct vu_device *vu, struct ring *r)
 {

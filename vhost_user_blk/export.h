@@ -2,9 +2,7 @@
 /*
  * export.h - one disk offered on one vhost-user socket. The face of vhost_user_blk to the daemon.
  *
- * The export listens, takes one front end at a time (a second one is accepted, told nothing and closed, with a log
- * line), and when the front end goes away it drains the rings and waits for the next. Or it connects to a front end
- * that listens, again and again. Control thread only.
+ * Who comes in, and how, is the door's (vhost_user/door/door.h). Control thread only.
  */
 #pragma once
 

@@ -55,6 +55,11 @@ int port_attach(struct vol *v, struct qthread *t, struct vol_port **ret)
         return 0;
 }
 
+void port_detach(struct vol_port *p)
+{
+        (void)p;
+}
+
 void port_hurry(struct vol_port *p, bool hurry)
 {
         (void)p;

@@ -31,7 +31,11 @@
 
 #define INBAND_NEEDS (1ull << VU_PF_BACKEND_REQ | 1ull << VU_PF_REPLY_ACK)
 
-const uint64_t session_protocol_features = PROTOCOL_FEATURES;
+/* QEMU 7.2 and later complain of a config space behind devices that have theirs in the front end. */
+uint64_t session_protocol_features(const struct vu_device *dev)
+{
+        return dev->ops->get_config ? PROTOCOL_FEATURES : PROTOCOL_FEATURES & ~(1ull << VU_PF_CONFIG);
+}
 
 /* --- handlers: features ------------------------------------------------------------------------------------------ */
 
@@ -69,14 +73,16 @@ static int set_features(struct session *s, struct wire_msg *m)
 
 static int get_protocol_features(struct session *s, struct wire_msg *m)
 {
-        return session_answer_u64(s, PROTOCOL_FEATURES);
+        return session_answer_u64(s, session_protocol_features(s->dev));
 }
 
 static int set_protocol_features(struct session *s, struct wire_msg *m)
 {
-        if (m->p.u64 & ~PROTOCOL_FEATURES)
-                return err_note(-EINVAL, "protocol features 0x%" PRIx64 " were not all offered (0x%llx were)", m->p.u64,
-                                PROTOCOL_FEATURES);
+        uint64_t offered = session_protocol_features(s->dev);
+
+        if (m->p.u64 & ~offered)
+                return err_note(-EINVAL, "protocol features 0x%" PRIx64 " were not all offered (0x%" PRIx64 " were)", m->p.u64,
+                                offered);
         if (m->p.u64 >> VU_PF_INBAND_NOTIFICATIONS & 1 && (m->p.u64 & INBAND_NEEDS) != INBAND_NEEDS) {
                 s->need_reply = false; /* the specification wants the connection closed */
                 return err_note(-EPROTO, "in-band notifications without BACKEND_REQ and REPLY_ACK (0x%" PRIx64 ")", m->p.u64);
@@ -99,7 +105,7 @@ static int reset_owner(struct session *s, struct wire_msg *m)
 
 static int get_queue_num(struct session *s, struct wire_msg *m)
 {
-        return session_answer_u64(s, s->dev->num_queues);
+        return session_answer_u64(s, s->dev->num_queues - s->dev->uncounted_queues);
 }
 
 /* --- handlers: config space -------------------------------------------------------------------------------------- */

@@ -74,7 +74,7 @@ int session_start_if_ready(struct session *s, struct ring *r);
 int session_set_enabled(struct session *s, struct ring *r, bool on);
 
 /* What we may offer: a session from another process must not have more. */
-extern const uint64_t session_protocol_features;
+uint64_t session_protocol_features(const struct vu_device *dev);
 
 int session_answer_u64(struct session *s, uint64_t v);
 void session_answer_vring_base(struct session *s, const struct ring *r);

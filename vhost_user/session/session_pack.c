@@ -168,10 +168,10 @@ static int unpack_features(struct session *s, const json_t *o)
         s->status = (uint8_t)status;
         if (s->awake && !s->dev->ops->rest)
                 return err_note(-EBADMSG, "'awake': this device does not sleep");
-        if (s->features & offered & ~s->dev->features || s->protocol_features & ~session_protocol_features)
+        if (s->features & offered & ~s->dev->features || s->protocol_features & ~session_protocol_features(s->dev))
                 return err_note(-EPROTO, "features were negotiated that this version does not have: 0x%llx, protocol 0x%llx",
                                 (unsigned long long)(s->features & offered & ~s->dev->features),
-                                (unsigned long long)(s->protocol_features & ~session_protocol_features));
+                                (unsigned long long)(s->protocol_features & ~session_protocol_features(s->dev)));
         return 0;
 }
 

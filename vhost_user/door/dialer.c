@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "dialer.h"
+#include "vhost_user/door/dialer.h"
 
 #include <string.h>
 
