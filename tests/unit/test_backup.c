@@ -3,6 +3,7 @@
 #include "copy_fixture.h"
 
 #include <errno.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "blkq/jobs/backup.h"
+#include "blkq/vol_impl.h"
 #include "blkq/bitmaps/dirty_bitmap.h"
 #include "blkq/jobs/copy_range.h"
 #include "common/cleanup.h"
@@ -377,6 +379,58 @@ static void test_speed(void **state)
         assert_int_equal(vf_close(&src), 0);
 }
 
+/* A queue thread with a port of the disk, which stands in the middle of a round as one that looks at what it found there. */
+struct other {
+        struct qtask attach, detach;
+        struct vol_port *port;
+        struct qthread *t;
+        sem_t begun, go, gone;
+};
+
+static void on_attach(struct qtask *task)
+{
+        struct other *o = container_of(task, struct other, attach);
+
+        assert_int_equal(port_attach(src.v, o->t, &o->port), 0);
+        sem_post(&o->begun);
+        sem_wait(&o->go);
+}
+
+static void on_detach(struct qtask *task)
+{
+        struct other *o = container_of(task, struct other, detach);
+
+        port_detach(o->port);
+        sem_post(&o->gone);
+}
+
+/* What is copied before a change is looked at by all threads of the disk: a backup is over, and that may go, when none does. */
+static void test_over_when_no_thread_looks(void **state)
+{
+        struct other o = { .attach.run = on_attach, .detach.run = on_detach };
+
+        (void)state;
+        sem_init(&o.begun, 0, 0);
+        sem_init(&o.go, 0, 0);
+        sem_init(&o.gone, 0, 0);
+        assert_int_equal(qthread_new(&(struct qthread_opts){ .name = "other", .engine.kind = ENGINE_SYNC }, &o.t), 0);
+        begin("raw", "", "raw", "", 41);
+        qthread_post(o.t, &o.attach);
+        sem_wait(&o.begun);
+        copy_job_start(arm(&(struct backup_opts){ .sync = BACKUP_FULL }));
+        while (atomic_load(&src.v->cbw) != NULL)
+                qthread_run_once(src.home, NS_PER_MS);
+        for (unsigned i = 0; i < 200; i++)
+                qthread_run_once(src.home, 0);
+        assert_false(owner.over);
+        sem_post(&o.go);
+        assert_int_equal(cf_finish(&owner, &src), 0);
+        qthread_post(o.t, &o.detach);
+        sem_wait(&o.gone);
+        qthread_free(o.t);
+        end("raw", "raw");
+}
+
 int main(int argc, char **argv)
 {
         const struct CMUnitTest tests[] = {
@@ -390,6 +444,7 @@ int main(int argc, char **argv)
                 cmocka_unit_test(test_a_write_across_an_edge),
                 cmocka_unit_test(test_paused_and_cancelled),
                 cmocka_unit_test(test_speed),
+                cmocka_unit_test(test_over_when_no_thread_looks),
         };
 
         if (argc > 1)
