@@ -224,8 +224,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 abort();
         packed = far & 16;
         protocol = ALL_PF | (far & 32 ? INBAND_PF : 0);
-        if (packed)
+        if (packed) {
                 device_offers(PACKED_FEATURES);
+                pd_init(&packed_driver, at(PD_RING), NUM); /* it may offer before its ring runs, or with none */
+        }
         if (far % 32 == 31) {
                 start_behind_iommu();
         } else if (far % 4 == 0) {
