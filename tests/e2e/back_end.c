@@ -270,14 +270,40 @@ int be_stop(struct back_end *b)
         return r;
 }
 
+/* The kernel takes down a dead process's io_uring in the background: the files registered there stay open, and locked, for a
+ * moment after the process is gone, on a busy machine a long one. */
+static int wait_unlocked(const char *path)
+{
+        uint64_t deadline = clock_ns() + START_TIMEOUT_MS * NS_PER_MS;
+        int fd = open(path, O_RDWR | O_CLOEXEC), r = fd < 0 ? -errno : 0;
+
+        while (r == 0) {
+                struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+                if (fcntl(fd, F_OFD_GETLK, &fl) < 0)
+                        r = -errno;
+                else if (fl.l_type == F_UNLCK)
+                        break;
+                else if (clock_ns() > deadline)
+                        r = err_note(-ETIMEDOUT, "%s: still locked, and its daemon is dead", path);
+                else
+                        usleep(2000);
+        }
+        closep(&fd);
+        return r;
+}
+
 int be_kill(struct back_end *b)
 {
-        int st;
+        int st, r;
 
         if (!b->pid)
                 return 0;
         kill(b->pid, SIGKILL);
-        return be_wait(b, &st);
+        r = be_wait(b, &st);
+        for (unsigned i = 0; r == 0 && i < b->ndisks; i++)
+                r = wait_unlocked(b->disks[i].path);
+        return r;
 }
 
 int be_adopt_orphans(void)
