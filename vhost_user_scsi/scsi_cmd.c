@@ -38,7 +38,7 @@ enum scsi_verdict scsi_begin(struct scsi_lu *lu, const struct scsi_luns *luns, c
 
         start(cmd, cdb, cdb_len, out_len, in_len);
         cmd->luns = luns;
-        op = cmd->op = scsi_op_find(cmd->cdb[0], cmd->cdb[1] & 0x1f, &known_opcode);
+        op = cmd->op = scsi_op_find(cmd->cdb[0], cmd->cdb[1] & SCSI_ACTION_MOST, &known_opcode);
         if (!lu && !(op && op->flags & SCSI_OP_ANYWHERE))
                 return scsi_check(cmd, SENSE_NO_UNIT);
         if (lu && !(op && op->flags & SCSI_OP_CALM)) {

@@ -3,14 +3,18 @@
  * scsi_impl.h - what the files of the command set share.
  *
  *   scsi_cmd.c      from CDB to handler: attentions, absent units, fields that nobody may set
- *   scsi_table.c    every command there is
+ *   scsi_table.c    every command there is; REPORT SUPPORTED OPERATION CODES
  *   scsi_sense.c    sense data, attentions, what an errno is in SCSI
+ *   scsi_inquiry.c  names of a unit, INQUIRY, vital product data, REPORT LUNS
+ *   scsi_mode.c     MODE SENSE, MODE SELECT
+ *   scsi_space.c    UNMAP, WRITE SAME
  *   scsi_block.c    READ, WRITE, VERIFY, SYNCHRONIZE CACHE, capacity, START STOP UNIT
  */
 #pragma once
 
 #include "vhost_user_scsi/scsi_cmd.h"
 
+#define SCSI_ACTION_MOST 0x1fu      /* the largest service action of byte 1 */
 #define SCSI_PHYSICAL_BLOCK 4096u /* what host file systems and disks really write */
 
 typedef enum scsi_verdict scsi_handler(struct scsi_lu *lu, struct scsi_cmd *cmd);
@@ -38,6 +42,7 @@ extern const struct scsi_op scsi_ops[]; /* ascending: opcode, action */
 extern const unsigned scsi_nops;
 /* The command of this CDB. NULL: none; *known_opcode: but others of that opcode. */
 const struct scsi_op *scsi_op_find(uint8_t opcode, uint8_t action, bool *known_opcode);
+scsi_handler scsi_report_opcodes;
 
 /* --- scsi_sense.c ------------------------------------------------------------------------------------------------ */
 /* key, additional sense code and its qualifier in one number: 0xKKAAQQ (SPC-4, tables 49 and D.2) */
@@ -74,6 +79,12 @@ enum scsi_verdict scsi_want(struct scsi_cmd *cmd, uint32_t list_len, uint32_t le
 /* Takes the most urgent attention. SENSE_NONE: nothing pending. */
 enum scsi_sense_code scsi_take_attention(struct scsi_lu *lu);
 scsi_handler scsi_request_sense;
+
+/* --- scsi_inquiry.c, scsi_mode.c, scsi_space.c -------------------------------------------------------------------- */
+scsi_handler scsi_inquiry, scsi_report_luns;
+scsi_handler scsi_mode_sense6, scsi_mode_sense10, scsi_mode_select6, scsi_mode_select10;
+scsi_handler scsi_mode_param6, scsi_mode_param10;
+scsi_handler scsi_unmap, scsi_unmap_param, scsi_write_same, scsi_write_same_param;
 
 /* --- scsi_block.c ------------------------------------------------------------------------------------------------ */
 scsi_handler scsi_test_unit_ready, scsi_start_stop, scsi_prevent_removal;
