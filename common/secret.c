@@ -193,29 +193,53 @@ int secret_check(const struct secret_source *src)
         return 0;
 }
 
-int secret_add(const struct secret_source *src)
+int secret_add_bytes(const char *id, struct secret *s)
 {
-        struct named *n;
-        int r = secret_check(src);
+        struct named *n = calloc(1, sizeof(*n));
+        int r = 0;
 
-        if (r < 0)
-                return r;
-        n = calloc(1, sizeof(*n));
-        if (!n)
+        if (!n) {
+                secret_free(s);
                 return -ENOMEM;
-        n->id = strdup(src->id);
-        r = n->id ? read_source(src, &n->secret) : -ENOMEM;
-        if (r == 0) {
-                pthread_mutex_lock(&lock);
-                if (find(src->id))
-                        r = err_note(-EEXIST, "there is a secret '%s' already", src->id);
-                else
-                        list_add_tail(&all, &n->link);
-                pthread_mutex_unlock(&lock);
         }
+        n->secret = TAKE(*s, ((struct secret){ 0 }));
+        n->id = strdup(id);
+        if (!n->id) {
+                named_free(n);
+                return -ENOMEM;
+        }
+        pthread_mutex_lock(&lock);
+        if (find(id))
+                r = err_note(-EEXIST, "there is a secret '%s' already", id);
+        else
+                list_add_tail(&all, &n->link);
+        pthread_mutex_unlock(&lock);
         if (r < 0)
                 named_free(n);
         return r;
+}
+
+int secret_add(const struct secret_source *src)
+{
+        struct secret s = { 0 };
+        int r = secret_check(src);
+
+        if (r == 0)
+                r = read_source(src, &s);
+        if (r < 0)
+                secret_free(&s);
+        return r < 0 ? r : secret_add_bytes(src->id, &s);
+}
+
+void secret_each(void (*see)(void *opaque, const char *id, const struct secret *s), void *opaque)
+{
+        pthread_mutex_lock(&lock);
+        for (struct list *l = all.next; l != &all; l = l->next) {
+                const struct named *n = list_entry(l, struct named, link);
+
+                see(opaque, n->id, &n->secret);
+        }
+        pthread_mutex_unlock(&lock);
 }
 
 int secret_remove(const char *id)

@@ -45,3 +45,9 @@ struct secret {
 };
 int secret_get(const char *id, struct secret *ret);
 void secret_free(struct secret *s); /* for AUTO(); zeroed ones are fine */
+
+/* Gives what another process read the name. @s is taken, also on failure. 0, -EEXIST with a sentence, -ENOMEM. */
+int secret_add_bytes(const char *id, struct secret *s);
+
+/* All of them, oldest first; @see must not ask for more. */
+void secret_each(void (*see)(void *opaque, const char *id, const struct secret *s), void *opaque);

@@ -43,6 +43,9 @@ struct sector_cipher;
 int sector_cipher_new(const char *name, const char *mode, const void *key, size_t key_len, struct sector_cipher **ret);
 void sector_cipher_free(struct sector_cipher *c); /* nobody uses it any more; wipes the key. NULL is fine */
 
+/* Its key, as sector_cipher_new() got it; lives as long as @c. NULL: there is none. */
+const void *sector_cipher_key(const struct sector_cipher *c, size_t *len);
+
 /* Can there be such a cipher? As sector_cipher_new(), without a key. */
 int sector_cipher_check(const char *name, const char *mode, size_t key_len);
 

@@ -48,6 +48,13 @@ int sector_cipher_check(const char *name, const char *mode, size_t key_len)
         return not_here();
 }
 
+const void *sector_cipher_key(const struct sector_cipher *c, size_t *len)
+{
+        (void)c;
+        *len = 0;
+        return NULL;
+}
+
 void sector_cipher_free(struct sector_cipher *c)
 {
         (void)c;

@@ -220,6 +220,12 @@ int sector_cipher_new(const char *name, const char *mode, const void *key, size_
         return 0;
 }
 
+const void *sector_cipher_key(const struct sector_cipher *c, size_t *len)
+{
+        *len = c ? c->key_len : 0;
+        return c ? c->key : NULL;
+}
+
 /* --- sectors ------------------------------------------------------------------------------------------------------------ */
 
 static bool make_iv(const struct sector_cipher *c, const struct worker *w, uint64_t sector, uint8_t iv[IV_LEN])

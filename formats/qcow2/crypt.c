@@ -11,43 +11,69 @@
 
 /* --- opening ------------------------------------------------------------------------------------------------------------ */
 
-static int unlock(struct qcow2_image *q, const char *key_secret)
+/* From a password, which takes seconds. */
+static int derive(const struct luks_area *area, const struct luks_header *h, const char *key_secret,
+                  struct luks_key *ret)
 {
         AUTO(secret_free) struct secret password = { 0 };
-        AUTO(luks_key_finish) struct luks_key key = { 0 };
-        struct luks_area area = qcow2_luks_area(q->img.file, &q->h);
-        struct luks_header h;
         int r = secret_get(key_secret, &password);
 
         if (r == 0)
-                r = luks_read(&area, &h);
-        if (r == 0)
-                r = luks_unlock(&area, &h, &password, &key, NULL);
-        if (r == -EACCES)
-                err_prefix(r, "secret '%s' is not its key: ", key_secret);
-        if (r == 0)
-                r = sector_cipher_new(h.cipher, h.mode, key.bytes, key.len, &q->img.cipher);
-        return r;
+                r = luks_unlock(area, h, &password, ret, NULL);
+        return r == -EACCES ? err_prefix(r, "secret '%s' is not its key: ", key_secret) : r;
+}
+
+static int unlock(struct qcow2_image *q, const struct luks_header *h)
+{
+        AUTO(luks_key_finish) struct luks_key key = { 0 };
+        struct luks_area area = qcow2_luks_area(q->img.file, &q->h);
+        int r = kept_keys_get(&q->luks, &key) ? 0 : derive(&area, h, q->key_secret, &key);
+
+        return r < 0 ? r : sector_cipher_new(h->cipher, h->mode, key.bytes, key.len, &q->img.cipher);
+}
+
+static int read_luks(struct qcow2_image *q, struct luks_header *h)
+{
+        struct luks_area area = qcow2_luks_area(q->img.file, &q->h);
+        int r = luks_read(&area, h);
+
+        if (r < 0)
+                return r;
+        memcpy(q->luks.digest, h->digest, sizeof(q->luks.digest));
+        memcpy(q->luks.salt, h->digest_salt, sizeof(q->luks.salt));
+        return 0;
 }
 
 int qcow2_crypt_open(struct qcow2_image *q, const struct fmt_open_opts *opts)
 {
         const char *key_secret = opts->layer ? opts->layer->key_secret : NULL;
+        bool open_before = q->img.cipher;
+        struct luks_header h;
+        int r;
 
         if (!q->img.encrypted)
                 return key_secret ? err_note(-EINVAL, "the image is not encrypted: secret '%s' opens nothing",
                                              key_secret) : 0;
-        if (key_secret) {
-                q->key_secret = strdup(key_secret);
-                if (!q->key_secret || q->img.cipher) /* it was open before */
-                        return q->key_secret ? 0 : -ENOMEM;
-                return unlock(q, key_secret);
-        }
-        q->img.locked = !q->img.cipher && opts->flags & FMT_NO_KEY;
-        if (q->img.cipher)
-                return 0; /* it was open before */
-        return q->img.locked ? 0 : err_note(-EACCES, "the image is encrypted and no key was named: expected key-secret=ID, or in "
-                                            "blockdev-add and --image-opts encrypt.key-secret, with a secret of that name");
+        q->img.locked = !key_secret && !open_before && opts->flags & FMT_NO_KEY;
+        if (q->img.locked)
+                return 0;
+        if (!key_secret && !open_before)
+                return err_note(-EACCES, "the image is encrypted and no key was named: expected key-secret=ID, or in "
+                                "blockdev-add and --image-opts encrypt.key-secret, with a secret of that name");
+        if (key_secret && !(q->key_secret = strdup(key_secret)))
+                return -ENOMEM;
+        r = read_luks(q, &h);
+        return r < 0 || open_before ? r : unlock(q, &h);
+}
+
+void qcow2_crypt_close(struct qcow2_image *q)
+{
+        size_t len;
+        const void *key = sector_cipher_key(q->img.cipher, &len);
+
+        kept_keys_put(&q->luks, key, len);
+        sector_cipher_free(q->img.cipher);
+        free(q->key_secret);
 }
 
 /* --- a new image -------------------------------------------------------------------------------------------------------- */

@@ -23,6 +23,9 @@ static inline struct luks_area qcow2_luks_area(struct file *file, const struct q
  */
 int qcow2_crypt_open(struct qcow2_image *q, const struct fmt_open_opts *opts);
 
+/* The cipher goes, and its name. */
+void qcow2_crypt_close(struct qcow2_image *q);
+
 /* "encrypt." options of create: 1 (it was one), 0 (it was not), or -errno with a sentence. */
 int qcow2_crypt_option(struct qcow2_wish *w, const struct fmt_option *o);
 /* All options together; @file: there will be an image, not only its size: then a key is needed. */

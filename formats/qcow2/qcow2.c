@@ -300,8 +300,7 @@ static void qcow2_close(struct fmt_image *img)
         space_finish(q);
         meta_finish(&q->meta);
         maplog_close(q->log);
-        sector_cipher_free(q->img.cipher);
-        free(q->key_secret);
+        qcow2_crypt_close(q);
         free(q->header_page);
         qcow2_header_finish(&q->h);
         free(q);

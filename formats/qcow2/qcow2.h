@@ -24,6 +24,7 @@
 #include "common/maplog.h"
 #include "common/range.h"
 #include "formats/format.h"
+#include "formats/luks/kept_keys.h"
 #include "header.h"
 #include "l2e.h"
 #include "on_disk.h"
@@ -164,6 +165,7 @@ struct qcow2_image {
         bool reftable_moved;  /* a new refcount table is to be written and the header switched to it */
         bool carried_linked;  /* a flush with a copied L2 table failed: an L1 entry may lead to it before it is whole */
         char *key_secret;     /* the name of the secret that opened it; NULL: none */
+        struct luks_id luks;  /* when it has a cipher: of its header (luks/kept_keys.h) */
         struct maplog *log;   /* entries changed since the last flush, for after a kill; NULL: not kept */
 };
 

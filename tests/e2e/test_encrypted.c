@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -103,7 +104,6 @@ static void test_control(void **state)
         assert_null(strstr(entry("query-named-block-nodes", "node-name", "first"), "\"encrypted\":true"));
         must("object-del", "{'id':'k'}"); /* what is open stays open, also when its tables are read again */
         export_node("sec");
-        assert_non_null(strstr(try(client, "upgrade", NULL, NULL), "disk 'sec' has a key"));
         write_and_read("sec.sock", 0);
         must("block_resize", "{'node-name':'sec','size':33554432}");
         write_and_read("sec.sock", 20 * MIB);
@@ -112,6 +112,58 @@ static void test_control(void **state)
         must("blockdev-del", "{'node-name':'sec'}");
         expect_no_mark("secret.qcow2");
         assert_int_equal(luks_image_check(at("secret.qcow2")), 0);
+}
+
+/* A process that takes over up to its last word, and then fails. */
+static void upgrade_in_vain(void)
+{
+        const char *said;
+        char args[4300];
+
+        snprintf(args, sizeof(args), "#!/bin/sh\nVDISKD_FAULT=takeover.ready=1:EIO exec '%s' \"$@\"\n", getenv("E2E_BACK_END"));
+        assert_int_equal(save_file(at("new"), args, strlen(args)), 0);
+        assert_int_equal(chmod(at("new"), 0755), 0);
+        snprintf(args, sizeof(args), "{'binary':'%s'}", at("new"));
+        said = try(client, "upgrade", args, NULL);
+        assert_non_null(said);
+        assert_non_null(strstr(said, "the new process: "));
+}
+
+/*
+ * Another process gets the keys of what is open, whatever became of the password, and the passwords for what is opened
+ * later. No process has to derive a key from a password meanwhile: 'k' and 'b' have gone.
+ */
+static void test_upgrade(void **state)
+{
+        struct front_end *fe;
+        char *buf;
+
+        must("object-add", "{'qom-type':'secret','id':'k','file':'key'}");
+        must("object-add", "{'qom-type':'secret','id':'b','file':'key'}");
+        must("object-add", "{'qom-type':'secret','id':'later','file':'key'}");
+        must("blockdev-add", "{'driver':'qcow2','node-name':'o','backing':{" ENCRYPT("b") "}," ENCRYPT("k") ","
+             FILE_IS("over.qcow2") "}");
+        must("object-del", "{'id':'k'}");
+        must("object-del", "{'id':'b'}");
+        export_node("o");
+        fe = connect_to("o.sock");
+        buf = fe_alloc(fe, 8192, 4096);
+        fill(buf, 4096);
+        assert_int_equal(do_io(fe, FE_WRITE, 8 * MIB, buf, 4096), FE_OK);
+        upgrade_in_vain();
+        for (int i = 0; i < 2; i++) {
+                memset(buf + 4096, 0, 4096);
+                assert_int_equal(do_io(fe, FE_READ, 8 * MIB, buf + 4096, 4096), FE_OK);
+                assert_memory_equal(buf, buf + 4096, 4096);
+                if (i == 0)
+                        upgrade();
+        }
+        fe_close(fe);
+        write_and_read("o.sock", 3 * MIB);
+        must("blockdev-add", "{'driver':'qcow2','node-name':'sec'," ENCRYPT("later") "," FILE_IS("secret.qcow2") "}");
+        upgrade(); /* and on */
+        write_and_read("o.sock", 5 * MIB);
+        expect_no_mark("over.qcow2");
 }
 
 /* An encrypted overlay on an encrypted base, each with a key of its own name. */
@@ -193,6 +245,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_backing, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_other_disks_go_on, start_default, stop),
                 cmocka_unit_test_setup_teardown(test_command_line, start_default, stop),
+                /* last: upgrade() makes us the parent of what the others' shells leave behind */
+                cmocka_unit_test_setup_teardown(test_upgrade, start_default, stop),
         };
 
         if (!HAVE_CRYPTO) {

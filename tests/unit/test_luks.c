@@ -22,6 +22,7 @@
 #include "config.h"
 #include "formats/luks/af.h"
 #include "formats/luks/header.h"
+#include "formats/luks/kept_keys.h"
 #include "formats/luks/luks.h"
 
 #define AT (64u << 10) /* where the header lies in the file */
@@ -422,6 +423,32 @@ static unsigned times_dumped(const uint8_t *key, size_t len)
         return found;
 }
 
+/* Keys are there between begin and end, for the header they belong to, and at no other time. */
+static void test_kept_keys(void **state)
+{
+        struct luks_id id = { .digest = "d", .salt = "s" }, other = { .digest = "d", .salt = "t" };
+        struct luks_key k;
+
+        kept_keys_put(&id, "key", 3); /* nobody keeps any */
+        assert_false(kept_keys_get(&id, &k));
+        kept_keys_begin();
+        assert_false(kept_keys_get(&id, &k));
+        kept_keys_put(&id, NULL, 0);
+        kept_keys_put(&id, "key", 3);
+        kept_keys_put(&id, "yek", 3); /* two images with one header: the same key */
+        assert_false(kept_keys_get(&other, &k));
+        assert_true(kept_keys_get(&id, &k));
+        assert_int_equal(k.len, 3);
+        assert_memory_equal(k.bytes, "key", 3);
+        luks_key_finish(&k);
+        assert_null(kept_keys_first()->next);
+        kept_keys_end();
+        assert_null(kept_keys_first());
+        kept_keys_begin();
+        assert_false(kept_keys_get(&id, &k));
+        kept_keys_end();
+}
+
 static void test_not_in_core_dumps(void **state)
 {
         AUTO(luks_key_finish) struct luks_key key = { 0 };
@@ -459,6 +486,7 @@ int main(void)
                 cmocka_unit_test(test_words_without_end),
                 cmocka_unit_test(test_failing_file),
                 cmocka_unit_test(test_short_area),
+                cmocka_unit_test(test_kept_keys),
                 cmocka_unit_test(test_not_in_core_dumps),
         };
 

@@ -7,13 +7,16 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/secret.h"
+#include "common/secret_box.h"
 
 /* The reading end of a pipe that holds @text. */
 static int pipe_with(const void *text, size_t len)
@@ -106,6 +109,73 @@ static void test_refused(void **state)
         err_clear();
 }
 
+static void note_name(void *opaque, const char *id, const struct secret *s)
+{
+        assert_int_equal(s->len, strlen(s->bytes)); /* pages of zeros behind it */
+        strcat(strcat(strcat(opaque, id), "="), s->bytes);
+}
+
+static void test_from_another_process(void **state)
+{
+        struct secret a = { secret_mem_new(4), 3 }, b = { secret_mem_new(4), 3 };
+        char names[64] = "";
+
+        memcpy(a.bytes, "one", 3);
+        memcpy(b.bytes, "two", 3);
+        assert_int_equal(secret_add_bytes("moved", &a), 0);
+        assert_int_equal(secret_add_bytes("moved", &b), -EEXIST); /* and is taken: the sanitizer would tell */
+        err_clear();
+        assert_null(a.bytes);
+        assert_null(b.bytes);
+        secret_each(note_name, names);
+        assert_non_null(strstr(names, "moved=one"));
+        assert_int_equal(secret_remove("moved"), 0);
+}
+
+static void test_box(void **state)
+{
+        struct secret_box ours, theirs;
+        struct secret s;
+        int fd;
+
+        assert_int_equal(secret_box_new(&ours, 7), 0);
+        secret_box_put(&ours, "abc", 3);
+        secret_box_put(&ours, "defg", 4);
+        fd = dup(ours.fd);
+        assert_int_equal(ftruncate(fd, 1), -1); /* nobody pulls it away under a reader */
+        secret_box_finish(&ours);
+        assert_int_equal(secret_box_open(&theirs, dup(fd)), 0);
+        assert_int_equal(secret_box_get(&theirs, 3, &s), 0);
+        assert_memory_equal(s.bytes, "abc", 3);
+        secret_free(&s);
+        assert_int_equal(secret_box_get(&theirs, 5, &s), -EBADMSG);
+        err_clear();
+        assert_int_equal(secret_box_get(&theirs, 4, &s), 0);
+        assert_memory_equal(s.bytes, "defg", 4);
+        secret_free(&s);
+        secret_box_finish(&theirs);
+        assert_int_equal(secret_box_open(&theirs, fd), 0); /* who read it has wiped it */
+        assert_int_equal(secret_box_get(&theirs, 7, &s), 0);
+        assert_memory_equal(s.bytes, "\0\0\0\0\0\0\0", 7);
+        secret_free(&s);
+        secret_box_finish(&theirs);
+}
+
+static void test_not_a_box(void **state)
+{
+        struct secret_box b;
+        int unsealed = memfd_create("x", MFD_CLOEXEC | MFD_ALLOW_SEALING), pipe_end = pipe_with("x", 1);
+
+        assert_int_equal(ftruncate(unsealed, 10), 0);
+        assert_int_equal(secret_box_open(&b, dup(unsealed)), -EBADMSG);
+        assert_int_equal(ftruncate(unsealed, (off_t)SECRET_BOX_MAX + 1), 0);
+        assert_int_equal(fcntl(unsealed, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
+        assert_int_equal(secret_box_open(&b, unsealed), -EBADMSG);
+        assert_int_equal(secret_box_open(&b, pipe_end), -EBADMSG);
+        assert_int_equal(fcntl(pipe_end, F_GETFD), -1); /* taken */
+        err_clear();
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -113,6 +183,9 @@ int main(void)
                 cmocka_unit_test(test_file),
                 cmocka_unit_test(test_base64),
                 cmocka_unit_test(test_refused),
+                cmocka_unit_test(test_from_another_process),
+                cmocka_unit_test(test_box),
+                cmocka_unit_test(test_not_a_box),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,7 +5,7 @@
  *
  * Not packed, since it is made anew: disks link vol home nexports resizing busy written closing closed opaque gone
  * failed res fail_err fail_what done done_opaque done_res done_task pins close_due: nothing is handed over while the
- * graph changes. Of the layers all but the keys: a node with keys is not handed over, upgrade_start() refuses
+ * graph changes. Keys go their own way (upgrade/handover_keys.h)
  */
 #include "node.h"
 
@@ -119,8 +119,8 @@ static json_t *pack_layers(const struct node *n, struct parcel *p)
         json_t *a = json_array();
 
         for (const struct fmt_layer *l = n->layer; l; l = l->backing)
-                parcel_append(p, a, json_pack("{s:o*,s:s*,s:o*,s:b}", "path", path_bytes(l->path), "format", l->format, "data-path",
-                                              path_bytes(l->data_path), "no-backing", l->no_backing));
+                parcel_append(p, a, json_pack("{s:o*,s:s*,s:o*,s:b,s:s*}", "path", path_bytes(l->path), "format", l->format, "data-path",
+                                              path_bytes(l->data_path), "no-backing", l->no_backing, "key-secret", l->key_secret));
         return a;
 }
 
@@ -217,6 +217,8 @@ static int unpack_layer(struct unpacked *u, unsigned at, const json_t *o)
 
         if (r == 0)
                 r = parcel_get_bool(o, "no-backing", &l->no_backing);
+        if (r == 0)
+                r = parcel_get_text(o, "key-secret", true, &l->key_secret);
         if (r == 0 && json_object_get(o, "path")) {
                 r = get_path(o, "path", u->layer_path[at][0], PATH_BYTES);
                 l->path = u->layer_path[at][0];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * { "handover": 1, "vdiskd": "0.1.0", "throttle-groups": [...], "nodes": [...], "exports": [...], "control": {...} or
- *   null, "metrics": {...} or null }
+ *   null, "metrics": {...} or null, "keys": {...} }
  *
  * Each part is packed where its struct is known: node_shelf.c, block_export.c, vhost_user_blk/export_park.c,
  * vhost_user/session/session_pack.c. Options of the whole process (threads, engine, ...) do not travel: the new one reads the
@@ -13,12 +13,14 @@
 
 #include "common/err.h"
 #include "config.h"
+#include "formats/luks/kept_keys.h"
 #include "vdiskd/disks/block_export.h"
 #include "vdiskd/disks/file_node.h"
 #include "vdiskd/disks/filter_node.h"
 #include "vdiskd/disks/limit_groups.h"
 #include "vdiskd/disks/node.h"
 #include "vdiskd/config/reload.h"
+#include "vdiskd/upgrade/handover_keys.h"
 
 static json_t *listening_pack(struct parcel *p, int fd, const struct listener *at)
 {
@@ -27,21 +29,35 @@ static json_t *listening_pack(struct parcel *p, int fd, const struct listener *a
         return json_pack("{s:i,s:o}", "fd", parcel_put_fd(p, fd), "listener", listener_pack(at));
 }
 
-int handover_pack(struct parcel *p, const struct disks *d, int control_fd, const struct listener *control,
-                  const struct listener *metrics)
+int handover_pack(struct parcel *p, struct secret_box *box, const struct disks *d, int control_fd,
+                  const struct listener *control, const struct listener *metrics)
 {
-        json_t *nodes = json_array(), *exports = json_array();
+        json_t *keys = handover_keys_pack(p, box), *nodes, *exports;
+
+        if (!keys)
+                return -ENOMEM;
+        nodes = json_array();
+        exports = json_array();
 
         list_for_each(l, &d->nodes)
                 parcel_append(p, nodes, node_pack(list_entry(l, struct node, link), p));
         list_for_each(l, &d->exports)
                 parcel_append(p, exports, block_export_pack(list_entry(l, struct block_export, link), p));
-        p->root = json_pack("{s:i,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:i}", "handover", HANDOVER_VERSION, "vdiskd", VDISKD_VERSION,
+        p->root = json_pack("{s:i,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:i,s:o}", "handover", HANDOVER_VERSION, "vdiskd", VDISKD_VERSION,
                             "throttle-groups", limits_pack(d), "nodes", nodes, "exports", exports, "control",
                             listening_pack(p, control_fd, control), "metrics", listening_pack(p, metrics->fd, metrics),
                             "configuration", reload_pack(d->configuration), "files", file_nodes_pack(d), "filters", filter_nodes_pack(d), "pid-file",
-                            parcel_put_fd(p, d->pid_fd));
+                            parcel_put_fd(p, d->pid_fd), "keys", keys);
         return p->root ? 0 : -ENOMEM;
+}
+
+/* An older process hands over none, and no disk that needs one. */
+static int unpack_keys(struct parcel *p)
+{
+        const json_t *keys;
+        int r = parcel_get_object(p->root, "keys", true, &keys);
+
+        return r < 0 || !keys ? r : handover_keys_unpack(p, keys);
 }
 
 static int unpack_nodes(struct parcel *p, struct disks *d)
@@ -106,8 +122,12 @@ int handover_unpack(struct parcel *p, struct disks *d, struct listener *control,
                 r = err_note(-EPROTO, "a hand-over of version %u, not %u", (unsigned)version, HANDOVER_VERSION);
         if (r == 0)
                 r = limits_unpack(d, json_object_get(p->root, "throttle-groups"));
+        kept_keys_begin();
+        if (r == 0)
+                r = unpack_keys(p);
         if (r == 0)
                 r = unpack_nodes(p, d);
+        kept_keys_end();
         if (r == 0)
                 r = unpack_exports(p, d);
         if (r == 0)

@@ -15,6 +15,7 @@
 #pragma once
 
 #include "common/parcel.h"
+#include "common/secret_box.h"
 #include "vdiskd/disks/disks.h"
 #include "vdiskd/socket.h"
 
@@ -25,10 +26,11 @@
 /*
  * All exports are parked, all nodes shelved. @control_fd, @control: the control socket, -1: none; @metrics: that of
  * metrics, its fd -1: none. Returns 0 and fills
- * @p (zeros), whose descriptors are borrowed; or -ENOMEM.
+ * @p (zeros), whose descriptors are borrowed, one of them from @box ({ .fd = -1 }): finish it after the parcel; or
+ * -errno with a sentence.
  */
-int handover_pack(struct parcel *p, const struct disks *d, int control_fd, const struct listener *control,
-                  const struct listener *metrics);
+int handover_pack(struct parcel *p, struct secret_box *box, const struct disks *d, int control_fd,
+                  const struct listener *control, const struct listener *metrics);
 
 /* In the new process, with @d as disks_add_all() wants it: nodes open, exports parked. 0 or -errno with a sentence. */
 int handover_unpack(struct parcel *p, struct disks *d, struct listener *control, struct listener *metrics);

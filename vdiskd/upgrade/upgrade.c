@@ -25,6 +25,7 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/log.h"
+#include "formats/luks/kept_keys.h"
 #include "vdiskd/disks/block_export.h"
 #include "vdiskd/upgrade/handover.h"
 #include "vdiskd/jobs/job.h"
@@ -80,6 +81,7 @@ static void finish(struct upgrade *u)
 {
         int err = u->err;
 
+        kept_keys_end();
         u->step = IDLE;
         u->err = 0;
         err_clear();
@@ -179,10 +181,6 @@ static int check_disks(const struct disks *d)
                 if (n->closing || n->resizing)
                         return err_note(-EBUSY, "disk '%s' is being %s; try again", n->name,
                                         n->closing ? "opened or closed" : "resized");
-                for (const struct fmt_layer *layer = n->layer; layer; layer = layer->backing)
-                        if (layer->key_secret)
-                                return err_note(-ENOTSUP, "disk '%s' has a key, which is not handed over: restart the daemon "
-                                                "instead", n->name);
                 if (node_has_volatile_bitmaps(n))
                         return err_note(-ENOTSUP, "disk '%s' has dirty bitmaps that are not persistent and would be lost: remove "
                                         "them first", n->name);
@@ -288,6 +286,7 @@ static void shelve_all(struct upgrade *u)
         u->step = SHELVE;
         u->shelve_ns = clock_ns();
         loop_timer_cancel(u->env.loop, &u->timer);
+        kept_keys_begin();
         u->waiting = 1;
         list_for_each(l, &u->env.disks->nodes) {
                 u->waiting++;
@@ -299,16 +298,18 @@ static void shelve_all(struct upgrade *u)
 static void send_all(struct upgrade *u)
 {
         struct qmp_server *q = u->env.qmp(u->env.opaque);
+        struct secret_box box = { .fd = -1 };
         struct parcel p = { 0 };
         int r;
 
         u->step = READY;
         u->send_ns = clock_ns();
         loop_timer_set(u->env.loop, &u->timer, READY_NS);
-        r = handover_pack(&p, u->env.disks, q ? qmp_socket(q) : -1, u->env.control, u->env.metrics);
+        r = handover_pack(&p, &box, u->env.disks, q ? qmp_socket(q) : -1, u->env.control, u->env.metrics);
         if (r == 0)
                 r = parcel_send(&p, u->watch.fd);
         parcel_finish(&p);
+        secret_box_finish(&box);
         if (r < 0)
                 fail(u, err_prefix(r, "the hand-over cannot be sent: "));
 }
