@@ -38,6 +38,16 @@ void vol_set_write_threshold(struct vol *v, uint64_t at)
         atomic_store_explicit(&v->write_threshold, at, memory_order_relaxed);
 }
 
+void vol_set_max_in_flight(struct vol *v, uint64_t bytes)
+{
+        atomic_store_explicit(&v->max_in_flight, bytes, memory_order_relaxed);
+}
+
+uint64_t vol_max_in_flight(const struct vol *v)
+{
+        return atomic_load_explicit(&v->max_in_flight, memory_order_relaxed);
+}
+
 uint64_t vol_write_threshold(const struct vol *v)
 {
         return atomic_load_explicit(&v->write_threshold, memory_order_relaxed);

@@ -47,17 +47,18 @@ struct part {
         struct iovec few[PART_IOV];
 };
 
-void mover_init(struct mover *m, struct qthread *t, struct work_owner *o)
+void mover_init(struct mover *m, struct qthread *t, struct work_owner *o, const _Atomic uint64_t *most)
 {
-        *m = (struct mover){ .thread = t, .engine = qthread_engine(t), .owner = o };
+        *m = (struct mover){ .thread = t, .engine = qthread_engine(t), .owner = o, .flight.most = most };
         list_init(&m->spare);
+        list_init(&m->flight.waiting);
 }
 
 void mover_finish(struct mover *m)
 {
         struct list *n;
 
-        assert(!m->under_way[0] && !m->under_way[1]);
+        assert(!m->under_way[0] && !m->under_way[1] && list_empty(&m->flight.waiting) && !m->flight.bytes);
         bounce_free(m->bounce);
         while ((n = list_pop(&m->spare)) != NULL)
                 free(list_entry(n, struct part, link));
@@ -129,9 +130,63 @@ static void move_drop(struct move *mv, int res)
         mv->done(mv, mv->res);
 }
 
+/* --- to the engine, when there is room ---------------------------------------------------------------------------- */
+
+static void take_off(struct move *mv, struct io *io)
+{
+        if (mv->clock)
+                mv->m->flight.bytes += in_flight_cost(io->len);
+        engine_submit(mv->m->engine, io);
+}
+
+static void submit(struct move *mv, struct io *io)
+{
+        struct mover *m = mv->m;
+
+        if (__builtin_expect(!mv->clock || in_flight_goes(&m->flight, io->len), 1)) {
+                take_off(mv, io);
+                return;
+        }
+        if (mv->waiting++ == 0)
+                stage_to(mv->clock, STAGE_TURN, engine_now(m->engine));
+        io->priv = mv; /* the engine's as soon as it has it */
+        list_add_tail(&m->flight.waiting, &io->link);
+}
+
+static void let_waiting_go(struct mover *m)
+{
+        struct list *waiting = &m->flight.waiting;
+
+        while (!list_empty(waiting)) {
+                struct io *io = list_entry(waiting->next, struct io, link);
+                struct move *mv = io->priv;
+
+                if (!in_flight_has_room(&m->flight, io->len))
+                        return;
+                list_del(&io->link);
+                if (--mv->waiting == 0)
+                        stage_to(mv->clock, STAGE_DISK, engine_now(m->engine));
+                take_off(mv, io);
+        }
+}
+
+static void landed(struct move *mv, const struct io *io)
+{
+        struct mover *m = mv->m;
+
+        if (!mv->clock)
+                return;
+        m->flight.bytes -= in_flight_cost(io->len);
+        if (__builtin_expect(!list_empty(&m->flight.waiting), 0))
+                let_waiting_go(m);
+}
+
 static void on_io(struct io *io, int res)
 {
-        move_drop(container_of(io, struct move, io), res);
+        struct move *mv = container_of(io, struct move, io);
+
+        landed(mv, io);
+        move_drop(mv, res);
 }
 
 static void part_end(struct part *p, int res)
@@ -155,7 +210,7 @@ static void run_cipher(struct part *p)
 static void after_cipher(struct part *p)
 {
         if (p->res == 0 && p->io.op == IO_WRITE) {
-                engine_submit(p->mv->m->engine, &p->io);
+                submit(p->mv, &p->io);
                 return;
         }
         if (p->res == 0)
@@ -193,6 +248,7 @@ static void on_part(struct io *io, int res)
 {
         struct part *p = container_of(io, struct part, io);
 
+        landed(p->mv, io);
         if (p->cipher && res == 0 && io->op == IO_READ) {
                 part_cipher(p);
                 return;
@@ -219,7 +275,7 @@ static void on_buffer(struct bounce_wait *w, void *buf)
         if (p->cipher && p->io.op == IO_WRITE)
                 part_cipher(p);
         else
-                engine_submit(p->mv->m->engine, &p->io);
+                submit(p->mv, &p->io);
 }
 
 static void part_bounce(struct mover *m, struct part *p)
@@ -251,7 +307,7 @@ static void move_part(struct move *mv, enum io_op op, const struct extent *e, ui
         };
         p->cipher = e->cipher;
         if (!bounce)
-                engine_submit(m->engine, &p->io);
+                submit(mv, &p->io);
         else
                 part_bounce(m, p);
 }
@@ -289,18 +345,22 @@ static void move_zeros(struct move *mv, const struct extent *e, const struct iov
         iov_copy(IOV_CLEAR, iov, skip, NULL, e->len);
 }
 
+static uint64_t piece_of(const struct move *mv, uint64_t len)
+{
+        return mv->clock ? in_flight_piece(&mv->m->flight, len) : 0;
+}
+
 static void move_data(struct move *mv, enum io_op op, const struct extent *e, const struct iovec *iov, unsigned niov,
                       uint64_t skip)
 {
         struct file *f = e->file;
         uint64_t chunk = e->cipher ? CIPHER_CHUNK : BOUNCE_CHUNK;
+        bool bounce = e->cipher || (f->mem_align > 1 && !iov_is_aligned(iov, niov, f->mem_align));
 
-        if (!e->cipher && (f->mem_align <= 1 || iov_is_aligned(iov, niov, f->mem_align))) {
-                move_part(mv, op, e, 0, iov, skip, e->len, false);
-                return;
-        }
+        if (!bounce)
+                chunk = piece_of(mv, e->len) ?: e->len;
         for (uint64_t at = 0; at < e->len; at += chunk)
-                move_part(mv, op, e, at, iov, skip + at, min_u64(e->len - at, chunk), true);
+                move_part(mv, op, e, at, iov, skip + at, min_u64(e->len - at, chunk), bounce);
 }
 
 void move_start(struct mover *m, struct move *mv, enum io_op op, const struct extent *ext, unsigned n,
@@ -308,10 +368,11 @@ void move_start(struct mover *m, struct move *mv, enum io_op op, const struct ex
 {
         mv->m = m;
         mv->left = 1;
+        mv->waiting = 0;
         mv->res = 0;
         mv->gen = m->gen;
         m->under_way[m->gen]++;
-        if (n == 1 && ext->kind == EXT_DATA && ext->len == len && !ext->cipher) { /* the common road: the list as it is */
+        if (n == 1 && ext->kind == EXT_DATA && ext->len == len && !ext->cipher && !piece_of(mv, len)) { /* the common road: the list as it is */
                 struct file *f = ext->file;
 
                 if (f->mem_align <= 1 || iov_is_aligned(iov, niov, f->mem_align)) {
@@ -319,7 +380,7 @@ void move_start(struct mover *m, struct move *mv, enum io_op op, const struct ex
                                 .op = op, .file = f, .off = ext->host, .len = ext->len, .iov = iov, .niov = niov,
                                 .done = on_io,
                         };
-                        engine_submit(m->engine, &mv->io);
+                        submit(mv, &mv->io);
                         return;
                 }
         }

@@ -14,7 +14,9 @@
 
 #include "blkq/bounce.h"
 #include "blkq/engine/engine.h"
+#include "blkq/in_flight.h"
 #include "blkq/qthread.h"
+#include "blkq/stats.h"
 #include "common/list.h"
 #include "formats/format.h"
 
@@ -31,19 +33,22 @@ struct mover {
         unsigned nspare;
         struct work_owner *owner; /* of what workers do for it; NULL: nobody's */
         struct bounce *bounce; /* for memory that a file does not take; made when first needed */
+        struct in_flight flight;
 };
 
 /* One move; its owner's memory until done(). One io is inside, since nearly all moves need just one. */
 struct move {
         struct mover *m;
         void (*done)(struct move *mv, int res); /* 0 or -errno. From engine_wait(), or from move_start() */
-        unsigned left;
+        struct stage_clock *clock; /* of a guest's request; NULL: nobody's, and it need not wait until there is room (in_flight.h) */
+        unsigned left, waiting;    /* operations; those that wait for room */
         int res;
         uint8_t gen;
         struct io io;
 };
 
-void mover_init(struct mover *m, struct qthread *t, struct work_owner *o); /* @o: stays as long, NULL is fine */
+/* @o, @most (in_flight.h): stay as long, NULL is fine. */
+void mover_init(struct mover *m, struct qthread *t, struct work_owner *o, const _Atomic uint64_t *most);
 void mover_finish(struct mover *m); /* nothing under way */
 
 static inline bool mover_is_idle(const struct mover *m)
@@ -55,7 +60,7 @@ static inline bool mover_is_idle(const struct mover *m)
 void mover_drain(struct mover *m, void (*drained)(struct mover *m));
 
 /**
- * move_start - read or write extents.
+ * move_start - read or write extents. Set @mv's done and clock before.
  * @op: IO_READ or IO_WRITE. @ext: DATA, ZERO and NOWHERE (for writes only DATA and NOWHERE do anything); read before
  * this returns. @iov: the memory of guest bytes [@base, @base + @len), in which the extents lie; the caller's until
  * done(). Memory that the file does not take (O_DIRECT) goes through bounce buffers, and so do encrypted extents: what

@@ -63,7 +63,7 @@ int port_attach(struct vol *v, struct qthread *t, struct vol_port **ret)
         if (!p)
                 return -ENOMEM;
         p->thread = t;
-        mover_init(&p->mover, t, v->owner);
+        mover_init(&p->mover, t, v->owner, &v->max_in_flight);
         grace_port_init(p);
         hold_port_init(p);
         full_port_init(p);

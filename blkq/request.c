@@ -159,6 +159,7 @@ static void try_here(struct vol_port *p, struct blk_req *req)
                 vol_writes_to(p->v, ext[i].img, ext[i].host + ext[i].len);
         account_moves(p, req);
         req->p.move.done = on_moved;
+        req->p.move.clock = &req->p.clock;
         move_start(&p->mover, &req->p.move, req->op == BLK_WRITE ? IO_WRITE : IO_READ, ext, n, req->iov, req->niov,
                    req->off, req->len);
 }

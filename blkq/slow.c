@@ -14,7 +14,8 @@ static const char *const what[] = {
         [BLK_WRITE_ZEROES] = "zero write",
 };
 static const char *const where[STAGES] = {
-        [STAGE_QUEUE] = "waiting to be started", [STAGE_MAP] = "finding its place (tables)", [STAGE_DISK] = "at the disk",
+        [STAGE_QUEUE] = "waiting to be started", [STAGE_MAP] = "finding its place (tables)",
+        [STAGE_TURN] = "waiting for earlier ones of this disk", [STAGE_DISK] = "at the disk",
         [STAGE_NOTIFY] = "being answered",
 };
 

@@ -7,7 +7,7 @@
 #define SUB_SHIFT 2  /* four buckets a power of two */
 
 const char *const stats_op_names[STATS_OPS] = { "read", "write", "flush", "discard", "write_zeroes" };
-const char *const stats_stage_names[STAGES] = { "queue", "map", "disk", "notify", "total" };
+const char *const stats_stage_names[STAGES] = { "queue", "map", "turn", "disk", "notify", "total" };
 
 static uint64_t load(const _Atomic uint64_t *counter)
 {

@@ -3,10 +3,10 @@
  * stats.h - what a port counts: requests, bytes, errors, and where the time of each went, as histograms.
  * Written by one thread with relaxed atomics, read by any; a reader may see counters that are a request apart.
  *
- *   arrives -QUEUE-> started -MAP-> handed to the kernel -DISK-> done -NOTIFY-> the guest can see it
+ *   arrives -QUEUE-> started -MAP-> (-TURN->) handed to the kernel -DISK-> done -NOTIFY-> the guest can see it
  *
- * A stage_clock is a stop-watch that is always running for one stage; a request may come to MAP and DISK more than
- * once. Its times come from engine_now(), so all requests of a batch have the same.
+ * A stage_clock is a stop-watch that is always running for one stage; a request may come to MAP, TURN and DISK more
+ * than once. Its times come from engine_now(), so all requests of a batch have the same.
  */
 #pragma once
 
@@ -18,13 +18,14 @@ enum { STATS_READ, STATS_WRITE, STATS_FLUSH, STATS_DISCARD, STATS_WRITE_ZEROES, 
 enum stats_stage {
         STAGE_QUEUE,  /* waits to be started: held, over a limit, for an overlapping change */
         STAGE_MAP,    /* where is it, what must be written: lookups, table pages, the way to home and back */
+        STAGE_TURN,   /* some of it waits until the kernel has less of this disk (in_flight.h) */
         STAGE_DISK,   /* its bytes are on their way to or from the file; flushes: all of it */
         STAGE_NOTIFY, /* done, until the end of the round, in which the guest is shown and told all answers together */
         STAGE_TOTAL,  /* all of it */
         STAGES,
 };
 extern const char *const stats_op_names[STATS_OPS]; /* "read", "write", "flush", "discard", "write_zeroes" */
-extern const char *const stats_stage_names[STAGES]; /* "queue", "map", "disk", "notify", "total" */
+extern const char *const stats_stage_names[STAGES]; /* "queue", "map", "turn", "disk", "notify", "total" */
 
 /*
  * Log-linear: four buckets for each power of two, so a quantile is at most a quarter too high. Bucket 0 holds what took
@@ -102,7 +103,7 @@ struct stage_clock {
 static inline void stage_begin(struct stage_clock *c, uint64_t now)
 {
         c->arrived = c->since = now;
-        c->spent[STAGE_QUEUE] = c->spent[STAGE_MAP] = c->spent[STAGE_DISK] = 0;
+        c->spent[STAGE_QUEUE] = c->spent[STAGE_MAP] = c->spent[STAGE_TURN] = c->spent[STAGE_DISK] = 0;
         atomic_store_explicit(&c->stage, STAGE_QUEUE, memory_order_relaxed);
 }
 

@@ -80,6 +80,7 @@ static int open_chain(struct fmt_image *top, const struct vol_opts *opts, struct
         v->open_flags = opts->read_only ? FMT_RDONLY : 0;
         v->no_sync = opts->no_sync;
         v->slow_ns = opts->slow_ms * NS_PER_MS;
+        v->max_in_flight = opts->max_in_flight;
         v->writeback_ns = (opts->writeback_ms ? opts->writeback_ms : WRITEBACK_MS) * NS_PER_MS;
         pthread_mutex_init(&v->lock, NULL);
         bitmap_set_init(&v->bitmaps);
@@ -94,7 +95,7 @@ static int open_chain(struct fmt_image *top, const struct vol_opts *opts, struct
         hold_init(v);
         full_init(v, opts->wait_for_space && !v->read_only, opts->space_timeout_s);
         v->owner = work_owner_new();
-        mover_init(&v->mover, home, v->owner);
+        mover_init(&v->mover, home, v->owner, &v->max_in_flight);
         workers_hold();
         *ret = v;
         return 0;

@@ -80,6 +80,7 @@ struct vol_opts {
         unsigned slow_ms;      /* log requests that take longer; 0: none */
         bool wait_for_space;   /* a full host disk: requests that need space wait, instead of failing */
         unsigned space_timeout_s; /* so long; 0: for ever */
+        uint64_t max_in_flight; /* bytes that a queue thread gives to the kernel at once for guests; 0: no bound (in_flight.h) */
         unsigned writeback_ms; /* tables are written this long after a change without a guest flush; 0: 5000 */
 };
 
@@ -219,6 +220,10 @@ void vol_on_event(struct vol *v, void (*fn)(void *opaque, const struct vol_event
  * external data file); 0: no more. Any thread. */
 void vol_set_write_threshold(struct vol *v, uint64_t at);
 uint64_t vol_write_threshold(const struct vol *v); /* 0: none, or it was passed */
+
+/* Another vol_opts.max_in_flight, from the next request on. Any thread. */
+void vol_set_max_in_flight(struct vol *v, uint64_t bytes);
+uint64_t vol_max_in_flight(const struct vol *v);
 
 unsigned vol_waiting_for_space(const struct vol *v); /* how many requests do. Any thread */
 /* somebody made space: try now, not in a second. Any thread. -ENOMEM */

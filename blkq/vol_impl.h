@@ -93,6 +93,7 @@ struct vol {
         struct blk_totals past; /* what ports counted that have left */
         uint64_t past_last_ns;  /* and when one of them gave its last answer */
         uint64_t slow_ns;   /* slow.c; 0: off */
+        _Atomic uint64_t max_in_flight; /* bytes, in_flight.h; 0: no bound */
         _Atomic uint64_t copied_up; /* bytes; home counts, any thread reads */
 
         struct dirty_list *dirty; /* dirty_list.c; NULL: nothing records. Changed under v->lock */

@@ -49,6 +49,7 @@ static void change_volume(struct vol_port *p, struct vol *to)
         list_add_tail(&to->ports, &p->link);
         p->v = to;
         p->held = to->hold.ports_held;
+        p->mover.flight.most = &to->max_in_flight;
         unlock_both(from, to);
 }
 
@@ -94,6 +95,7 @@ static void take_along(struct vol *a, struct vol *b)
         SWAP(a->past, b->past);
         SWAP(a->past_last_ns, b->past_last_ns);
         SWAP(a->throttle, b->throttle);
+        SWAP(a->max_in_flight, b->max_in_flight);
         SWAP(a->full.hold, b->full.hold);
         SWAP(a->full.timeout_ns, b->full.timeout_ns);
 }

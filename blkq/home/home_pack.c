@@ -89,6 +89,7 @@ static void place(struct pack *p)
                 e.host = p->plan.host;
                 home_stage(v, p->cp->clock, STAGE_DISK);
                 p->move.done = on_moved;
+                p->move.clock = p->cp->clock;
                 vol_writes_to(v, e.img, e.host + e.len);
                 move_start(&v->mover, &p->move, IO_WRITE, &e, 1, &p->packed, 1, 0, e.len);
         }

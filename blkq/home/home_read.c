@@ -177,6 +177,7 @@ static void read_packed(struct chain_read *rd, const struct extent *e)
         packed.host = e->host - u->lead;
         packed.len = u->iov.iov_len;
         rd->move.done = on_packed_read;
+        rd->move.clock = rd->clock;
         home_stage(v, rd->clock, STAGE_DISK);
         move_start(&v->mover, &rd->move, IO_READ, &packed, 1, &u->iov, 1, 0, packed.len);
 }
@@ -233,6 +234,7 @@ static void read_step(struct chain_read *rd)
         } else {
                 plain = plain_extents(ext, n, &rd->step);
                 rd->move.done = on_moved;
+                rd->move.clock = rd->clock;
                 home_stage(rd->v, rd->clock, STAGE_DISK);
                 move_start(&rd->v->mover, &rd->move, IO_READ, ext, plain, rd->iov, rd->niov, rd->base, rd->len);
         }

@@ -112,6 +112,7 @@ static void write_merged(struct chain_write *wr)
         if (p->tail)
                 iov[n++] = wr->side_iov[1];
         wr->move.done = on_allocated;
+        wr->move.clock = wr->clock;
         stats_count(&wr->w->v->copied_up, p->head + p->tail);
         home_stage(wr->w->v, wr->clock, STAGE_DISK);
         vol_writes_to(wr->w->v, e.img, e.host + e.len);
@@ -126,6 +127,7 @@ static void write_plain(struct chain_write *wr, void (*done)(struct move *mv, in
                             .file = fmt_data_file(wr->w->img), .img = wr->w->img, .cipher = wr->w->img->cipher };
 
         wr->move.done = done;
+        wr->move.clock = wr->clock;
         home_stage(wr->w->v, wr->clock, STAGE_DISK);
         vol_writes_to(wr->w->v, e.img, e.host + e.len);
         move_start(&wr->w->v->mover, &wr->move, IO_WRITE, &e, 1, wr->iov, wr->niov, wr->base, wr->len);

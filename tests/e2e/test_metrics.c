@@ -250,7 +250,7 @@ static void test_a_request_that_waits(void **state)
 /* Of each operation the stages add up to the whole, and the histograms have as many requests as there were. */
 static void test_stages_add_up(void **state)
 {
-        static const char *const stages[] = { "queue", "map", "disk", "notify" };
+        static const char *const stages[] = { "queue", "map", "turn", "disk", "notify" };
         json_t *stats = NULL, *read, *latency;
         json_int_t sum = 0, all = 0;
         json_t *pair;

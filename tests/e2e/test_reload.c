@@ -206,6 +206,28 @@ static void test_limits_change(void **state)
         expect(limits(), "iops 0 bps 0");
 }
 
+static const char *in_flight(void)
+{
+        static char text[64];
+        json_t *all = ask("query-disk-stats"), *o = json_array_get(json_object_get(all, "disks"), 0);
+
+        snprintf(text, sizeof(text), "max %lld", (long long)json_integer_value(json_object_get(o, "max-in-flight")));
+        json_decref(all);
+        return text;
+}
+
+static void test_in_flight_changes(void **state)
+{
+        (void)state;
+        expect(in_flight(), "max 8388608");
+        put("disks.d/first.conf", FIRST "max-in-flight = 2M\n");
+        expect(reload(), "\"changed\":[\"first\"],\"left\":[]}");
+        expect(in_flight(), "max 2097152");
+        put("disks.d/first.conf", FIRST);
+        expect(reload(), "\"changed\":[\"first\"],\"left\":[]}");
+        expect(in_flight(), "max 8388608");
+}
+
 /* --- nothing, when something is wrong ------------------------------------------------------------------------------- */
 
 static void test_one_mistake_changes_nothing(void **state)
@@ -388,6 +410,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_a_signal_does_it, start_configured, stop),
                 cmocka_unit_test_setup_teardown(test_keys_change_or_are_left, start_configured, stop),
                 cmocka_unit_test_setup_teardown(test_limits_change, start_configured, stop),
+                cmocka_unit_test_setup_teardown(test_in_flight_changes, start_configured, stop),
                 cmocka_unit_test_setup_teardown(test_one_mistake_changes_nothing, start_configured, stop),
                 cmocka_unit_test_setup_teardown(test_what_cannot_be_opened_is_undone, start_configured, stop),
                 cmocka_unit_test_setup_teardown(test_what_others_made_is_not_ours, start_configured, stop),

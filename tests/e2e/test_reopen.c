@@ -290,6 +290,17 @@ static void test_what_cannot_change(void **state)
         must("blockdev-reopen", REOPEN(""));
 }
 
+static json_int_t max_in_flight(void)
+{
+        json_t *stats = NULL;
+        json_int_t n;
+
+        assert_null(try(client, "query-disk-stats", "{'node-name':'first'}", &stats));
+        n = json_integer_value(json_object_get(json_array_get(json_object_get(stats, "disks"), 0), "max-in-flight"));
+        json_decref(stats);
+        return n;
+}
+
 static void test_limits_and_space(void **state)
 {
         (void)state;
@@ -300,6 +311,10 @@ static void test_limits_and_space(void **state)
         must("blockdev-reopen", REOPEN(FIRST("")));
         assert_false(says("first", "\"group\":\"g\""));
         must("object-del", "{'id':'g'}");
+        must("blockdev-reopen", REOPEN(FIRST(",'max-in-flight':65536")));
+        assert_int_equal(max_in_flight(), 65536);
+        must("blockdev-reopen", REOPEN(FIRST("")));
+        assert_int_equal(max_in_flight(), 8 << 20);
         must("block_set_io_throttle", "{'id':'first','bps':0,'bps_rd':0,'bps_wr':0,'iops':99999,'iops_rd':0,'iops_wr':0}");
         must("blockdev-reopen", REOPEN(FIRST("")));
         assert_true(says("first", "\"iops\":99999")); /* that command's, not an option */

@@ -155,7 +155,8 @@ int cf_close(struct rig *g)
 
 void cf_begin(const struct pair *p, struct rig *src, struct rig *dst, struct load *load)
 {
-        struct vol_opts vo = { .format = p->format, .writeback_ms = p->writeback_ms ?: 5, .no_sync = !p->sync, .writeback = true };
+        struct vol_opts vo = { .format = p->format, .writeback_ms = p->writeback_ms ?: 5, .no_sync = !p->sync, .writeback = true,
+                               .max_in_flight = p->seed % 2 ? 128u << 10 : 0 };
         struct vol_opts to = vo;
 
         to.format = p->to;

@@ -279,7 +279,8 @@ static void make_disk(const struct kind *k, unsigned char *model)
 
 static void run_model(const struct kind *k, const struct engine_opts *eo, unsigned rounds, unsigned ops)
 {
-        struct vol_opts vo = { .format = k->format, .cache_bytes = k->cache };
+        /* some with a bound that most requests have to wait for (in_flight.h) */
+        struct vol_opts vo = { .format = k->format, .cache_bytes = k->cache, .max_in_flight = (k - kinds) % 2 ? 0 : 64u << 10 };
         AUTO(freep) unsigned char *model = malloc(DISK_SIZE);
         AUTO(freep) bool *unknown = calloc(DISK_SECTORS, sizeof(bool));
         struct load l;
@@ -349,7 +350,7 @@ static void on_closed(void *opaque, int res)
 
 static void run_threads(const struct kind *k, enum engine_kind engine, bool stripes, unsigned ops)
 {
-        struct vol_opts vo = { .format = k->format, .cache_bytes = k->cache, .writeback_ms = 20 };
+        struct vol_opts vo = { .format = k->format, .cache_bytes = k->cache, .writeback_ms = 20, .max_in_flight = stripes ? 64u << 10 : 0 };
         struct qthread_opts qo = { .name = "load", .engine = { .kind = engine } };
         AUTO(freep) unsigned char *model = malloc(DISK_SIZE);
         AUTO(freep) bool *unknown = calloc(DISK_SECTORS, sizeof(bool));

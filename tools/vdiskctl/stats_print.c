@@ -138,9 +138,9 @@ static void print_ops(const json_t *disk, FILE *to)
 
 static void print_stages(const json_t *disk, FILE *to)
 {
-        static const char *const heads[] = { "MEAN AND P99 OF", ">QUEUE", ">P99", ">MAP", ">P99", ">DISK", ">P99", ">NOTIFY",
-                                             ">P99", NULL };
-        static const char *const stages[] = { "queue", "map", "disk", "notify" };
+        static const char *const heads[] = { "MEAN AND P99 OF", ">QUEUE", ">P99", ">MAP", ">P99", ">TURN", ">P99", ">DISK", ">P99",
+                                             ">NOTIFY", ">P99", NULL };
+        static const char *const stages[] = { "queue", "map", "turn", "disk", "notify" };
         struct table *t = table_new(heads);
 
         for (size_t op = 0; op < VIEW_OPS; op++) {

@@ -29,6 +29,7 @@ void disk_node_opts(const struct disk_opts *o, struct node_opts *no, struct fmt_
                 .entry_with_data = o->entry_with_data,
                 .report_full = o->report_full,
                 .full_timeout_s = o->full_timeout,
+                .max_in_flight = o->max_in_flight,
                 .block_size = o->block_size,
                 .null_size = o->size,
                 .layer = o->key_secret || o->data_path ? layer : NULL,

@@ -56,6 +56,11 @@ static int key_full_timeout(struct disk_opts *d, const char *v)
         return set_number("full-timeout", v, 0, UINT_MAX, &d->full_timeout);
 }
 
+static int key_max_in_flight(struct disk_opts *d, const char *v)
+{
+        return set_bytes("max-in-flight", v, 0, INT64_MAX, &d->max_in_flight);
+}
+
 #define LIMIT_KEY(fn, name) \
         static int fn(struct disk_opts *d, const char *v) { return limit_set_text(&d->limits, name, v); }
 #define LIMIT_KEYS_OF(fn, name) \
@@ -148,6 +153,7 @@ static const struct disk_key {
         { "size", "SIZE", "size of a format=null disk", key_size },
         { "on-full", "hold|report", "when the host's disk is full: requests wait, or fail (default hold)", key_on_full },
         { "full-timeout", "SECONDS", "so long at most; 0: until there is space (default 300)", key_full_timeout },
+        { "max-in-flight", "SIZE", "so much is with the host's disk at once; 0: all there is (default 8M)", key_max_in_flight, KEY_IN_FLIGHT },
         { "throttle-group", "ID", "share the limits of this group (--object)", key_throttle_group, KEY_LIMITS },
 #define LIMIT_ROWS(fn, name, n, what)                                                     \
         { name, n, what " a second", fn, KEY_LIMITS }, { name "-max", n, "the same in a burst", fn##_max, KEY_LIMITS }, \

@@ -9,7 +9,8 @@
 
 #include "vdiskd/config/options.h"
 
-static const struct disk_opts no_disk = { .fd = -1, .socket_mode = -1, .full_timeout = FULL_TIMEOUT_S, .limits = THROTTLE_NO_LIMITS_INIT };
+static const struct disk_opts no_disk = { .fd = -1, .socket_mode = -1, .full_timeout = FULL_TIMEOUT_S, .max_in_flight = MAX_IN_FLIGHT,
+                                           .limits = THROTTLE_NO_LIMITS_INIT };
 
 /* Read @text into @d, which was no_disk. 0, or -EINVAL / -ENOMEM with a sentence; disk_opts_finish() it in either
  * case. */
@@ -20,9 +21,9 @@ void disk_opts_finish(struct disk_opts *d);
 int disk_opts_set(struct disk_opts *d, const char *key, const char *value);
 int disk_opts_check(const struct disk_opts *d);
 
-/* Can a key change while the disk is served? Those of the socket can when they are said; limits can also be taken
- * back. */
-enum disk_key_live { KEY_FIXED, KEY_SOCKET, KEY_LIMITS };
+/* Can a key change while the disk is served? Those of the socket can when they are said; limits and max-in-flight can also
+ * be taken back. */
+enum disk_key_live { KEY_FIXED, KEY_SOCKET, KEY_LIMITS, KEY_IN_FLIGHT, KEY_KINDS };
 
 /* The name of key number @i; NULL: there are no more. What was set for it, NULL: nothing. */
 const char *disk_opts_key(size_t i);

@@ -16,6 +16,7 @@
 #include "blkq/throttle/throttle.h"
 #include "common/log.h"
 
+#define MAX_IN_FLIGHT (8ull << 20) /* bytes of a disk that each queue thread has with the kernel, unless it is told otherwise */
 #define FULL_TIMEOUT_S 300u /* on-full=hold: a guest waits so long for space on the host's disk, unless it is told otherwise */
 
 struct disk_opts {
@@ -43,6 +44,7 @@ struct disk_opts {
         /* on-full=report: no space is an I/O error at once; else when it lasts so long, 0: never */
         bool report_full;
         unsigned full_timeout; /* seconds */
+        uint64_t max_in_flight; /* bytes; 0: no bound */
         char *throttle_group;          /* the group it is in; NULL: */
         struct throttle_limits limits; /* of its own */
 };

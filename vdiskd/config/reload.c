@@ -235,10 +235,20 @@ static int change_limits(struct reload *r, const struct disk_opts *o)
         return limits_apply(n, o->id, o->throttle_group ?: o->id, &l);
 }
 
+static int change_in_flight(struct reload *r, const struct disk_opts *o)
+{
+        struct node *n = disk_node(r->disks, o->id);
+
+        if (!n)
+                return err_note(-ENOENT, "it is gone");
+        node_set_max_in_flight(n, o->max_in_flight);
+        return 0;
+}
+
 /* Returns whether all that differs has changed, so that @to holds now. */
 static bool change_keys(struct reload *r, const struct disk_opts *from, const struct disk_opts *to)
 {
-        bool live[3] = { false }, all = true;
+        bool live[KEY_KINDS] = { false }, all = true;
         int res = 0;
 
         for (size_t i = 0; disk_opts_key(i); i++) {
@@ -260,9 +270,11 @@ static bool change_keys(struct reload *r, const struct disk_opts *from, const st
                 res = change_socket(r, to);
         if (res == 0 && live[KEY_LIMITS])
                 res = change_limits(r, to);
+        if (res == 0 && live[KEY_IN_FLIGHT])
+                res = change_in_flight(r, to);
         if (res < 0)
                 left(r, "disk %s: %s", to->id, err_text(res));
-        else if (live[KEY_SOCKET] || live[KEY_LIMITS])
+        else if (live[KEY_SOCKET] || live[KEY_LIMITS] || live[KEY_IN_FLIGHT])
                 tell(r, "changed", to->id);
         return all && res == 0;
 }

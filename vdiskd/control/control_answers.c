@@ -147,7 +147,8 @@ static const struct qmp_arg stage[] = {
         { "max-ns", QMP_INT }, { "buckets", QMP_ARRAY, .optional = true }, { NULL },
 };
 #define STAGE(name) { name, QMP_OBJECT, .members = stage }
-static const struct qmp_arg latency[] = { STAGE("queue"), STAGE("map"), STAGE("disk"), STAGE("notify"), STAGE("total"), { NULL } };
+static const struct qmp_arg latency[] = { STAGE("queue"), STAGE("map"), STAGE("turn"), STAGE("disk"), STAGE("notify"), STAGE("total"),
+                                          { NULL } };
 static const struct qmp_arg operation[] = {
         { "requests", QMP_INT }, { "bytes", QMP_INT }, { "errors", QMP_INT }, { "invalid", QMP_INT },
         { "latency", QMP_OBJECT, .members = latency }, { NULL },
@@ -168,6 +169,7 @@ static const struct qmp_arg disk[] = {
         { "virtual-size", QMP_INT },
         { "allocated", QMP_INT, .optional = true },
         { "in-flight", QMP_INT },
+        { "max-in-flight", QMP_INT },
         { "oldest-age-ns", QMP_INT },
         { "idle-ns", QMP_INT, .optional = true },
         { "operations", QMP_OBJECT, .members = operations },

@@ -148,6 +148,7 @@ static int open_file_node(struct disks *d, struct file_node *f, json_t *args, st
                 .format = "raw",
                 .read_only = f->read_only,
                 .writeback = !flag_of(json_object_get(f->file, "cache"), "direct", false),
+                .max_in_flight = MAX_IN_FLIGHT,
         };
         struct opening *p;
         int r;

@@ -115,6 +115,7 @@ const struct qmp_arg blockdev_add_args[] = {
         { "throttle-group", QMP_STR, .optional = true }, /* not in QEMU: there it takes a node of driver throttle */
         { "on-full", QMP_STR, .optional = true, .values = on_fulls }, /* neither: there it is the device's werror */
         { "full-timeout", QMP_INT, .optional = true, .max = UINT_MAX },
+        { "max-in-flight", QMP_INT, .optional = true, .max = INT64_MAX },
         { NULL },
 };
 
@@ -275,6 +276,7 @@ int blockdev_open(struct disks *d, json_t *args, void (*done)(void *opaque, int 
                 .null_size = null ? (uint64_t)number_of(args, "size", 1 << 30) : 0, /* QEMU's default */
                 .report_full = !strcmp(text_of(args, "on-full") ?: "hold", "report"),
                 .full_timeout_s = (unsigned)number_of(args, "full-timeout", FULL_TIMEOUT_S),
+                .max_in_flight = (uint64_t)number_of(args, "max-in-flight", MAX_IN_FLIGHT),
         };
         int r = read_said(d, args, &s);
 

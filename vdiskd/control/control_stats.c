@@ -173,6 +173,7 @@ static json_t *describe_disk(const struct disk_stats *s, bool histograms)
         if (s->has_allocated)
                 set_number(o, "allocated", s->allocated);
         set_number(o, "in-flight", s->now.in_flight);
+        set_number(o, "max-in-flight", s->max_in_flight);
         set_number(o, "oldest-age-ns", disk_stats_oldest_age(s));
         if (s->now.last_ns)
                 set_number(o, "idle-ns", s->time_ns > s->now.last_ns ? s->time_ns - s->now.last_ns : 0);

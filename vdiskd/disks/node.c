@@ -130,10 +130,18 @@ struct vol_opts node_vol_opts(const struct node *n)
                 .layer = n->layer,
                 .wait_for_space = !n->report_full,
                 .space_timeout_s = n->full_timeout_s,
+                .max_in_flight = n->max_in_flight,
                 .cache_bytes = n->disks->cache_bytes,
                 .slow_ms = n->disks->slow_ms,
                 .state_dir = n->disks->state_dir,
         };
+}
+
+void node_set_max_in_flight(struct node *n, uint64_t bytes)
+{
+        n->max_in_flight = bytes;
+        if (n->vol)
+                vol_set_max_in_flight(n->vol, bytes);
 }
 
 /* The volume is open. */
@@ -180,6 +188,7 @@ struct node *node_new(struct disks *d, const struct node_opts *o)
         n->throttle = throttle_group_ref(o->throttle);
         n->report_full = o->report_full;
         n->full_timeout_s = o->full_timeout_s;
+        n->max_in_flight = o->max_in_flight;
         n->home = choose_home(d);
         list_init(&n->below);
         if (fmt_layer_dup(o->layer, &n->layer) == 0 && n->name && (n->path || !o->path) &&

@@ -24,6 +24,7 @@ struct node_opts {
         struct throttle_group *throttle; /* a reference of its own is taken; NULL: no limits */
         bool report_full;     /* vol.h: do not wait for space; else so long: */
         unsigned full_timeout_s;
+        uint64_t max_in_flight; /* vol.h */
         const char *const *below; /* names of its backing images, the nearest first; NULL among them: to be made up, and so for
                                      those behind the last of nbelow */
         unsigned nbelow;
@@ -46,6 +47,7 @@ struct node {
         struct throttle_group *throttle; /* of the next opening: the open volume knows its own. NULL: none */
         bool report_full;
         unsigned full_timeout_s;
+        uint64_t max_in_flight;   /* of the next opening, too: node_set_max_in_flight() */
         uint64_t write_threshold; /* likewise */
         struct vol *vol;    /* NULL when opening or closing, or shelved */
         unsigned awake;     /* exports that had woken it when it was shelved */
@@ -134,6 +136,7 @@ void node_drop(struct node *n);
 struct vol_opts node_vol_opts(const struct node *n);
 /* Another volume, or the same image opened again. */
 void node_opened(struct node *n);
+void node_set_max_in_flight(struct node *n, uint64_t bytes); /* vol.h; from now on */
 
 /* For node_shelf.c. A node that is on no list yet, NULL: no memory; and its image opened. */
 struct node *node_new(struct disks *d, const struct node_opts *o);

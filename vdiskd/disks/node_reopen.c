@@ -26,6 +26,7 @@ struct reopening {
         struct action a;
         struct vol_manner was, wanted;
         unsigned full_timeout_s;
+        uint64_t max_in_flight;
         bool report_full;
         bool keeps_exports_away; /* node->written is ours */
         struct throttle_group *throttle; /* a reference; NULL: none */
@@ -198,7 +199,7 @@ static int read_throttle(struct reopening *p, const struct node *n)
 
 static int read_wanted(struct reopening *p, const struct node *n)
 {
-        const json_t *o = p->a.data, *timeout = json_object_get(o, "full-timeout");
+        const json_t *o = p->a.data, *timeout = json_object_get(o, "full-timeout"), *most = json_object_get(o, "max-in-flight");
         bool direct = false;
         int r = read_cache(n, o, &direct);
 
@@ -206,6 +207,7 @@ static int read_wanted(struct reopening *p, const struct node *n)
                 return r;
         p->report_full = same(text_of(o, "on-full"), "report");
         p->full_timeout_s = timeout ? (unsigned)json_integer_value(timeout) : FULL_TIMEOUT_S;
+        p->max_in_flight = most ? (uint64_t)json_integer_value(most) : MAX_IN_FLIGHT;
         p->wanted = (struct vol_manner){
                 .read_only = flag_of(o, "read-only", false),
                 .writeback = !direct,
@@ -334,6 +336,7 @@ static void commit(struct action *a, uint64_t pause_ns)
         n->entry_with_data = p->wanted.entry_with_data;
         n->report_full = p->report_full;
         n->full_timeout_s = p->full_timeout_s;
+        node_set_max_in_flight(n, p->max_in_flight);
         if (now != p->throttle && vol_set_throttle(n->vol, p->throttle) < 0)
                 log_err("%s: there is no memory for its limits: they stay as they were", node_label(n));
         throttle_group_unref(now);

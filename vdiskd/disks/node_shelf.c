@@ -70,6 +70,7 @@ void node_shelve(struct node *n, void (*done)(void *opaque, int res), void *opaq
         throttle_group_unref(n->throttle);
         n->throttle = vol_throttle(n->vol);
         n->write_threshold = vol_write_threshold(n->vol);
+        n->max_in_flight = vol_max_in_flight(n->vol);
         vol_totals(n->vol, &n->totals);
         vol_shelve(TAKE(n->vol, NULL), &n->shelf, on_done, n);
 }
@@ -143,9 +144,9 @@ json_t *node_pack(const struct node *n, struct parcel *p)
                 parcel_append(p, files, json_pack("{s:o,s:i,s:b}", "path", parcel_bytes(s->path, strlen(s->path)), "fd",
                                                        parcel_put_fd(p, s->fd), "read-only", s->read_only));
         }
-        return json_pack("{s:s,s:o,s:b,s:o,s:s*,s:o*,s:o,s:o,s:s,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name, "write-threshold", parcel_u64(n->write_threshold),
+        return json_pack("{s:s,s:o,s:b,s:o,s:o,s:s*,s:o*,s:o,s:o,s:s,s:b,s:b,s:b,s:b,s:o,s:o,s:o,s:o,s:o}", "name", n->name, "write-threshold", parcel_u64(n->write_threshold),
                          "report-full", n->report_full,
-                         "full-timeout", parcel_u64(n->full_timeout_s),
+                         "full-timeout", parcel_u64(n->full_timeout_s), "max-in-flight", parcel_u64(n->max_in_flight),
                          "throttle-group", n->throttle ? throttle_group_name(n->throttle) : NULL,
                          "path", path_bytes(n->path), "layers", pack_layers(n, p), "below", pack_names(n, p), "format", n->format,
                          "read-only", n->read_only, "writeback", n->writeback, "migratable", n->migratable,
@@ -276,10 +277,13 @@ static int unpack_opts(const json_t *o, struct unpacked *u)
         if (r == 0)
                 r = parcel_get_bool(o, "entry-with-data", &no->entry_with_data);
         no->full_timeout_s = FULL_TIMEOUT_S;
+        no->max_in_flight = MAX_IN_FLIGHT;
         if (r == 0 && json_object_get(o, "report-full")) /* not from before there was such a thing */
                 r = parcel_get_bool(o, "report-full", &no->report_full);
         if (r == 0 && json_object_get(o, "full-timeout"))
                 r = parcel_get_unsigned(o, "full-timeout", UINT_MAX, &no->full_timeout_s);
+        if (r == 0 && json_object_get(o, "max-in-flight"))
+                r = parcel_get_u64(o, "max-in-flight", INT64_MAX, &no->max_in_flight);
         if (r == 0)
                 r = parcel_get_unsigned(o, "block-size", 4096, &no->block_size);
         if (r == 0)

@@ -41,6 +41,7 @@ bool disk_stats_get(struct node *n, struct disk_stats *ret)
         *ret = (struct disk_stats){
                 .name = n->name, .format = vol_format(n->vol), .size = vol_size(n->vol), .read_only = vol_read_only(n->vol),
                 .failed = vol_failed(n->vol) < 0, .resizing = n->resizing, .busy = n->busy,
+                .max_in_flight = vol_max_in_flight(n->vol),
         };
         img = vol_image_get(n->vol);
         if (img)

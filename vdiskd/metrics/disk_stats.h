@@ -21,9 +21,10 @@ struct disk_stats {
         const char *busy;          /* node.h */
         unsigned depth;            /* backing images behind it */
         unsigned exports, connected;
+        uint64_t max_in_flight;    /* bytes, vol.h */
         uint64_t time_ns;          /* clock_ns() when it was looked at */
         struct blk_gauges now;
-        struct blk_totals totals;  /* 23 KiB */
+        struct blk_totals totals;  /* 27 KiB */
 };
 
 /* False: it is not open (yet, or any more). */

@@ -283,7 +283,8 @@ static void put_stages(const struct picture *p)
         char labels[64];
 
         family(p->out, name, "histogram",
-               "Where requests spend their time: queue (not begun), map (lookups and tables), disk, notify (done, to be told).");
+               "Where requests spend their time: queue (not begun), map (lookups and tables), turn (behind others of the disk), disk, notify "
+               "(done, to be told).");
         for (size_t d = 0; d < p->ndisks; d++)
                 for (unsigned op = 0; op < STATS_OPS; op++)
                         for (unsigned stage = 0; stage < STAGE_TOTAL && p->disk[d].totals.op[op].count; stage++) {
