@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -29,4 +30,24 @@ int mark_set(const char *path, bool on)
                 return err_note(fd, "'%s': cannot make: %s", path, strerror(-fd));
         close(fd);
         return 0;
+}
+
+int mark_move(char **path, const char *to, bool on)
+{
+        char *was = *path, *now = to ? strdup(to) : NULL;
+        int r = 0;
+
+        if (to && !now)
+                return -ENOMEM;
+        if (was && now && !strcmp(was, now)) {
+                free(now);
+                return 0;
+        }
+        if (now) /* the new one first: a kill between the two leaves one too many, for an image that nobody serves */
+                r = mark_set(now, on);
+        if (was && r == 0)
+                r = mark_set(was, false);
+        free(was);
+        *path = now;
+        return r;
 }

@@ -4,7 +4,6 @@
  */
 #pragma once
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -26,6 +25,8 @@ struct ring_req {
 };
 
 struct vu_device_ops {
+        /* Control thread: what the front end has acknowledged. May be NULL */
+        void (*features)(struct vu_device *dev, uint64_t features);
         /* Control thread. NULL: no config space, the front end has one of its own. 0 or -errno (sentence noted); ranges are the peer's, nobody checked them. */
         int (*get_config)(struct vu_device *dev, uint32_t off, void *buf, uint32_t len);
         /* 1: it is another one now */
@@ -45,6 +46,8 @@ struct vu_device_ops {
         void (*ring_hurry)(struct vu_device *dev, struct ring *r); /* a stop waits for what is in flight. May be NULL */
         /* On the index-th of its threads, when no ring of it runs: let go what is held there. Rings may start again later. */
         void (*leave)(struct vu_device *dev, unsigned thread);
+        /* For how many chains of this ring has the device use now? The others stay there, and it is asked in each round. NULL: for all */
+        unsigned (*wants)(struct ring *r);
         struct ring_req *(*get)(struct ring *r);          /* memory for a request; NULL: ask after a completion */
         void (*put)(struct ring *r, struct ring_req *q);  /* not needed after all */
         void (*take)(struct ring *r, struct ring_req *q); /* chain is filled in: do it, then ring_complete() */
@@ -58,8 +61,6 @@ struct vu_share {
 
 struct vu_device {
         const struct vu_device_ops *ops;
-        atomic_bool held_us;        /* its front end made a queue thread sleep in a write to an eventfd of his: none of them is written
-                                       any more, and the session is closed. The owner clears it after that */
         const char *name;           /* for log lines */
         struct log_limit limit;     /* of lines that front ends provoke, however often they reconnect; control thread */
         uint64_t features;          /* offered, without VU_F_PROTOCOL_FEATURES */

@@ -89,22 +89,7 @@ void export_resized(struct export *x)
 
 int export_move_mark(struct export *x, const char *mark)
 {
-        char *was = x->dev.wce_mark, *now = mark ? strdup(mark) : NULL;
-        int r = 0;
-
-        if (mark && !now)
-                return -ENOMEM;
-        if (was && now && !strcmp(was, now)) {
-                free(now);
-                return 0;
-        }
-        if (now) /* the new one first: a kill between the two leaves one too many, for an image that nobody serves */
-                r = mark_set(now, !atomic_load(&x->dev.wce));
-        if (was && r == 0)
-                r = mark_set(was, false);
-        free(was);
-        x->dev.wce_mark = now;
-        return r;
+        return mark_move(&x->dev.wce_mark, mark, !atomic_load(&x->dev.wce));
 }
 
 /* --- images that are used in turn --------------------------------------------------------------------------------- */

@@ -284,7 +284,7 @@ static void test_what_there_is_not(void **state)
 {
         static const struct { const char *args[5], *says; } refused[] = {
                 { { "--nbd-server", "addr.type=unix,addr.path=x" }, "vhost-user-blk only, no NBD" },
-                { { "--export", "type=nbd,id=e,node-name=n" }, "expected type=vhost-user-blk (qemu-storage-daemon serves nbd)" },
+                { { "--export", "type=nbd,id=e,node-name=n" }, "expected one of the two (qemu-storage-daemon serves nbd)" },
                 { { "--export", "fuse,id=e,node-name=n,mountpoint=x" }, "qemu-storage-daemon serves fuse" },
                 { { "--trace", "enable=x" }, "no trace events of QEMU's" },
                 { { "--object", "iothread,id=t" }, "expected --iothreads=N" },

@@ -195,6 +195,7 @@ static int negotiate(struct front_end *fe)
         if (r < 0)
                 return r;
         fe->features = offered & WANTED & ~fe->opts.features_off & ~(fe->opts.packed ? 0 : FE_F_RING_PACKED);
+        fe->features |= fe->opts.features_on;
         if (fe->opts.packed && !is_packed(fe))
                 return err_note(-ENOTSUP, "the back end has no packed rings");
         r = fe_tell(fe, &owner, NULL, 0);

@@ -35,6 +35,7 @@ struct fe_opts {
         bool packed;             /* packed rings; -ENOTSUP when the back end has none */
         bool inband;             /* kicks and calls are messages: fe_kick_inband(), fe_backend_message() */
         uint64_t features_off;   /* feature bits not to take although offered */
+        uint64_t features_on;    /* the same the other way: to take although they were not offered */
         uint64_t protocol_off;   /* the same for protocol features */
         int timeout_ms;          /* for an answer to a message; 0: 10 000 */
 };

@@ -48,6 +48,8 @@ void disk_export_opts(const struct disk_opts *o, struct block_export_opts *xo)
                 .serial = o->serial,
                 .num_queues = o->num_queues,
                 .block_size = o->block_size,
+                .scsi = o->scsi,
+                .lun = o->lun,
         };
 }
 
@@ -213,7 +215,7 @@ int disk_end(struct disks *d, const char *id, bool force, disk_done *done, void 
         list_for_each_safe(l, &d->exports) {
                 struct block_export *x = list_entry(l, struct block_export, link);
 
-                if (x->node == n && x->export)
+                if (x->node == n && !x->stopping)
                         block_export_stop(x);
         }
         if (!n->nexports)

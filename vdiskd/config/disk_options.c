@@ -16,6 +16,9 @@
 
 #define MAX_QUEUES 256u       /* what export.h serves */
 #define SERIAL_BYTES 20u      /* VIRTIO_BLK_ID_BYTES, virtio 1.2 5.2.6 */
+#define SCSI_SERIAL_BYTES 36u /* scsi_cmd.h */
+#define SCSI_QUEUES 254u      /* controller.h of vhost_user_scsi */
+#define LAST_LUN 255u
 
 /* --- the keys ---------------------------------------------------------------------------------------------------- */
 
@@ -74,12 +77,25 @@ LIMIT_KEYS_OF(key_bps_write, "bps-write")
 LIMIT_KEY(key_iops_size, "iops-size")
 static int key_throttle_group(struct disk_opts *d, const char *v) { return set_text("throttle-group", v, &d->throttle_group); }
 
-static int key_serial(struct disk_opts *d, const char *v)
+static int key_serial(struct disk_opts *d, const char *v) { return set_text("serial", v, &d->serial); }
+
+static int key_device(struct disk_opts *d, const char *v)
 {
-        if (strlen(v) > SERIAL_BYTES)
-                return err_note(-EINVAL, "serial=%s: %zu bytes, a virtio disk's serial has room for %u", v, strlen(v),
-                                SERIAL_BYTES);
-        return set_text("serial", v, &d->serial);
+        static const struct choice devices[] = { { "blk", false }, { "scsi", true } };
+        int scsi = false;
+        int r = set_choice("device", v, devices, ARRAY_SIZE(devices), &scsi);
+
+        d->scsi = scsi;
+        return r;
+}
+
+static int key_lun(struct disk_opts *d, const char *v)
+{
+        unsigned lun = 0;
+        int r = set_number("lun", v, 0, LAST_LUN, &lun);
+
+        d->lun = (int)lun;
+        return r;
 }
 
 static int key_cache(struct disk_opts *d, const char *v)
@@ -141,7 +157,9 @@ static const struct disk_key {
         { "connect", "PATH", "connect to a front end that listens on this Unix socket", key_connect },
         { "fd", "N", "listen on this open socket", key_fd },
         { "fdname", "NAME", "listen on the socket that systemd passes under this name", key_fdname },
-        { "serial", "TEXT", "serial number for the guest, up to 20 bytes", key_serial },
+        { "device", "blk|scsi", "virtio-blk, or a disk of the virtio-scsi controller on its socket (default blk)", key_device },
+        { "lun", "N", "device=scsi: its number there, 0 to 255 (default the first that is free)", key_lun },
+        { "serial", "TEXT", "serial number for the guest, up to 20 bytes (36 with device=scsi)", key_serial },
         { "key-secret", "ID", "the secret (--object) that opens an encrypted image", key_key_secret },
         { "read-only", "on|off", "refuse writes (default off)", key_read_only },
         { "migratable", "on|off", "lock the image only while a guest runs on it, for live migration (default off)",
@@ -232,6 +250,27 @@ int disk_opts_check_access(const struct disk_opts *d)
         return 0;
 }
 
+static int check_device(const struct disk_opts *d)
+{
+        unsigned room = d->scsi ? SCSI_SERIAL_BYTES : SERIAL_BYTES;
+
+        if (d->serial && strlen(d->serial) > room)
+                return err_note(-EINVAL, "serial=%s: %zu bytes, a %s's serial has room for %u", d->serial, strlen(d->serial),
+                                d->scsi ? "SCSI disk" : "virtio disk", room);
+        if (!d->scsi && d->lun >= 0)
+                return err_note(-EINVAL, "lun=%d: only a disk with device=scsi has one", d->lun);
+        if (!d->scsi)
+                return 0;
+        if (d->migratable)
+                return err_note(-EINVAL, "migratable and device=scsi: a disk of a SCSI controller is not let go while others of it are "
+                                "used; expected one of the two");
+        if (!d->socket && !d->connect && d->fd < 0 && !d->fdname)
+                return err_note(-EINVAL, "device=scsi: expected socket, connect, fd or fdname, by which disks find their controller");
+        if (d->num_queues > SCSI_QUEUES)
+                return err_note(-EINVAL, "num-queues=%u: a SCSI controller has at most %u for requests", d->num_queues, SCSI_QUEUES);
+        return 0;
+}
+
 int disk_opts_check(const struct disk_opts *d)
 {
         bool null = d->format && !strcmp(d->format, "null");
@@ -250,7 +289,7 @@ int disk_opts_check(const struct disk_opts *d)
         if (d->throttle_group && throttle_limits_any(&d->limits))
                 return err_note(-EINVAL, "throttle-group=%s: the group has the limits; a disk in it has none of its own",
                                 d->throttle_group);
-        if (throttle_limits_check(&d->limits) < 0)
+        if (throttle_limits_check(&d->limits) < 0 || check_device(d) < 0)
                 return -EINVAL;
         return disk_opts_check_access(d);
 }

@@ -9,8 +9,8 @@
 
 #include "vdiskd/config/options.h"
 
-static const struct disk_opts no_disk = { .fd = -1, .socket_mode = -1, .full_timeout = FULL_TIMEOUT_S, .max_in_flight = MAX_IN_FLIGHT,
-                                           .limits = THROTTLE_NO_LIMITS_INIT };
+static const struct disk_opts no_disk = { .fd = -1, .lun = -1, .socket_mode = -1, .full_timeout = FULL_TIMEOUT_S,
+                                           .max_in_flight = MAX_IN_FLIGHT, .limits = THROTTLE_NO_LIMITS_INIT };
 
 /* Read @text into @d, which was no_disk. 0, or -EINVAL / -ENOMEM with a sentence; disk_opts_finish() it in either
  * case. */

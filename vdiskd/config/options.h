@@ -37,6 +37,8 @@ struct disk_opts {
         bool entry_with_data; /* data-first=off: format.h, FMT_ENTRY_WITH_DATA */
         unsigned num_queues; /* 0: the default */
         uint32_t block_size; /* 0: 512 */
+        bool scsi;           /* device=scsi: a unit of the SCSI controller on its socket; others may be, too */
+        int lun;             /* of it; -1: the first that is free */
         uint64_t size;       /* format=null only, bytes */
         char **said;         /* disk_options.h: the texts */
         char *file;          /* of the configuration, where the disk stands; NULL: the command line */

@@ -50,7 +50,7 @@ int qemu_export(struct options *o, const char *v)
         for (size_t i = 0; type && i < ARRAY_SIZE(others); i++)
                 if (!strcmp(type, others[i])) {
                         json_decref(args);
-                        return err_note(-EINVAL, "--export %s: vdiskd serves vhost-user-blk only; expected type=vhost-user-blk "
+                        return err_note(-EINVAL, "--export %s: vdiskd serves vhost-user-blk and vhost-user-scsi; expected one of the two "
                                         "(qemu-storage-daemon serves %s)", v, others[i]);
                 }
         return add_startup(o, "--export", "block-export-add", args);

@@ -30,6 +30,26 @@ static bool same(const char *a, const char *b)
         return a && b && !strcmp(a, b);
 }
 
+static bool same_socket(const struct disk_opts *a, const struct disk_opts *b)
+{
+        return same(a->socket, b->socket) || same(a->connect, b->connect) || (a->fd >= 0 && a->fd == b->fd) ||
+               same(a->fdname, b->fdname);
+}
+
+static bool share_controller(const struct disk_opts *a, const struct disk_opts *b)
+{
+        return a->scsi && b->scsi && same_socket(a, b);
+}
+
+static bool clash(const struct disk_opts *a, const struct disk_opts *b)
+{
+        if (same(a->id, b->id) || (same(a->path, b->path) && !(a->read_only && b->read_only)))
+                return true;
+        if (!share_controller(a, b))
+                return same_socket(a, b);
+        return (a->lun >= 0 && a->lun == b->lun) || (a->num_queues && b->num_queues && a->num_queues != b->num_queues);
+}
+
 static int check_two(const struct disk_opts *a, const struct disk_opts *b)
 {
         struct place pa = place_of(a), pb = place_of(b);
@@ -40,9 +60,15 @@ static int check_two(const struct disk_opts *a, const struct disk_opts *b)
         if (same(a->path, b->path) && !(a->read_only && b->read_only))
                 return err_note(-EINVAL, "path %s is given to two disks, %s and %s; only if both are read-only they may share it",
                                 a->path, pa.text, pb.text);
+        if (share_controller(a, b) && a->lun >= 0 && a->lun == b->lun)
+                return err_note(-EINVAL, "lun=%d is given to two disks of one SCSI controller, %s and %s; each needs its own", a->lun,
+                                pa.text, pb.text);
+        if (share_controller(a, b))
+                return err_note(-EINVAL, "num-queues=%u and num-queues=%u: the disks %s and %s share a SCSI controller, which has one "
+                                "number", a->num_queues, b->num_queues, pa.text, pb.text);
         if (same(a->socket, b->socket))
-                return err_note(-EINVAL, "socket %s is given to two disks, %s and %s; each needs its own", a->socket, pa.text,
-                                pb.text);
+                return err_note(-EINVAL, "socket %s is given to two disks, %s and %s; each needs its own (or both device=scsi)", a->socket,
+                                pa.text, pb.text);
         if (same(a->connect, b->connect))
                 return err_note(-EINVAL, "connect=%s is given to two disks, %s and %s; each needs its own", a->connect, pa.text,
                                 pb.text);
@@ -63,9 +89,7 @@ static int check_disks_differ(const struct options *o)
                 for (size_t j = 0; j < i; j++) {
                         const struct disk_opts *a = &o->disks[j], *b = &o->disks[i];
 
-                        if (same(a->id, b->id) || (same(a->path, b->path) && !(a->read_only && b->read_only)) ||
-                            same(a->socket, b->socket) || same(a->connect, b->connect) || (a->fd >= 0 && a->fd == b->fd) ||
-                            same(a->fdname, b->fdname))
+                        if (clash(a, b))
                                 return at_line(check_two(a, b), b->file ? b : a);
                 }
         return 0;

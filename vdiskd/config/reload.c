@@ -217,7 +217,7 @@ static int change_socket(struct reload *r, const struct disk_opts *o)
         if (!x)
                 return err_note(-ENOENT, "it has no export of its name any more");
         disk_export_opts(o, &xo);
-        return listener_change(&x->listener, &xo.at);
+        return block_export_change_socket(x, &xo.at);
 }
 
 static int change_limits(struct reload *r, const struct disk_opts *o)

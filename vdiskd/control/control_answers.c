@@ -109,12 +109,13 @@ static const struct qmp_arg node[] = {
 };
 const struct qmp_answer answer_nodes = { node, .list = true };
 
-static const char *const export_types[] = { "vhost-user-blk", NULL };
+static const char *const export_types[] = { "vhost-user-blk", "vhost-user-scsi", NULL };
 static const struct qmp_arg export_info[] = {
         { "id", QMP_STR },
         { "type", QMP_STR, .values = export_types },
         { "node-name", QMP_STR },
         { "shutting-down", QMP_BOOL },
+        { "lun", QMP_INT, .optional = true },
         { NULL },
 };
 const struct qmp_answer answer_exports = { export_info, .list = true };

@@ -19,8 +19,11 @@
 #include "vdiskd/json_member.h"
 
 #define MAX_QUEUES 256 /* what export.h serves */
+#define LAST_LUN 255
 
-static const char *const export_types[] = { "vhost-user-blk", NULL };
+static const char *const export_types[] = { "vhost-user-blk", "vhost-user-scsi", NULL };
+static const struct qmp_arg scsi_args[] = { { "lun", QMP_INT, .optional = true, .min = 0, .max = LAST_LUN }, { NULL } };
+static const struct qmp_variant export_variants[] = { { "vhost-user-scsi", scsi_args }, { NULL } };
 static const char *const addr_types[] = { "unix", "fd", NULL };
 static const struct qmp_arg unix_args[] = { { "path", QMP_STR }, { NULL } };
 static const struct qmp_arg fd_args[] = { { "str", QMP_STR }, { NULL } }; /* on the command line only */
@@ -30,7 +33,7 @@ static const struct qmp_arg addr_args[] = {
         { NULL },
 };
 static const struct qmp_arg block_export_add_args[] = {
-        { "type", QMP_STR, .values = export_types },
+        { "type", QMP_STR, .values = export_types, .variants = export_variants },
         { "id", QMP_STR },
         { "node-name", QMP_STR },
         { "addr", QMP_OBJECT, .members = addr_args },
@@ -84,13 +87,16 @@ static int read_socket(json_t *args, bool local, struct block_export_opts *o)
 static int add_export(struct disks *d, json_t *args, bool local)
 {
         bool writable = flag_of(args, "writable", false);
+        bool scsi = !strcmp(text_of(args, "type"), "vhost-user-scsi");
         const char *name = text_of(args, "node-name");
         struct block_export_opts o = {
                 .id = text_of(args, "id"),
                 .read_only = !writable,
                 .serial = text_of(args, "serial"),
-                .num_queues = (unsigned)number_of(args, "num-queues", 1),
+                .num_queues = (unsigned)number_of(args, "num-queues", scsi ? 0 : 1),
                 .block_size = (uint32_t)number_of(args, "logical-block-size", 512),
+                .scsi = scsi,
+                .lun = (int)number_of(args, "lun", SCSI_ANY_LUN),
         };
         struct node *n = disks_find_node(d, name);
         struct block_export *x;
@@ -195,7 +201,7 @@ static void cmd_block_export_del(struct qmp_call *call, json_t *args, void *opaq
 
         if (!x)
                 return qmp_fail(call, NULL, "Export '%s' is not found", id);
-        if (!x->export)
+        if (x->stopping)
                 return qmp_fail(call, NULL, "Export '%s' is already shutting down", id);
         if ((!mode || strcmp(mode, "hard")) && block_export_in_use(x))
                 return qmp_fail(call, NULL, "export '%s' still in use; mode 'hard' disconnects its front end", id);

@@ -174,6 +174,16 @@ static void cmd_query_nodes(struct qmp_call *call, json_t *args, void *opaque)
 
 /* --- exports ----------------------------------------------------------------------------------------------------- */
 
+static json_t *describe_export(const struct block_export *x)
+{
+        json_t *o = json_pack("{s:s,s:s,s:s,s:b}", "id", x->id, "type", block_export_type(x), "node-name", x->node->name,
+                              "shutting-down", x->stopping);
+
+        if (x->host) /* not in QEMU */
+                json_object_set_new(o, "lun", json_integer(x->lun));
+        return o;
+}
+
 static void cmd_query_exports(struct qmp_call *call, json_t *args, void *opaque)
 {
         struct control *c = opaque;
@@ -183,8 +193,7 @@ static void cmd_query_exports(struct qmp_call *call, json_t *args, void *opaque)
         list_for_each(l, &c->disks->exports) {
                 const struct block_export *x = list_entry(l, struct block_export, link);
 
-                json_array_append_new(all, json_pack("{s:s,s:s,s:s,s:b}", "id", x->id, "type", "vhost-user-blk",
-                                                     "node-name", x->node->name, "shutting-down", !x->export));
+                json_array_append_new(all, describe_export(x));
         }
         qmp_return(call, all);
 }

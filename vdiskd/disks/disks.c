@@ -16,7 +16,6 @@
 #include "vdiskd/disks/filter_node.h"
 #include "vdiskd/disks/inner_node.h"
 #include "vdiskd/disks/node.h"
-#include "vhost_user_blk/export.h"
 
 #define LOCK_PATIENCE_NS (2 * NS_PER_SEC)
 
@@ -25,6 +24,7 @@ void disks_init(struct disks *d)
         d->pid_fd = -1;
         list_init(&d->nodes);
         list_init(&d->exports);
+        list_init(&d->scsi_hosts);
         list_init(&d->limit_groups);
         list_init(&d->endings);
         list_init(&d->files);
@@ -81,7 +81,7 @@ struct node *disks_find_device(struct disks *d, const char *name)
 {
         struct block_export *x = disks_find_export(d, name);
 
-        return x && x->export && !x->node->closing ? x->node : disks_find_node(d, name);
+        return x && !x->stopping && !x->node->closing ? x->node : disks_find_node(d, name);
 }
 
 bool disks_name_taken(const struct disks *d, const char *name)
@@ -138,6 +138,11 @@ static int serve_disk(struct disks *d, const struct disk_opts *o)
         return r < 0 ? err_prefix(r, "%s: ", node_label(n)) : 0;
 }
 
+static bool takes_any_lun(const struct disk_opts *o)
+{
+        return o->scsi && o->lun == SCSI_ANY_LUN;
+}
+
 int disks_add_all(struct disks *d, const struct disk_opts *opts, size_t n)
 {
         int r = 0;
@@ -145,7 +150,11 @@ int disks_add_all(struct disks *d, const struct disk_opts *opts, size_t n)
         for (size_t i = 0; r == 0 && i < n; i++)
                 r = open_disk(d, &opts[i]);
         for (size_t i = 0; r == 0 && i < n; i++)
-                r = serve_disk(d, &opts[i]);
+                if (!takes_any_lun(&opts[i]))
+                        r = serve_disk(d, &opts[i]);
+        for (size_t i = 0; r == 0 && i < n; i++)
+                if (takes_any_lun(&opts[i])) /* behind those that want a certain one */
+                        r = serve_disk(d, &opts[i]);
         return r;
 }
 
@@ -156,8 +165,8 @@ void disks_resized(struct disks *d, const struct node *n)
         list_for_each(l, &d->exports) {
                 struct block_export *x = list_entry(l, struct block_export, link);
 
-                if (x->node == n && x->export)
-                        export_resized(x->export);
+                if (x->node == n && !x->stopping)
+                        block_export_resized(x);
         }
 }
 
@@ -182,7 +191,7 @@ static bool stop_exports(struct disks *d)
         list_for_each_safe(l, &d->exports) {
                 struct block_export *x = list_entry(l, struct block_export, link);
 
-                if (x->export)
+                if (!x->stopping)
                         block_export_stop(x);
         }
         list_for_each_safe(l, &d->nodes) {

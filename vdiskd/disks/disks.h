@@ -38,6 +38,7 @@ struct disks {
         void *opaque;
 
         struct list nodes, exports, jobs; /* node.h, block_export.h, job.h */
+        struct list scsi_hosts;   /* scsi_host.h */
         struct list limit_groups; /* limit_groups.h */
         struct list endings;             /* disk_ops.c */
         struct list files;               /* file_node.h */

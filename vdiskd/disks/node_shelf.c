@@ -57,7 +57,7 @@ static unsigned count_awake(const struct node *n)
         list_for_each(l, &n->disks->exports) {
                 const struct block_export *x = list_entry(l, struct block_export, link);
 
-                awake += x->node == n && export_has_woken(x->export);
+                awake += x->node == n && block_export_has_woken(x);
         }
         return awake;
 }

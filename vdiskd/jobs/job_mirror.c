@@ -60,8 +60,8 @@ static void move_exports(struct mirror_job *m)
                 if (x->node != a)
                         continue;
                 x->node = b;
-                if (x->export) /* else it is stopping: no ring of it starts any more */
-                        export_follow(x->export, b->vol);
+                if (!x->stopping) /* else no ring of it starts any more */
+                        block_export_follow(x, b->vol);
                 a->nexports--;
                 b->nexports++;
         }

@@ -28,7 +28,7 @@ static void count_exports(const struct node *n, struct disk_stats *s)
                         continue;
                 if (!s->exports++)
                         snprintf(s->disk, sizeof(s->disk), "%s", x->id);
-                s->connected += x->export && block_export_in_use(x);
+                s->connected += block_export_in_use(x);
         }
 }
 

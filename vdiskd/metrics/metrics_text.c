@@ -18,8 +18,10 @@
 #include "common/range.h"
 #include "config.h"
 #include "vdiskd/disks/block_export.h"
+#include "vdiskd/disks/scsi_host.h"
 #include "vdiskd/metrics/disk_stats.h"
 #include "vdiskd/disks/node.h"
+#include "vhost_user_scsi/controller.h"
 
 struct picture {
         struct disk_stats *disk;
@@ -392,14 +394,19 @@ static void put_daemon(const struct picture *p, const struct disks *d, const str
                 const struct block_export *x = list_entry(l, struct block_export, link);
 
                 exports++;
-                connected += x->export && block_export_in_use(x);
+                connected += !x->host && block_export_in_use(x);
+        }
+        list_for_each(l, &d->scsi_hosts) { /* one front end, however many disks */
+                const struct scsi_host *h = list_entry(l, struct scsi_host, link);
+
+                connected += h->controller && scsi_controller_in_use(h->controller);
         }
         family(p->out, "vdiskd_build_info", "gauge", "The program; always 1.");
         fprintf(p->out, "vdiskd_build_info{version=\"%s\"} 1\n", VDISKD_VERSION);
         single(p->out, "vdiskd_uptime_seconds", "gauge", "Since the daemon started.",
                (double)(clock_ns() - start->ns) / NS_PER_SEC);
         single(p->out, "vdiskd_disks", "gauge", "Open disks.", (double)p->ndisks);
-        single(p->out, "vdiskd_exports", "gauge", "Sockets that disks are offered on.", exports);
+        single(p->out, "vdiskd_exports", "gauge", "Disks as they are offered: those of their own, and units of SCSI controllers.", exports);
         single(p->out, "vdiskd_sessions_connected", "gauge", "Front ends connected.", connected);
         put_threads(p->out, d);
         put_process(p->out, start);

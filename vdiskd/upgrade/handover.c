@@ -15,6 +15,7 @@
 #include "config.h"
 #include "formats/luks/kept_keys.h"
 #include "vdiskd/disks/block_export.h"
+#include "vdiskd/disks/scsi_host.h"
 #include "vdiskd/disks/file_node.h"
 #include "vdiskd/disks/filter_node.h"
 #include "vdiskd/disks/limit_groups.h"
@@ -43,8 +44,9 @@ int handover_pack(struct parcel *p, struct secret_box *box, const struct disks *
                 parcel_append(p, nodes, node_pack(list_entry(l, struct node, link), p));
         list_for_each(l, &d->exports)
                 parcel_append(p, exports, block_export_pack(list_entry(l, struct block_export, link), p));
-        p->root = json_pack("{s:i,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:i,s:o}", "handover", HANDOVER_VERSION, "vdiskd", VDISKD_VERSION,
-                            "throttle-groups", limits_pack(d), "nodes", nodes, "exports", exports, "control",
+        p->root = json_pack("{s:i,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:i,s:o}", "handover", HANDOVER_VERSION, "vdiskd",
+                            VDISKD_VERSION, "throttle-groups", limits_pack(d), "nodes", nodes, "exports", exports, "scsi-hosts",
+                            scsi_hosts_pack(d, p), "control",
                             listening_pack(p, control_fd, control), "metrics", listening_pack(p, metrics->fd, metrics),
                             "configuration", reload_pack(d->configuration), "files", file_nodes_pack(d), "filters", filter_nodes_pack(d), "pid-file",
                             parcel_put_fd(p, d->pid_fd), "keys", keys);
@@ -77,12 +79,14 @@ static int unpack_nodes(struct parcel *p, struct disks *d)
 
 static int unpack_exports(struct parcel *p, struct disks *d)
 {
-        const json_t *exports;
+        const json_t *exports, *hosts = json_object_get(p->root, "scsi-hosts"); /* an older process had none */
         int r = parcel_get_array(p->root, "exports", &exports);
 
+        if (r == 0)
+                r = scsi_hosts_unpack(d, p, hosts);
         for (size_t i = 0; r == 0 && i < json_array_size(exports); i++)
                 r = block_export_unpack(d, p, json_array_get(exports, i));
-        return r;
+        return r < 0 ? r : scsi_hosts_unpack_sessions(d, p, hosts);
 }
 
 /* An older process knows of no metrics. */

@@ -16,7 +16,6 @@
 #include "vdiskd/disks/block_export.h"
 #include "vdiskd/upgrade/handover.h"
 #include "vdiskd/disks/node.h"
-#include "vhost_user_blk/export.h"
 
 #define PATIENCE_SECONDS 300 /* the old one flushes first; when it is gone we are told at once */
 
@@ -95,10 +94,6 @@ void takeover(int sock, struct disks *d, struct listener *control, struct listen
 
 void takeover_go(struct disks *d)
 {
-        list_for_each(l, &d->exports) {
-                struct block_export *x = list_entry(l, struct block_export, link);
-
-                export_resume(x->export, x->node->vol);
-        }
+        block_exports_resume(d);
         log_info("took over %zu disk%s", disks_open(d), disks_open(d) == 1 ? "" : "s");
 }

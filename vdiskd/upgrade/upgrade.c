@@ -27,13 +27,14 @@
 #include "common/log.h"
 #include "formats/luks/kept_keys.h"
 #include "vdiskd/disks/block_export.h"
+#include "vdiskd/disks/scsi_host.h"
 #include "vdiskd/upgrade/handover.h"
 #include "vdiskd/jobs/job.h"
 #include "vdiskd/disks/node.h"
 #include "vdiskd/disks/node_bitmaps.h"
 #include "vdiskd/sandbox/opener.h"
 #include "vdiskd/upgrade/successor.h"
-#include "vhost_user_blk/export.h"
+#include "vhost_user_scsi/controller.h"
 
 #define HELLO_NS (30 * NS_PER_SEC) /* guests run meanwhile */
 #define PARK_NS (2 * NS_PER_SEC)   /* a request that takes longer: not now */
@@ -90,16 +91,6 @@ static void finish(struct upgrade *u)
         err_clear();
 }
 
-static void resume_exports(struct upgrade *u)
-{
-        list_for_each(l, &u->env.disks->exports) {
-                struct block_export *x = list_entry(l, struct block_export, link);
-
-                if (export_parked(x->export))
-                        export_resume(x->export, x->node->vol);
-        }
-}
-
 static void control_go_on(struct upgrade *u)
 {
         struct qmp_server *q = u->env.qmp(u->env.opaque);
@@ -132,7 +123,7 @@ static void undo(struct upgrade *u)
         if (u->step >= SHELVE)
                 undo_shelve(u);
         if (u->step >= PARK) {
-                resume_exports(u);
+                block_exports_resume(u->env.disks);
                 control_go_on(u);
         }
         finish(u);
@@ -148,7 +139,7 @@ static void fail(struct upgrade *u, int r)
         err_clear();
         end_child(u);
         if (u->step == PARK)
-                resume_exports(u); /* those that still drain follow as they come */
+                block_exports_resume(u->env.disks); /* those that still drain follow as they come */
         if (!u->waiting)
                 undo(u);
 }
@@ -194,10 +185,16 @@ static int check_disks(const struct disks *d)
         list_for_each(l, &d->exports) {
                 const struct block_export *x = list_entry(l, struct block_export, link);
 
-                if (!x->export)
+                if (x->stopping)
                         return err_note(-EBUSY, "export '%s' is going away; try again", x->id);
-                if (export_is_moving(x->export))
+                if (block_export_is_moving(x))
                         return err_note(-EBUSY, "the guest of '%s' is being migrated; try again when it is done", x->id);
+        }
+        list_for_each(l, &d->scsi_hosts) {
+                const struct scsi_host *h = list_entry(l, struct scsi_host, link);
+
+                if (!h->controller || scsi_controller_is_changing(h->controller))
+                        return err_note(-EBUSY, "the SCSI controller on %s is getting or losing a disk; try again", h->place);
         }
         return 0;
 }
@@ -230,7 +227,7 @@ static void on_parked(void *opaque)
         struct upgrade *u = opaque;
 
         if (u->err)
-                resume_exports(u);
+                block_exports_resume(u->env.disks);
         came_back(u);
 }
 
@@ -274,10 +271,7 @@ static void park_all(struct upgrade *u)
         if (q)
                 qmp_hold(q);
         u->waiting = 1;
-        list_for_each(l, &u->env.disks->exports) {
-                u->waiting++;
-                export_park(list_entry(l, struct block_export, link)->export, on_parked, u);
-        }
+        u->waiting += block_exports_park(u->env.disks, on_parked, u);
         came_back(u);
 }
 

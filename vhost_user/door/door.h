@@ -30,8 +30,6 @@ struct door {
         struct dialer dialer;    /* path NULL: we listen */
         struct loop_timer pause; /* out of file descriptors, or too many came: accept again later */
         struct pace accepts;     /* of front ends */
-        uint64_t shut_until_ns;  /* nobody is let in before (clock_ns()): a front end held up a queue thread */
-        unsigned held;           /* how often that was so */
         struct session *session; /* NULL: nobody is connected */
         pid_t peer;              /* whose process it is */
         char *connect;
@@ -66,6 +64,7 @@ void door_config_changed(struct door *d);
  */
 void door_stop(struct door *d, void (*stopped)(void *opaque), void *opaque);
 bool door_is_stopping(const struct door *d);
+void door_shut(struct door *d); /* nobody is connected: only let nobody in any more */
 
 /*
  * Stand still, as a session does (session.h), with the device on no thread any more; @parked is called once, from the

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Invariants:
- *   - Control and the queue thread meet in order_task, done_task, trouble_task and held_task only. One order is out at a time, so
+ *   - Control and the queue thread meet in order_task, done_task and trouble_task only. One order is out at a time, so
  *     its answer needs no queue.
  *   - Every request holds its view; a view goes home to control when it is not the ring's any more and has no users.
  *     The views of a ring are home before the answer to its STOP, since the loop keeps order.
@@ -11,6 +11,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,21 +66,6 @@ static void trouble_arrived(struct loop_task *t)
         struct ring *r = container_of(t, struct ring, trouble_task);
 
         r->trouble(r, r->trouble_why, r->trouble_memory);
-}
-
-static void held_arrived(struct loop_task *t)
-{
-        struct ring *r = container_of(t, struct ring, held_task);
-
-        r->held(r);
-}
-
-/* One ring of the device tells, and its session outlives that: a STOP is answered behind it. */
-void ring_held_us(struct ring *r)
-{
-        r->popping = false;
-        if (!atomic_exchange(&r->dev->held_us, true))
-                loop_post(r->loop, &r->held_task);
 }
 
 static bool memory_gone(const struct ring *r)
@@ -311,13 +297,14 @@ static bool redo(struct ring *r)
 static bool ring_poll(struct qpoller *p)
 {
         struct ring *r = container_of(p, struct ring, poller);
+        unsigned want = r->dev->ops->wants ? r->dev->ops->wants(r) : UINT_MAX;
         int n;
 
         if (r->starved || (r->unmapped && !ring_map(r)))
                 return false;
         if (r->stopping && must_redo(r))
                 return redo(r);
-        if (!r->popping)
+        if (!r->popping || !want)
                 return false;
         n = vq_waiting(&r->vq);
         check_memory(r);
@@ -325,7 +312,31 @@ static bool ring_poll(struct qpoller *p)
                 ring_report(r, r->vq.broken);
         if (n <= 0)
                 return false;
-        return !share_left(r) || take_batch(r, (unsigned)n);
+        return !share_left(r) || take_batch(r, (unsigned)min_u64((unsigned)n, want));
+}
+
+bool ring_take_all(struct ring *r)
+{
+        struct vu_share *share;
+        unsigned left = r->layout.num;
+        int n = 0;
+
+        if (!r->popping)
+                return true;
+        if (r->starved || (r->unmapped && !ring_map(r)))
+                return false;
+        share = TAKE(r->share, NULL);
+        while (left && r->popping && (n = vq_waiting(&r->vq)) > 0) {
+                unsigned taken = take_batch(r, (unsigned)min_u64((unsigned)n, left));
+
+                if (!taken)
+                        break;
+                left -= taken;
+        }
+        r->share = share;
+        if (n < 0)
+                ring_report(r, r->vq.broken);
+        return !r->popping || n <= 0 || !left;
 }
 
 static void ring_quiet(struct qpoller *p, bool quiet)
@@ -597,7 +608,6 @@ void ring_init(struct ring *r, struct vu_device *dev, struct loop *l, unsigned i
         r->order_task.run = carry_out;
         r->done_task.run = answer_arrived;
         r->trouble_task.run = trouble_arrived;
-        r->held_task.run = held_arrived;
 }
 
 void ring_finish(struct ring *r)

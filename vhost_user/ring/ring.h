@@ -99,7 +99,6 @@ struct ring {
         bool waits;               /* it starts when the device is awake */
         void (*done)(struct ring *r, struct ring_order *o);                /* control: the order is carried out */
         void (*trouble)(struct ring *r, const char *why, bool memory_gone); /* control: it takes no more requests */
-        void (*held)(struct ring *r);                                      /* control: dev->held_us is true now */
         void (*rung)(struct ring *r, bool err);                            /* control: tell the front end; or an error */
         bool call_due, err_due;   /* the owner's: rung, and not yet told */
         void (*missing)(struct ring *r); /* control: with an IOMMU, it waits for translations */
@@ -140,7 +139,7 @@ struct ring {
         struct ring_order order;
         int done_with[3];         /* eventfds that go with the answer, to be closed; -1: none */
         struct qtask order_task;
-        struct loop_task done_task, trouble_task, held_task;
+        struct loop_task done_task, trouble_task;
         const char *trouble_why;
         bool trouble_memory;
         atomic_bool miss_posted, retry_posted;
@@ -170,6 +169,10 @@ void ring_wrote(struct ring_req *q, const void *host, size_t len);
 
 /* Queue thread: the guest's request was beyond answering. The request goes to put(); nothing more is taken. */
 void ring_break(struct ring_req *q, const char *why);
+
+/* Queue thread, not from within take(): what the guest shows now is taken, whatever is left of the device's share. A ring
+ * that takes nothing now has nothing to take. false: not all could be, for want of memory or translations. */
+bool ring_take_all(struct ring *r);
 
 static inline void *ring_priv(const struct ring *r)
 {

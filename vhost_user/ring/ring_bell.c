@@ -5,7 +5,6 @@
  * Invariant: an eventfd's number is given back only when no write of it is out (busy).
  */
 #include <assert.h>
-#include <errno.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -19,8 +18,6 @@ void ring_bell_ring(struct ring *r, struct ring_bell *b)
                         loop_post(r->loop, &b->message);
                 return;
         }
-        if (atomic_load_explicit(&r->dev->held_us, memory_order_relaxed))
-                return;
         if (b->busy) {
                 b->again = true;
                 return;
@@ -65,8 +62,7 @@ static void bell_done(struct io *io, int res)
 {
         struct ring_bell *b = container_of(io, struct ring_bell, io);
 
-        if (res == -EINTR) /* else: a dead eventfd is the front end's loss */
-                ring_held_us(b->ring);
+        (void)res; /* a dead eventfd is the front end's loss */
         b->busy = false;
         if (TAKE(b->again, false))
                 ring_bell_ring(b->ring, b);
@@ -77,7 +73,6 @@ void ring_bell_init(struct ring *r, struct ring_bell *b)
 {
         b->fd = -1;
         b->io.done = bell_done;
-        b->io.shut = &r->dev->held_us;
         b->ring = r;
         b->message.run = message_arrived;
         list_init(&b->message.link);
