@@ -147,7 +147,7 @@ enum scsi_sense_code scsi_take_attention(struct scsi_lu *lu)
                 unsigned first = (unsigned)__builtin_ctz(all);
 
                 all = atomic_fetch_and(&lu->attentions, ~(1u << first));
-                if (all & 1u << first)
+                if (all & 1u << first) /* no test: another queue takes it between two instructions */
                         return codes[first];
         }
         return SENSE_NONE;

@@ -226,3 +226,31 @@ b = room("ranges")
 RANGE = "common/range.h"
 b("a range's end may wrap", RANGE, "return len <= size && off <= size - len;", "return off + len <= size;", "range")
 b("neighbours overlap", RANGE, "a < b + blen && b < a + alen", "a <= b + blen && b < a + alen", "range", "mem_table")
+
+# --- SCSI ------------------------------------------------------------------------------------------------------------
+b = room("SCSI commands")
+BLOCK, SPACE_CMD, MODE, SENSE = (f"vhost_user_scsi/scsi_{n}.c" for n in ("block", "space", "mode", "sense"))
+b("a READ may end behind the disk", BLOCK, "if (!scsi_blocks_fit(lu, lba, n, &blocks))\n                return scsi_check(cmd, SENSE_LBA_RANGE);\n        if (blocks.len",
+  "if (!scsi_blocks_fit(lu, lba, 0, &blocks))\n                return scsi_check(cmd, SENSE_LBA_RANGE);\n        blocks.len = n * lu->block_size;\n        if (blocks.len",
+  "scsi_block")
+b("blocks are always of 512 bytes", BLOCK, "ret->off = lba * lu->block_size;", "ret->off = lba * 512;", "scsi_block")
+b("READ(6) of 0 blocks reads none", BLOCK, "cdb[4] ? cdb[4] : READ_6_MOST", "cdb[4]", "scsi_block")
+b("a WRITE takes what the guest did not send", BLOCK, "cmd->used > cmd->out_len ? SCSI_OVERRUN : v", "v", "scsi_block")
+b("a WRITE without a cache is not durable", BLOCK, "cmd->fua |= scsi_write_through(lu);", "", "scsi_block")
+b("nor is what UNMAP gives back", SPACE_CMD, "cmd->space = SCSI_DISCARD;\n        cmd->fua = scsi_write_through(lu);",
+  "cmd->space = SCSI_DISCARD;", "scsi_block")
+b("a read-only disk takes WRITE SAME(16)", "vhost_user_scsi/scsi_table.c",
+  "{ 0x93, .len = 16, .flags = SCSI_OP_WRITES,", "{ 0x93, .len = 16, .flags = 0,", "scsi_cmd", "scsi_block")
+b("UNMAP begins before all ranges were looked at", SPACE_CMD, "                        return SCSI_DONE;\n        if (!cmd->nranges)",
+  "                        break;\n        if (!cmd->nranges)", "scsi_space")
+b("UNMAP's limit is one for each range", SPACE_CMD, "*total += n;", "*total = n;", "scsi_space")
+b("UNMAP reads one descriptor too many", SPACE_CMD, "uint64_t n = bytes / UNMAP_EACH,", "uint64_t n = bytes / UNMAP_EACH + (bytes % UNMAP_EACH != 0),", "scsi_space")
+b("WRITE SAME's data is looked at in part", SPACE_CMD, "bytes_are_zero(cmd->data, lu->block_size)", "bytes_are_zero(cmd->data, 512)", "scsi_space")
+b("MODE SELECT takes the cache bit before it has seen all", MODE, "caching_at = at;", "set_cache(lu, cmd, cmd->data[at + WCE_AT] & WCE), caching_at = at;", "scsi_mode")
+b("a cache that is switched off is not emptied", MODE, "return cmd->wce_changed && !on ? SCSI_FLUSH : scsi_good(cmd);", "return scsi_good(cmd);", "scsi_mode")
+b("a page cut off is read", MODE, "left < PAGE_HEADER + (uint32_t)p->len", "left + 1 < PAGE_HEADER + (uint32_t)p->len", "scsi_mode")
+b("an attention is told for ever", SENSE, "all = atomic_fetch_and(&lu->attentions, ~(1u << first));", "", "scsi_cmd")
+b("INQUIRY ends with an attention", "vhost_user_scsi/scsi_table.c", "{ 0x12, .len = 6, .flags = SCSI_OP_CALM |", "{ 0x12, .len = 6, .flags =", "scsi_cmd")
+b("an answer is longer than the guest's buffer", SENSE, "min_u64(min_u64(len, alloc), cmd->in_len)", "min_u64(len, alloc)", "scsi_inquiry", "scsi_cmd")
+b("a full disk is a broken one", SENSE, "case -ENOSPC:\n", "", "scsi_block")
+b("a disk gets its name from where it is, also with a serial", "vhost_user_scsi/scsi_inquiry.c", "hash(given ? serial : stable)", "hash(stable ? stable : serial)", "scsi_inquiry")

@@ -35,7 +35,7 @@ static void test_table(void **state)
                         assert_true((op[-1].opcode << 8 | op[-1].action) < (op->opcode << 8 | op->action));
                 assert_int_equal(op->len, lens[op->opcode >> 5]);
                 assert_int_equal(op->usage[0], op->opcode);
-                assert_true(op->flags & SCSI_OP_ACTION ? op->usage[1] == op->action : !op->action);
+                assert_true(op->flags & SCSI_OP_ACTION ? op->action && op->usage[1] == op->action : !op->action);
                 assert_int_equal(op->usage[1] & op->refused, 0);
                 assert_int_equal(op->usage[op->len - 1], 0x04);
                 for (unsigned b = op->len; b < SCSI_CDB_MAX; b++)
