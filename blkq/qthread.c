@@ -483,6 +483,7 @@ int qthread_new(const struct qthread_opts *opts, struct qthread **ret)
         t->engine_opts = opts->engine;
         t->spin_max_ns = opts->poll_us * NS_PER_US;
         t->inlined = opts->inline_loop;
+        t->engine_opts.nudge = !t->inlined;
         t->stop_task.run = on_stop;
         t->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (t->wake_fd < 0)

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -61,6 +62,8 @@ struct vu_share {
 
 struct vu_device {
         const struct vu_device_ops *ops;
+        atomic_bool held_us;        /* its front end made a queue thread sleep in a write to an eventfd of his: none of them is written
+                                       any more, and the session is closed. The owner clears it after that */
         const char *name;           /* for log lines */
         struct log_limit limit;     /* of lines that front ends provoke, however often they reconnect; control thread */
         uint64_t features;          /* offered, without VU_F_PROTOCOL_FEATURES */

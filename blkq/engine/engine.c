@@ -117,14 +117,34 @@ static int64_t transfer(struct file *f, const struct io_step *s)
 }
 
 /* The eventfd is a stranger's: left blocking, a full counter would hold this thread for ever. */
+static int unblock(int fd)
+{
+        int flags = fcntl(fd, F_GETFL);
+
+        return flags < 0 || (!(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) ? -errno : 0;
+}
+
+/* He may make it blocking again before the write: nudge.h. */
 static int64_t notify(int fd)
 {
         static const uint64_t one = 1;
-        int flags = fcntl(fd, F_GETFL);
+        int r = FAULT("engine.notify") < 0 ? 0 : unblock(fd);
 
-        if (flags < 0 || (!(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0))
-                return -errno;
+        if (r < 0)
+                return r;
         return write(fd, &one, sizeof(one)) < 0 ? -errno : 0;
+}
+
+int64_t engine_notify(struct engine *e, const struct io *io)
+{
+        int64_t r;
+
+        if (io->shut && atomic_load_explicit(io->shut, memory_order_relaxed))
+                return -ECANCELED;
+        nudge_begin(&e->nudge);
+        r = notify(io->fd);
+        nudge_end(&e->nudge);
+        return r;
 }
 
 int64_t engine_do_step(struct io *io, const struct io_step *s)
@@ -400,6 +420,11 @@ int engine_new(const struct engine_opts *opts, struct engine **ret)
         e->depth = o.depth;
         list_init(&e->backlog);
         list_init(&e->finished);
+        r = nudge_init(&e->nudge, o.nudge && o.kind != ENGINE_SYNC);
+        if (r < 0) {
+                e->ops->free(e);
+                return r;
+        }
         *ret = e;
         return 0;
 }
@@ -409,6 +434,7 @@ void engine_free(struct engine *e)
         if (!e)
                 return;
         assert(e->in_flight == 0);
+        nudge_finish(&e->nudge);
         e->ops->free(e);
 }
 

@@ -9,10 +9,12 @@
  * An engine belongs to one thread. Submission costs no system call of its own: everything submitted in one round of the
  * loop goes to the kernel in one call together with the wait (engine_wait). Short transfers, EINTR and EAGAIN are dealt
  * with here, so done() sees the whole length or an error. Fault points: engine.read, engine.write, engine.sync,
- * engine.zero, engine.truncate; engine.uring (setting one up). Taps of the files are told (file_tell).
+ * engine.zero, engine.truncate; engine.uring, engine.timer (setting one up); engine.notify (a NOTIFY is written as if the kernel had
+ * seen O_NONBLOCK: it sleeps if it is not there). Taps of the files are told (file_tell).
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -30,13 +32,15 @@ enum io_op {
         IO_TRUNCATE,  /* off: new size; file->size follows (so: home thread). A write past the end does not change it */
         IO_NOTIFY,    /* write 1 to the eventfd io->fd, which becomes O_NONBLOCK; a full counter is success. Not bound by
                          the depth. Ends no wait: done() comes from the engine_wait() that hands it over, or the next, but
-                         possibly only after something else has ended that wait */
+                         possibly only after something else has ended that wait. -EINTR: it slept, since somebody filled the
+                         counter and made the eventfd blocking at the same moment (nudge.h); -ECANCELED: see shut */
 };
 
 /* One operation. The caller's memory from engine_submit() until done(); iov[] too. Zero-initialise. */
 struct io {
         enum io_op op;
         int fd;                 /* NOTIFY only */
+        const atomic_bool *shut; /* NOTIFY only: when it is true by then nothing is written. NULL: never so */
         struct file *file;      /* all others */
         uint64_t off, len;      /* bytes */
         const struct iovec *iov; /* READ, WRITE: sums to len. Aligned as file->mem_align / off_align ask (bounce.h) */
@@ -60,6 +64,7 @@ struct engine_opts {
         bool slow_steps;       /* SYNC with a seed: one step of 16 waits until nothing else is left to do */
         unsigned slow_ops;     /* SYNC: all steps of these (1 << enum io_op) do, */
         const bool *hold;      /* and longer, while this is true; NULL: never */
+        bool nudge;            /* a NOTIFY that sleeps is ended; the engine is freed by the thread that made it. One a thread */
         bool no_registered_files, no_registered_ring, no_defer_taskrun; /* io_uring: switches for each feature */
 };
 

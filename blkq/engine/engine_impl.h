@@ -9,6 +9,7 @@
 #pragma once
 
 #include "engine.h"
+#include "nudge.h"
 
 struct engine_ops {
         /* Get io's next step going. Must not call engine_on_result() from here: only from wait(). */
@@ -30,6 +31,7 @@ struct engine {
         unsigned in_flight;   /* submitted and not yet done() */
         uint64_t now;         /* engine_now(); 0: to be read */
         struct list backlog;  /* submitted above depth */
+        struct nudge nudge;
         struct list finished; /* over before the back end saw them: done() is called from the next engine_wait() */
         char about[160];
 };
@@ -51,6 +53,9 @@ int engine_zero_mode(enum io_op op);
 
 /* Does a step on this thread, waiting. Returns as the system call does, -errno for its errors. Any thread. */
 int64_t engine_do_step(struct io *io, const struct io_step *s);
+
+/* A NOTIFY, here and now. 0, or as the system call, or -ECANCELED (io->shut). The engine's thread. */
+int64_t engine_notify(struct engine *e, const struct io *io);
 
 /* The ring of an io_uring engine, else NULL: for the test that tries what a restricted one refuses. */
 struct io_uring *engine_uring_ring(struct engine *e);

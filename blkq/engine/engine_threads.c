@@ -40,7 +40,7 @@ struct threads {
 
         /* The owner's alone: */
         struct list outbox;   /* started this round, handed over at the wait under one lock */
-        struct list notified; /* eventfd writes never wait, so they are done in place; only done() is due */
+        struct list bells;    /* rung at the wait, one after the other: whose write slept may be done with the next then */
         unsigned nworkers;
         pthread_t worker[MAX_WORKERS];
 };
@@ -105,12 +105,25 @@ static void threads_start(struct engine *e, struct io *io)
 {
         struct threads *t = threads_of(e);
 
-        if (io->op == IO_NOTIFY) {
-                io->rest[1].iov_len = (size_t)engine_do_step(io, &(struct io_step){ .op = IO_NOTIFY });
-                list_add_tail(&t->notified, &io->link);
-        } else {
-                list_add_tail(&t->outbox, &io->link);
+        list_add_tail(io->op == IO_NOTIFY ? &t->bells : &t->outbox, &io->link);
+}
+
+/* Those that are here now: done() may ring again. */
+static unsigned ring_bells(struct threads *t)
+{
+        struct list now;
+        struct list *n;
+        unsigned ran = 0;
+
+        list_init(&now);
+        list_splice_tail(&now, &t->bells);
+        while ((n = list_pop(&now))) {
+                struct io *io = list_entry(n, struct io, link);
+
+                engine_on_result(&t->e, io, engine_notify(&t->e, io));
+                ran++;
         }
+        return ran;
 }
 
 static void hand_over(struct threads *t)
@@ -135,7 +148,6 @@ static unsigned take_done(struct threads *t)
         unsigned ran = 0;
 
         list_init(&now);
-        list_splice_tail(&now, &t->notified);
         pthread_mutex_lock(&t->lock);
         t->woken = false;
         list_splice_tail(&now, &t->done);
@@ -159,8 +171,9 @@ static unsigned threads_wait(struct engine *e, uint64_t timeout_ns)
         struct threads *t = threads_of(e);
         unsigned ran;
 
+        ran = ring_bells(t);
         hand_over(t);
-        ran = take_done(t);
+        ran += take_done(t);
         hand_over(t); /* what those callbacks started */
         if (ran)
                 timeout_ns = 0;
@@ -230,7 +243,7 @@ int engine_threads_new(const struct engine_opts *o, struct engine **ret)
         list_init(&t->queue);
         list_init(&t->done);
         list_init(&t->outbox);
-        list_init(&t->notified);
+        list_init(&t->bells);
         list_init(&t->bell.link);
         t->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         t->bell.fd = t->bell_fd;

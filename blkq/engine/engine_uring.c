@@ -12,8 +12,9 @@
  *
  * IO_NOTIFY is a WRITE of 8 bytes in the same submission, with RWF_NOWAIT. For an O_NONBLOCK eventfd the kernel does it
  * inline, at submit (seen on 6.18: no io-wq thread). A blocking one would go to an io-wq thread and a full one would wait
- * for a reader who may never come; RWF_NOWAIT gives EAGAIN for both, and engine_do_step() makes the eventfd non-blocking
- * and writes, so this happens once an eventfd.
+ * for a reader who may never come; RWF_NOWAIT gives EAGAIN for both, and engine_notify() makes the eventfd non-blocking
+ * and writes, so this happens once an eventfd. Who changes that flag while the kernel is at it gets a write that sleeps
+ * at submit; nudge.h ends it, with -EINTR, and so, in the same system call, all that would sleep behind it.
  *
  * A CQE at once would end the wait that the same call begins, and cost a second call to sleep. So success posts none
  * (IOSQE_CQE_SKIP_SUCCESS): those in @notified have an SQE and no CQE yet, and once the kernel has taken all SQEs and all
@@ -132,6 +133,7 @@ static void prep(struct uring *u, struct io_uring_sqe *sqe, struct io *io)
         if (io->op == IO_NOTIFY) {
                 io_uring_prep_write(sqe, io->fd, &one, sizeof(one), 0);
                 sqe->rw_flags = RWF_NOWAIT;
+                nudge_begin(&u->e.nudge);
                 if (u->skips_cqe) {
                         sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
                         list_add_tail(&u->notified, &io->link);
@@ -157,15 +159,16 @@ static void prep(struct uring *u, struct io_uring_sqe *sqe, struct io *io)
 static void do_inline(struct uring *u, struct io *io)
 {
         struct io_step s = engine_step(io);
+        int64_t res = io->op == IO_NOTIFY ? engine_notify(&u->e, io) : engine_do_step(io, &s);
 
-        io->rest[1].iov_len = (size_t)engine_do_step(io, &s); /* a place for the result: steps use rest[0] only */
+        io->rest[1].iov_len = (size_t)res; /* a place for the result: steps use rest[0] only */
         list_add_tail(&u->inlined, &io->link);
 }
 
 static bool ring_cannot(const struct uring *u, const struct io *io)
 {
         if (io->op == IO_NOTIFY)
-                return false;
+                return FAULT("engine.notify") < 0;
         return io->file->fd < 0 || (io->op == IO_TRUNCATE && (!u->can_ftruncate || io->file->is_blkdev));
 }
 
@@ -317,11 +320,15 @@ static void on_poll_cqe(struct uring *u, struct engine_watch *w, int res, unsign
 
 static void on_io_cqe(struct uring *u, struct io *io, int64_t res)
 {
-        u->running -= io->op != IO_NOTIFY;
-        if (io->op == IO_NOTIFY && u->skips_cqe)
-                list_del(&io->link);
-        if (__builtin_expect(io->op == IO_NOTIFY && (res == -EAGAIN || res == -EOPNOTSUPP), 0))
-                res = engine_do_step(io, &(struct io_step){ .op = IO_NOTIFY });
+        if (io->op != IO_NOTIFY) {
+                u->running--;
+        } else {
+                nudge_end(&u->e.nudge);
+                if (u->skips_cqe)
+                        list_del(&io->link);
+                if (res == -EAGAIN || res == -EOPNOTSUPP)
+                        res = engine_notify(&u->e, io);
+        }
         engine_on_result(&u->e, io, res);
 }
 
@@ -378,8 +385,10 @@ static void end_notified(struct uring *u)
                 return; /* not all taken, or a failure may be waiting: after the next call */
         list_init(&now);
         list_splice_tail(&now, &u->notified);
-        while ((n = list_pop(&now)))
+        while ((n = list_pop(&now))) {
+                nudge_end(&u->e.nudge);
                 engine_on_result(&u->e, list_entry(n, struct io, link), 0);
+        }
 }
 
 /* Has the kernel something for us that only a call brings into the ring? */

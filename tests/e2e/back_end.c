@@ -149,6 +149,8 @@ static void qsd_args(const struct back_end *b, struct args *a)
 static void vdiskd_args(const struct back_end *b, struct args *a)
 {
         args_add(a, "--control=%s/control.sock", b->dir);
+        if (getenv("E2E_ENGINE"))
+                args_add(a, "--engine=%s", getenv("E2E_ENGINE"));
         for (unsigned i = 0; i < b->ndisks; i++) {
                 const struct be_disk *d = &b->disks[i];
 

@@ -46,7 +46,7 @@ static const int everybody[] = {
         /* asking the opener */
         C(sendto), C(recvfrom), C(sendmsg), C(recvmsg),
 };
-static const int queue[] = { C(io_uring_enter) };
+static const int queue[] = { C(io_uring_enter), C(timer_settime), C(timer_delete) /* of what it has: nudge.c */ };
 static const int control[] = {
         /* sessions and clients */
         C(accept4), C(shutdown), C(getsockopt), C(setsockopt), C(getsockname), C(getpeername), C(eventfd2), C(memfd_create),

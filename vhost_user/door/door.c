@@ -17,6 +17,7 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/log.h"
+#include "common/range.h"
 
 #define ACCEPT_PAUSE_NS NS_PER_SEC
 /*
@@ -26,6 +27,12 @@
  */
 #define ACCEPTS_AT_ONCE 2000u
 #define ACCEPT_EVERY_NS (5 * NS_PER_MS)
+/*
+ * A front end that made a queue thread sleep for the blink that it takes to notice (nudge.h) does not get to do that again and again to
+ * the disks beside its own. Each time its disk is shut twice as long; honest front ends never do it.
+ */
+#define SHUT_FIRST_NS (60 * NS_PER_SEC)
+#define SHUT_DOUBLINGS 6u /* to an hour */
 
 /* --- stopping ---------------------------------------------------------------------------------------------------- */
 
@@ -101,10 +108,36 @@ void door_config_changed(struct door *d)
 
 /* --- front ends come and go -------------------------------------------------------------------------------------- */
 
+/* Whoever it was has gone; its eventfds with him. */
+static void shut_for_a_while(struct door *d)
+{
+        uint64_t pause_ns = SHUT_FIRST_NS << min_u64(d->held++, SHUT_DOUBLINGS);
+
+        d->shut_until_ns = clock_ns() + pause_ns;
+        log_warn("%s: no front end is let in for %u s, since the last one held up a queue thread", d->vu->name,
+                 (unsigned)(pause_ns / NS_PER_SEC));
+}
+
+/* Then it sets the timer that opens again. */
+static bool is_shut(struct door *d)
+{
+        uint64_t now = d->shut_until_ns ? clock_ns() : 0;
+
+        if (now >= d->shut_until_ns) {
+                d->shut_until_ns = 0;
+                return false;
+        }
+        loop_unwatch(d->loop, &d->watch);
+        loop_timer_set(d->loop, &d->pause, d->shut_until_ns - now);
+        return true;
+}
+
 static void listen_again(struct door *d)
 {
         int r;
 
+        if (is_shut(d))
+                return;
         if (d->connect) {
                 dialer_start(&d->dialer);
                 return;
@@ -124,6 +157,8 @@ void door_on_ended(void *opaque)
         struct door *d = opaque;
 
         d->session = NULL;
+        if (atomic_exchange(&d->vu->held_us, false))
+                shut_for_a_while(d);
         if (d->stopped || (d->park_done && !d->leaving))
                 door_leave_threads(d);
         else if (!d->park_done && !d->parked)
@@ -207,14 +242,14 @@ int door_open(struct door *d)
         int r;
 
         if (d->connect) {
-                if (!d->session)
+                if (!d->session && !is_shut(d))
                         dialer_start(&d->dialer);
                 return 0;
         }
         if (fcntl(d->fd, F_SETFL, fcntl(d->fd, F_GETFL) | O_NONBLOCK) < 0) /* others may accept from it, too */
                 return err_note(-errno, "%s: its socket is not usable: %m", d->vu->name);
         d->watch = (struct loop_watch){ .fd = d->fd, .ready = on_connect, .events = EPOLLIN };
-        r = loop_watch(d->loop, &d->watch);
+        r = is_shut(d) ? 0 : loop_watch(d->loop, &d->watch);
         return r < 0 ? err_note(r, "%s: cannot listen on its socket", d->vu->name) : 0;
 }
 

@@ -30,6 +30,8 @@ struct door {
         struct dialer dialer;    /* path NULL: we listen */
         struct loop_timer pause; /* out of file descriptors, or too many came: accept again later */
         struct pace accepts;     /* of front ends */
+        uint64_t shut_until_ns;  /* nobody is let in before (clock_ns()): a front end held up a queue thread */
+        unsigned held;           /* how often that was so */
         struct session *session; /* NULL: nobody is connected */
         pid_t peer;              /* whose process it is */
         char *connect;

@@ -62,7 +62,8 @@ void door_resume(struct door *d)
 
 json_t *door_pack(const struct door *d, struct parcel *p)
 {
-        return json_pack("{s:i,s:i,s:o?}", "fd", parcel_put_fd(p, d->fd), "peer", (int)d->peer, "session",
+        return json_pack("{s:i,s:i,s:i,s:o,s:o?}", "fd", parcel_put_fd(p, d->fd), "peer", (int)d->peer, "held", (int)d->held, "shut",
+                         parcel_u64(d->shut_until_ns), "session",
                          d->session && !session_is_over(d->session) ? session_pack(d->session, p) : NULL);
 }
 
@@ -74,13 +75,19 @@ int door_unpack_socket(struct parcel *p, const json_t *o, int *listen_fd)
 int door_unpack(struct door *d, struct parcel *p, const json_t *o)
 {
         const json_t *session;
+        uint64_t shut = 0;
         unsigned peer = 0;
         int r = parcel_get_unsigned(o, "peer", INT32_MAX, &peer);
 
+        if (r == 0 && json_object_get(o, "held")) /* who hands over may be older than we are */
+                r = parcel_get_unsigned(o, "held", INT32_MAX, &d->held);
+        if (r == 0 && json_object_get(o, "shut"))
+                r = parcel_get_u64(o, "shut", UINT64_MAX, &shut);
         if (r == 0)
                 r = parcel_get_object(o, "session", true, &session);
         if (r < 0)
                 return r;
         d->peer = (pid_t)peer;
+        d->shut_until_ns = shut; /* of a clock of the host's */
         return session ? session_unpack(d->loop, d->vu, p, session, door_on_ended, d, &d->session) : 0;
 }

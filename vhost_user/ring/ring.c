@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Invariants:
- *   - Control and the queue thread meet in order_task, done_task and trouble_task only. One order is out at a time, so
+ *   - Control and the queue thread meet in order_task, done_task, trouble_task and held_task only. One order is out at a time, so
  *     its answer needs no queue.
  *   - Every request holds its view; a view goes home to control when it is not the ring's any more and has no users.
  *     The views of a ring are home before the answer to its STOP, since the loop keeps order.
@@ -66,6 +66,21 @@ static void trouble_arrived(struct loop_task *t)
         struct ring *r = container_of(t, struct ring, trouble_task);
 
         r->trouble(r, r->trouble_why, r->trouble_memory);
+}
+
+static void held_arrived(struct loop_task *t)
+{
+        struct ring *r = container_of(t, struct ring, held_task);
+
+        r->held(r);
+}
+
+/* One ring of the device tells, and its session outlives that: a STOP is answered behind it. */
+void ring_held_us(struct ring *r)
+{
+        r->popping = false;
+        if (!atomic_exchange(&r->dev->held_us, true))
+                loop_post(r->loop, &r->held_task);
 }
 
 static bool memory_gone(const struct ring *r)
@@ -608,6 +623,7 @@ void ring_init(struct ring *r, struct vu_device *dev, struct loop *l, unsigned i
         r->order_task.run = carry_out;
         r->done_task.run = answer_arrived;
         r->trouble_task.run = trouble_arrived;
+        r->held_task.run = held_arrived;
 }
 
 void ring_finish(struct ring *r)

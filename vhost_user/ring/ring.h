@@ -99,6 +99,7 @@ struct ring {
         bool waits;               /* it starts when the device is awake */
         void (*done)(struct ring *r, struct ring_order *o);                /* control: the order is carried out */
         void (*trouble)(struct ring *r, const char *why, bool memory_gone); /* control: it takes no more requests */
+        void (*held)(struct ring *r);                                      /* control: dev->held_us is true now */
         void (*rung)(struct ring *r, bool err);                            /* control: tell the front end; or an error */
         bool call_due, err_due;   /* the owner's: rung, and not yet told */
         void (*missing)(struct ring *r); /* control: with an IOMMU, it waits for translations */
@@ -139,7 +140,7 @@ struct ring {
         struct ring_order order;
         int done_with[3];         /* eventfds that go with the answer, to be closed; -1: none */
         struct qtask order_task;
-        struct loop_task done_task, trouble_task;
+        struct loop_task done_task, trouble_task, held_task;
         const char *trouble_why;
         bool trouble_memory;
         atomic_bool miss_posted, retry_posted;

@@ -5,6 +5,7 @@
  * Invariant: an eventfd's number is given back only when no write of it is out (busy).
  */
 #include <assert.h>
+#include <errno.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -18,6 +19,8 @@ void ring_bell_ring(struct ring *r, struct ring_bell *b)
                         loop_post(r->loop, &b->message);
                 return;
         }
+        if (atomic_load_explicit(&r->dev->held_us, memory_order_relaxed))
+                return;
         if (b->busy) {
                 b->again = true;
                 return;
@@ -62,7 +65,8 @@ static void bell_done(struct io *io, int res)
 {
         struct ring_bell *b = container_of(io, struct ring_bell, io);
 
-        (void)res; /* a dead eventfd is the front end's loss */
+        if (res == -EINTR) /* else: a dead eventfd is the front end's loss */
+                ring_held_us(b->ring);
         b->busy = false;
         if (TAKE(b->again, false))
                 ring_bell_ring(b->ring, b);
@@ -73,6 +77,7 @@ void ring_bell_init(struct ring *r, struct ring_bell *b)
 {
         b->fd = -1;
         b->io.done = bell_done;
+        b->io.shut = &r->dev->held_us;
         b->ring = r;
         b->message.run = message_arrived;
         list_init(&b->message.link);

@@ -6,6 +6,7 @@
 
 /* ring.c */
 void ring_report(struct ring *r, const char *why); /* it takes no more requests */
+void ring_held_us(struct ring *r);                 /* its front end made this thread sleep */
 void ring_at_round_end(struct ring *r);            /* something was pushed */
 void ring_answer(struct ring *r, int result);      /* the order is carried out */
 void ring_settle(struct ring *r);                  /* something ended: is it what an order waits for? */

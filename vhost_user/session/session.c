@@ -417,6 +417,16 @@ static void ring_trouble(struct ring *r, const char *why, bool memory_gone)
                 session_close(s);
 }
 
+/* What it means for the disk is its owner's business. */
+static void ring_held(struct ring *r)
+{
+        struct session *s = r->owner;
+
+        log_limited(&s->dev->limit, LOG_LVL_WARN, "%s: front end closed: an eventfd of queue %u was full, and was made blocking while it "
+                    "was written to: that held up a queue thread", s->dev->name, r->index);
+        session_close(s);
+}
+
 static void ring_missing(struct ring *r)
 {
         session_back_say(r->owner);
@@ -440,6 +450,7 @@ struct session *session_alloc(struct loop *l, struct vu_device *dev, void (*ende
                 ring_init(&s->ring[i], dev, l, i);
                 s->ring[i].done = order_done;
                 s->ring[i].trouble = ring_trouble;
+                s->ring[i].held = ring_held;
                 s->ring[i].rung = session_rung;
                 s->ring[i].missing = ring_missing;
                 s->ring[i].owner = s;

@@ -5,7 +5,7 @@
  *     then answer answer_len answer_fd orders_done park_done park_opaque parked waking old_log: a parked session is between
  *     two messages; next_bell: any turn is fair; log: while there is one, it does not go to another process; iotlb retry: the
  *     rings ask again; state_fd state_ok: a transfer that is under way fails
- *   of a ring: dev loop thread share done done_with owner trouble rung missing order order_task done_task trouble_task ordered waits: made anew;
+ *   of a ring: dev loop thread share done done_with owner trouble held rung missing order order_task done_task trouble_task held_task ordered waits: made anew;
  *     has_iommu unmapped virgin starved busy hits late nlate miss_posted retry_posted miss_task retry_task
  *     vq view priv kick poller round_end poll_timer started popping watching hook_set wrote stopping bell_waits guard_seen
  *     trouble_why trouble_memory features inflight inband running marked has_marked: of a ring that runs, set again by its START;
