@@ -159,6 +159,8 @@ b("a byte behind the end of the front end's addresses", GM, "user - r->user_addr
 b("a ring's part may end outside", GM, "iov.iov_base && here == len &&", "iov.iov_base &&", "guest_mem", "virtqueue", "session")
 b("a header is read twice", "vhost_user/memory/guest_mem.c", "        FETCHED(host, len);\n        memcpy(dst, host, len);",
   "        FETCHED(host, len);\n        FETCHED(host, len);\n        memcpy(dst, host, len);", "chain", "blk_request")
+b("all pages that the IOMMU does not map are looked at", "vhost_user/memory/guest_mem.c", "if (r == -ENOBUFS)\n                        return -EAGAIN;",
+  "if (r == -ENOBUFS)\n                        r = -EAGAIN;", "guest_mem")
 
 b = room("virtqueue")
 SPLIT = "vhost_user/ring/virtqueue_split.c"
@@ -254,3 +256,9 @@ b("INQUIRY ends with an attention", "vhost_user_scsi/scsi_table.c", "{ 0x12, .le
 b("an answer is longer than the guest's buffer", SENSE, "min_u64(min_u64(len, alloc), cmd->in_len)", "min_u64(len, alloc)", "scsi_inquiry", "scsi_cmd")
 b("a full disk is a broken one", SENSE, "case -ENOSPC:\n", "", "scsi_block")
 b("a disk gets its name from where it is, also with a serial", "vhost_user_scsi/scsi_inquiry.c", "hash(given ? serial : stable)", "hash(stable ? stable : serial)", "scsi_inquiry")
+
+b = room("in flight")
+b("there is always room", "blkq/in_flight.h", "f->bytes + in_flight_cost(len) <= most", "true", "in_flight")
+b("who comes later goes first", "blkq/in_flight.h", "list_empty(&f->waiting) && in_flight_has_room(f, len)", "in_flight_has_room(f, len)", "in_flight")
+b("what is longer than all room waits for ever", "blkq/in_flight.h", "!most || !f->bytes || ", "!most || ", "in_flight")
+b("nobody is let go when something ends", "blkq/move.c", "        if (__builtin_expect(!list_empty(&m->flight.waiting), 0))\n                let_waiting_go(m);\n", "", "in_flight")

@@ -177,6 +177,26 @@ static void test_iova(void **state)
         finish_iommu(mt);
 }
 
+/* As many pages as can be asked for at once are looked at, not the million of a descriptor as long as it can be: what lies behind them,
+ * here a page that leads nowhere, is not seen before they have come. */
+static void test_iova_asks_for_no_more_than_it_may(void **state)
+{
+        struct mem_table *mt = behind_iommu();
+        uint64_t far = IOVA + 0x10000, behind = IOTLB_WANTED * (uint64_t)IOTLB_PAGE, page;
+        struct iovec iov[4];
+        unsigned asked = 0;
+        uint8_t perm;
+
+        assert_int_equal(iotlb_update(mt->iotlb, far + behind, IOTLB_PAGE, 1, IOTLB_READ), 0);
+        assert_int_equal(gm_translate(mt, far, behind + IOTLB_PAGE, false, iov, 4), -EFAULT);
+        assert_int_equal(gm_translate(mt, far - IOTLB_PAGE, behind + 2 * IOTLB_PAGE, false, iov, 4), -EAGAIN);
+        while (iotlb_next_miss(mt->iotlb, &page, &perm))
+                asked++;
+        assert_int_equal(asked, IOTLB_WANTED);
+        assert_int_equal(gm_translate(mt, far, UINT32_MAX, false, iov, 4), -EFAULT); /* those that are asked for are passed */
+        finish_iommu(mt);
+}
+
 static void test_iova_ring_part(void **state)
 {
         struct mem_table *mt = behind_iommu();
@@ -196,7 +216,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_translate), cmocka_unit_test(test_translate_limits),
                 cmocka_unit_test(test_ring_part), cmocka_unit_test(test_copies),
-                cmocka_unit_test(test_empty_pieces), cmocka_unit_test(test_iova), cmocka_unit_test(test_iova_ring_part),
+                cmocka_unit_test(test_empty_pieces), cmocka_unit_test(test_iova), cmocka_unit_test(test_iova_asks_for_no_more_than_it_may),
+                cmocka_unit_test(test_iova_ring_part),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

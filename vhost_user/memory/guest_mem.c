@@ -66,7 +66,10 @@ static char *user_to_host(const struct mem_table *mt, uint64_t user, uint64_t *l
         return NULL;
 }
 
-/* Pages that lie side by side in the host's memory are one piece. */
+/*
+ * Pages that lie side by side in the host's memory are one piece. A descriptor may name a million pages that the IOMMU does not map:
+ * no more of them are looked at than can be asked for.
+ */
 static int translate_iova(const struct mem_table *mt, uint64_t iova, uint64_t len, bool write, struct iovec *iov, unsigned max)
 {
         uint8_t perm = write ? IOTLB_WRITE : IOTLB_READ;
@@ -80,6 +83,8 @@ static int translate_iova(const struct mem_table *mt, uint64_t iova, uint64_t le
                 int r = iotlb_look(mt->iotlb, iova, len, perm, &user, &here);
                 char *host = NULL;
 
+                if (r == -ENOBUFS)
+                        return -EAGAIN;
                 if (r == -EAGAIN) { /* find out all that is missing: one round of questions */
                         missing = true;
                         here = min_u64(len, IOTLB_PAGE - iova % IOTLB_PAGE);

@@ -87,7 +87,7 @@ static void want_no_more(struct iotlb *t, unsigned i)
         t->wanted[i] = t->wanted[--t->nwanted];
 }
 
-/* Returns -EAGAIN, or -EFAULT where it was refused. A list that is full: whoever waits looks again soon. */
+/* Returns -EAGAIN, -EFAULT where it was refused, or -ENOBUFS when the list is full: whoever waits looks again soon. */
 static int want(struct iotlb *t, uint64_t page, uint8_t perm)
 {
         for (unsigned i = 0; i < t->nwanted; i++) {
@@ -100,8 +100,9 @@ static int want(struct iotlb *t, uint64_t page, uint8_t perm)
                 want_no_more(t, i);
                 return -EFAULT;
         }
-        if (t->nwanted < IOTLB_WANTED)
-                t->wanted[t->nwanted++] = (struct wanted){ page, perm, TO_ASK };
+        if (t->nwanted == IOTLB_WANTED)
+                return -ENOBUFS;
+        t->wanted[t->nwanted++] = (struct wanted){ page, perm, TO_ASK };
         return -EAGAIN;
 }
 

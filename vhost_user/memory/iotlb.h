@@ -34,7 +34,7 @@ void iotlb_invalidate(struct iotlb *t, uint64_t iova, uint64_t len);
 /**
  * iotlb_look - where does [iova, iova + len) lead, if the device wants to do @perm with it?
  * *user, *here: the front end's address of the first *here bytes (<= len). Returns 0; -EAGAIN: not known, it is wanted
- * now;
+ * now; -ENOBUFS: not known, and so much is wanted already that it must wait; nor need the caller look further;
  * -EFAULT: the front end says that the IOMMU does not allow it.
  */
 int iotlb_look(struct iotlb *t, uint64_t iova, uint64_t len, uint8_t perm, uint64_t *user, uint64_t *here);
