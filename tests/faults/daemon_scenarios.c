@@ -3,6 +3,7 @@
  * daemon_scenarios.c - vdiskd with a fault: it says why it does not start, or it serves; a request fails or does what it
  * says; it ends when it is asked to, and what a flush made durable is there.
  */
+#include <endian.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -18,6 +19,7 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "scene.h"
+#include "tests/lib/fe_scsi.h"
 #include "tests/lib/front_end.h"
 #include "tools/vdiskctl/client.h"
 
@@ -35,6 +37,8 @@
 static pid_t pid;
 static struct front_end *fe;
 static unsigned char *buf; /* guest memory, PIECE bytes */
+static bool scsi;          /* the disk is unit 0 of a controller */
+static struct fe_scsi cmd; /* then; its data is buf */
 static struct {
         bool known;
         unsigned char value;
@@ -56,8 +60,9 @@ static bool daemon_up(void)
 {
         uint64_t deadline = clock_ns() + (fault.at ? 30 : 60) * NS_PER_SEC;
 
-        pid = start_daemon(ARGV(daemon_path, "--disk", "id=d,path=d.qcow2,format=qcow2,socket=d.sock", "--control=c.sock",
-                                "--state-dir=none", "--log-level=warning"));
+        pid = start_daemon(ARGV(daemon_path, "--disk", scsi ? "id=d,path=d.qcow2,format=qcow2,socket=d.sock,device=scsi,lun=0"
+                                                            : "id=d,path=d.qcow2,format=qcow2,socket=d.sock",
+                                "--control=c.sock", "--state-dir=none", "--log-level=warning"));
         while (!listens("c.sock") || !is_there("d.sock")) {
                 if (!daemon_runs(pid)) {
                         if (end_daemon(&pid) == 0)
@@ -73,12 +78,14 @@ static bool daemon_up(void)
 
 static bool guest_up(void)
 {
-        struct fe_opts fo = { .path = "d.sock", .mem_len = 1u << 20, .timeout_ms = PATIENCE_MS };
+        struct fe_opts fo = { .path = "d.sock", .mem_len = 1u << 20, .timeout_ms = PATIENCE_MS, .num_queues = scsi ? 3 : 1 };
 
         err_clear();
         if (fe_open(&fo, &fe) < 0)
                 return false;
-        buf = fe_alloc(fe, PIECE, 4096);
+        if (scsi && fe_scsi_init(fe, &cmd, PIECE) < 0)
+                bug("no guest memory for a command");
+        buf = scsi ? cmd.data : fe_alloc(fe, PIECE, 4096);
         return true;
 }
 
@@ -113,16 +120,13 @@ static bool find_successor(void)
 
 /* --- requests --------------------------------------------------------------------------------------------------------------------- */
 
-/* -ETIMEDOUT: the daemon is there, but does not answer. */
-static int wait_for_answer(struct fe_io *io)
+/* To what was submitted. -ETIMEDOUT: the daemon is there, but does not answer. */
+static int wait_for_answer(struct fe_queue *q)
 {
         uint64_t deadline = clock_ns() + PATIENCE_NS;
-        struct fe_queue *q = fe_queue(fe, 0);
         struct fe_io *done;
-        int r = fe_submit(q, io);
+        int r;
 
-        if (r < 0)
-                return r;
         fe_kick(q);
         while ((r = fe_reap(q, &done, 1)) == 0) {
                 if (!daemon_runs(pid) || fe_alive(fe, 0) < 0)
@@ -134,22 +138,79 @@ static int wait_for_answer(struct fe_io *io)
         return r < 0 ? r : 0;
 }
 
-/* True: it was done. A request without an answer while the daemon is there is a bug, unless all goes wrong for ever. */
-static bool ask(enum fe_type type, unsigned piece)
+/* True: it was answered. A request without an answer while the daemon is there is a bug, unless all goes wrong for ever. */
+static bool answered(struct fe_queue *q, int submitted)
 {
-        struct fe_io io = { .type = type, .len = type == FE_FLUSH ? 0 : PIECE, .sector = (uint64_t)piece * PIECE / 512,
-                            .gpa = fe ? fe_gpa(fe, buf) : 0, .unmap = true };
-        int r;
+        int r = submitted < 0 ? submitted : wait_for_answer(q);
 
-        if (!fe)
-                return false;
-        err_clear();
-        r = wait_for_answer(&io);
         if (r == -ETIMEDOUT && !fault.forever)
                 bug("a request was never answered");
         if (r < 0)
                 guest_down();
-        return r == 0 && io.status == FE_OK;
+        return r == 0;
+}
+
+static bool ask_blk(enum fe_type type, unsigned piece)
+{
+        struct fe_io io = { .type = type, .len = type == FE_FLUSH ? 0 : PIECE, .sector = (uint64_t)piece * PIECE / 512,
+                            .gpa = fe_gpa(fe, buf), .unmap = true };
+
+        return answered(fe_queue(fe, 0), fe_submit(fe_queue(fe, 0), &io)) && io.status == FE_OK;
+}
+
+#define ONE_RANGE "\0\x16\0\x10\0\0\0" /* of UNMAP: the list's header */
+
+static void scsi_command(enum fe_type type, unsigned piece)
+{
+        uint32_t n = PIECE / FE_SCSI_BLOCK;
+        uint64_t block = htobe64((uint64_t)piece * n);
+
+        switch (type) {
+        case FE_READ:
+                fe_scsi_read(&cmd, 0, (uint64_t)piece * n, n);
+                return;
+        case FE_WRITE:
+                fe_scsi_write(&cmd, 0, (uint64_t)piece * n, n);
+                return;
+        case FE_FLUSH:
+                fe_scsi_plain(&cmd, 0, "\x35\0\0\0\0\0\0\0\0", 10);
+                return;
+        case FE_WRITE_ZEROES: /* WRITE SAME(16) without a block, UNMAP */
+                fe_scsi_plain(&cmd, 0, "\x93\x09", 2);
+                memcpy(cmd.cdb + 2, &block, 8);
+                memcpy(cmd.cdb + 10, &(uint32_t){ htobe32(n) }, 4);
+                return;
+        default:
+                fe_scsi_plain(&cmd, 0, "\x42\0\0\0\0\0\0\0\x18", 10);
+                memcpy(buf, ONE_RANGE, 8);
+                memcpy(buf + 8, &block, 8);
+                memcpy(buf + 16, &(uint32_t){ htobe32(n) }, 4);
+                memset(buf + 20, 0, 4);
+                cmd.out_len = 24;
+        }
+}
+
+static bool ask_scsi(enum fe_type type, unsigned piece)
+{
+        for (unsigned attentions = 0; attentions < 8; attentions++) {
+                scsi_command(type, piece);
+                if (!answered(fe_queue(fe, 2), fe_scsi_submit(fe_queue(fe, 2), &cmd)))
+                        return false;
+                fe_scsi_answered(&cmd);
+                if (cmd.response != FE_SCSI_OK)
+                        return false;
+                if (fe_scsi_sense(&cmd) >> 16 != 6) /* a unit attention: it was not done, and is told once */
+                        return cmd.status == 0;
+        }
+        bug("unit attentions without end");
+}
+
+static bool ask(enum fe_type type, unsigned piece)
+{
+        if (!fe)
+                return false;
+        err_clear();
+        return scsi ? ask_scsi(type, piece) : ask_blk(type, piece);
 }
 
 static void write_piece(unsigned piece, unsigned char value)
@@ -415,7 +476,51 @@ static void on_upgrade(void)
         down();
 }
 
+#define ADD_UNIT "{\"type\":\"vhost-user-scsi\",\"id\":\"e\",\"node-name\":\"e\",\"writable\":true,\"lun\":1," \
+                 "\"addr\":{\"type\":\"unix\",\"path\":\"d.sock\"}}"
+
+/* What a guest does when it looks for units; LUN 1 comes and goes. */
+static void look_for_units(void)
+{
+        if (!fe)
+                return;
+        fe_scsi_plain(&cmd, 0, "\xa0\0\0\0\0\0\0\0\x08\x08", 12); /* REPORT LUNS */
+        cmd.in_len = 2056;
+        if (!answered(fe_queue(fe, 2), fe_scsi_submit(fe_queue(fe, 2), &cmd)))
+                return;
+        fe_scsi_plain(&cmd, 1, "", 1);
+        if (!answered(fe_queue(fe, 2), fe_scsi_submit(fe_queue(fe, 2), &cmd)))
+                return;
+        fe_scsi_tmf(&cmd, FE_UNIT_RESET, 0, 0);
+        answered(fe_queue(fe, 0), fe_scsi_tmf_submit(fe_queue(fe, 0), &cmd));
+}
+
+static void on_scsi(void)
+{
+        bool node, unit;
+
+        scsi = true;
+        begin();
+        if (!daemon_up())
+                return;
+        if (guest_up())
+                use_disk(10);
+        node = tell("blockdev-add", ADD_NODE, NULL) == 0;
+        unit = node && tell("block-export-add", ADD_UNIT, NULL) == 0;
+        look_for_units();
+        if (unit)
+                tell("block-export-del", "{\"id\":\"e\",\"mode\":\"hard\"}", NULL);
+        hang_up();
+        look_for_units();
+        if (fe)
+                use_disk(50);
+        if (!fault.at && (!unit || !durable[0].known || !durable[1].known || !durable[7].known || !now[3].known))
+                bug("without a fault not all was done");
+        down();
+        must_be_clean("e.qcow2", "qcow2", true);
+}
+
 const struct scenario daemon_scenarios[] = {
         { "serve", on_serve }, { "reconnect", on_reconnect }, { "hotplug", on_hotplug }, { "block-resize", on_resize },
-        { "upgrade", on_upgrade }, { NULL, NULL },
+        { "upgrade", on_upgrade }, { "scsi", on_scsi }, { NULL, NULL },
 };
