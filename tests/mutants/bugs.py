@@ -262,3 +262,6 @@ b("there is always room", "blkq/in_flight.h", "f->bytes + in_flight_cost(len) <=
 b("who comes later goes first", "blkq/in_flight.h", "list_empty(&f->waiting) && in_flight_has_room(f, len)", "in_flight_has_room(f, len)", "in_flight")
 b("what is longer than all room waits for ever", "blkq/in_flight.h", "!most || !f->bytes || ", "!most || ", "in_flight")
 b("nobody is let go when something ends", "blkq/move.c", "        if (__builtin_expect(!list_empty(&m->flight.waiting), 0))\n                let_waiting_go(m);\n", "", "in_flight")
+
+b = room("compressed clusters")
+b("an old format of zstd is unpacked, too", "formats/qcow2/unpack.c", "!zstd_is_frame(packed, packed_len) || ", "", "qcow2_unpack")

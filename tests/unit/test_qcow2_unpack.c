@@ -51,6 +51,19 @@ static void test_unpack(void **state)
         }
 }
 
+/* What zstd 0.7 wrote. Its decoder, which is still in the library, heeds no bound of the window and is nobody's concern any more. */
+static void test_old_zstd(void **state)
+{
+        struct qcow2_image q = { .img.cluster_size = 512, .h.compression = QCOW2_COMPRESSION_ZSTD };
+        uint8_t packed[9 + 512 + 3] = { 0x27, 0xb5, 0x2f, 0xfd, 0, 2 << 3, 0x40, 512 >> 8, 0 }, out[512];
+
+        (void)state;
+        memset(packed + 9, 'x', 512);
+        packed[9 + 512] = 0xc0; /* the end */
+        assert_int_equal(qcow2_unpack(&q.img, packed, sizeof(packed), out), -EIO);
+        err_clear();
+}
+
 /* --- blocks ------------------------------------------------------------------------------------------------------------- */
 
 /* @n blocks of ten bits that unpack to nothing, then one with 512 times 'x'. */
@@ -175,7 +188,8 @@ static void test_what_packers_make(void **state)
 
 int main(void)
 {
-        const struct CMUnitTest tests[] = { cmocka_unit_test(test_unpack), cmocka_unit_test(test_empty_blocks), cmocka_unit_test(test_what_packers_make) };
+        const struct CMUnitTest tests[] = { cmocka_unit_test(test_unpack),
+                cmocka_unit_test(test_old_zstd), cmocka_unit_test(test_empty_blocks), cmocka_unit_test(test_what_packers_make) };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
