@@ -13,6 +13,7 @@
 #include "blkq/workers.h"
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/fd_kind.h"
 #include "common/log.h"
 #include "common/path.h"
 #include "common/pid_file.h"
@@ -32,6 +33,7 @@
 #include "vdiskd/stdio_pump.h"
 #include "vdiskd/upgrade/takeover.h"
 #include "vdiskd/watchdog.h"
+#include "vhost_user/session/closer.h"
 
 /* Two descriptors a queue, one a memory region: the usual 1024 are soon used up. */
 static void raise_file_limit(void)
@@ -215,6 +217,7 @@ static int start_helpers(struct daemon *d)
         r = workers_start_all();
         if (r < 0)
                 return r;
+        closer_start();
         thread_begins(THREAD_CONTROL);
         get_default_call_rcu_data();
         sandbox_describe(text, sizeof(text));
@@ -243,6 +246,7 @@ static int start_machinery(struct daemon *d, bool fresh)
         if (r == 0 && fresh && d->opts->metrics)
                 r = metrics_listen(d->opts->metrics, &d->metrics_at); /* TCP is not the opener's */
         metrics_prepare();
+        fd_kind_prepare();
         if (r == 0)
                 r = enter_sandbox(d);
         if (r == 0)

@@ -114,7 +114,7 @@ static void shut_for_a_while(struct door *d)
         uint64_t pause_ns = SHUT_FIRST_NS << min_u64(d->held++, SHUT_DOUBLINGS);
 
         d->shut_until_ns = clock_ns() + pause_ns;
-        log_warn("%s: no front end is let in for %u s, since the last one held up a queue thread", d->vu->name,
+        log_warn("%s: no front end is let in for %u s, since the last one held up a thread", d->vu->name,
                  (unsigned)(pause_ns / NS_PER_SEC));
 }
 

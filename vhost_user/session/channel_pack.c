@@ -3,7 +3,7 @@
  * Sockets for another process, with what of a message has arrived and what of one is not sent yet. Header and payload
  * of a wire_msg are apart in memory; on the socket, and here, one follows the other.
  *
- * Not packed, since it is made anew: loop watch patience message gone done; held parked (a parked wire is not held).
+ * Not packed, since it is made anew: loop watch patience message gone done; held parked (a parked wire is not held); odd_fds.
  */
 #include <errno.h>
 #include <string.h>

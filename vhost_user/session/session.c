@@ -22,6 +22,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "vhost_user/memory/mem_guard.h"
+#include "vhost_user/session/closer.h"
 #include "vhost_user/session/session_impl.h"
 
 #define PROTOCOL_FEATURES                                                                        \
@@ -333,6 +334,11 @@ static void on_gone(struct wire *w, int reason)
 {
         struct session *s = container_of(w, struct session, wire);
 
+        if (w->odd_fds && closer_is_stuck()) { /* not again and again */
+                log_limited(&s->dev->limit, LOG_LVL_WARN, "%s: a file of a front end cannot be closed: whoever made it does not answer the "
+                            "kernel", s->dev->name);
+                atomic_store(&s->dev->held_us, true);
+        }
         if (reason < 0) {
                 session_close_because(s, reason);
                 return;

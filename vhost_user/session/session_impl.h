@@ -84,7 +84,6 @@ int session_log_order(const struct session *s, const struct ring *r, struct ring
 int session_log_change(struct session *s, struct ring *r);
 int session_log_change_all(struct session *s);
 void session_log_finish(struct session *s);
-bool session_is_eventfd(int fd);
 
 /* One order, or what counts as one, is done. */
 void session_order_done(struct session *s);

@@ -10,6 +10,7 @@
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/fd_kind.h"
 #include "vhost_user/session/session_impl.h"
 
 bool session_is_logging(const struct session *s)
@@ -70,7 +71,7 @@ int session_set_log_base(struct session *s, struct wire_msg *m)
 
 int session_set_log_fd(struct session *s, struct wire_msg *m)
 {
-        if (!session_is_eventfd(m->fd[0]))
+        if (fd_kind(m->fd[0]) != FD_EVENTFD)
                 return err_note(-EINVAL, "the fd of SET_LOG_FD is no eventfd");
         closep(&s->log_fd);
         s->log_fd = wire_take_fd(m, 0);

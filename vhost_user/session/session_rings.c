@@ -9,14 +9,11 @@
 #include <linux/virtio_config.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/fd_kind.h"
 #include "vhost_user/session/session_impl.h"
-
-#define EVENTFD_LINK "anon_inode:[eventfd]"
 
 /* --- orders ------------------------------------------------------------------------------------------------------ */
 
@@ -186,20 +183,6 @@ int session_get_vring_base(struct session *s, struct wire_msg *m)
         return 0;
 }
 
-/* Writing to whatever a stranger sends could block or worse: only an eventfd will do. */
-bool session_is_eventfd(int fd)
-{
-        char path[32], link[sizeof(EVENTFD_LINK)];
-        struct stat st;
-        ssize_t n;
-
-        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-        n = readlink(path, link, sizeof(link));
-        if (n < 0) /* no /proc in this sandbox: at least something without a file type */
-                return fstat(fd, &st) == 0 && !(st.st_mode & S_IFMT);
-        return (size_t)n == strlen(EVENTFD_LINK) && !memcmp(link, EVENTFD_LINK, (size_t)n);
-}
-
 /* KICK, CALL, ERR: which ring, and the fd (now the caller's; -1: the message says there is none). */
 static struct ring *ring_with_fd(struct session *s, struct wire_msg *m, int *fd)
 {
@@ -212,7 +195,8 @@ static struct ring *ring_with_fd(struct session *s, struct wire_msg *m, int *fd)
                 err_note(-EINVAL, "queue %u: 0x%" PRIx64 " with %u fds does not add up", r->index, m->p.u64, m->nfds);
                 return NULL;
         }
-        if (!none && !session_is_eventfd(m->fd[0])) {
+        /* Writing to whatever a stranger sends could block or worse. */
+        if (!none && fd_kind(m->fd[0]) != FD_EVENTFD) {
                 err_note(-EINVAL, "queue %u: its fd is no eventfd", r->index);
                 return NULL;
         }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Invariants:
- *   - msg.fd[0..nfds) are open and ours until wire_take_fd(); nobody else in this program calls recvmsg().
+ *   - msg.fd[0..nfds) are open and ours until wire_take_fd(); nobody else in this program calls recvmsg(). They are of kinds that cannot
+ *     make who uses or closes them wait (fd_kind.h): a message with others ends the session.
  *   - reply.fd[0..nfds) are ours until the first bytes of the reply are sent.
  *   - A turn of the loop is MESSAGES_A_TURN or TURN_NS long, for the one message that is always handled longer: a front
  *     end that sends valid messages without end waits for all others.
@@ -21,8 +22,11 @@
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/fault.h"
+#include "common/fd_kind.h"
+#include "vhost_user/session/closer.h"
 
 #define HEADER sizeof(struct vu_header)
+#define TOO_MANY "more than %d file descriptors with one message"
 #define MESSAGES_A_TURN 16             /* then others of the loop get their turn, */
 #define TURN_NS (200 * NS_PER_US)      /* or when they have taken this long */
 
@@ -82,8 +86,28 @@ static void patience_over(struct loop_timer *t)
                               WIRE_PATIENCE_NS / NS_PER_SEC));
 }
 
-/* All fds of one recvmsg() become the message's; too many is an error, and then also the others are closed. */
-static int collect_fds(struct wire_msg *m, struct msghdr *mh)
+/* It becomes the message's, or is closed. */
+static int collect_fd(struct wire *w, int fd)
+{
+        char shown[80];
+
+        if (fd_kind(fd) == FD_OTHER) {
+                err_note(-EPROTO, "a file descriptor that could make this daemon wait (%s); memory comes as a memfd, or as a file of tmpfs, "
+                         "hugetlbfs or a local disk", fd_shown(fd, shown, sizeof(shown)));
+                closer_take(fd);
+                w->odd_fds = true;
+                return -EPROTO;
+        }
+        if (w->msg.nfds == VU_MAX_FDS) {
+                close(fd);
+                return err_note(-EPROTO, TOO_MANY, VU_MAX_FDS);
+        }
+        w->msg.fd[w->msg.nfds++] = fd;
+        return 0;
+}
+
+/* All fds of one recvmsg(). */
+static int collect_fds(struct wire *w, struct msghdr *mh)
 {
         int r = 0;
 
@@ -94,17 +118,11 @@ static int collect_fds(struct wire_msg *m, struct msghdr *mh)
                         int fd;
 
                         memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-                        if (m->nfds < VU_MAX_FDS) {
-                                m->fd[m->nfds++] = fd;
-                        } else {
-                                close(fd);
+                        if (collect_fd(w, fd) < 0)
                                 r = -EPROTO;
-                        }
                 }
         }
-        if (r < 0 || mh->msg_flags & MSG_CTRUNC)
-                return err_note(-EPROTO, "more than %d file descriptors with one message", VU_MAX_FDS);
-        return 0;
+        return r == 0 && mh->msg_flags & MSG_CTRUNC ? err_note(-EPROTO, TOO_MANY, VU_MAX_FDS) : r;
 }
 
 /* Where the next byte goes, and how many belong to this piece (header or payload). */
@@ -152,7 +170,7 @@ static int receive_piece(struct wire *w)
         }
         if (n < 0)
                 return n == -EAGAIN || n == -EINTR ? 0 : (int)n;
-        r = collect_fds(&w->msg, &mh);
+        r = collect_fds(w, &mh);
         if (r < 0)
                 return r;
         if (n == 0)

@@ -36,6 +36,7 @@ struct wire {
         struct loop_timer patience;
         int fd; /* -1: closed */
         bool held, parked;
+        bool odd_fds;        /* it sent some of a kind that could make us wait */
         struct wire_msg msg; /* arriving */
         size_t have;         /* bytes of header and payload that are here */
         struct wire_msg reply;
