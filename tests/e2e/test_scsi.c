@@ -90,7 +90,7 @@ static uint64_t capacity(unsigned lun)
 {
         uint64_t last;
 
-        fe_scsi_plain(&cmd, lun, "\x9e\x10\0\0\0\0\0\0\0\0\0\0\0\x20", 16);
+        fe_scsi_plain(&cmd, lun, "\x9e\x10\0\0\0\0\0\0\0\0\0\0\0\x20\0", 16);
         cmd.in_len = 32;
         good(0);
         memcpy(&last, cmd.data, sizeof(last));
@@ -103,7 +103,7 @@ static const char *luns(void)
         static char text[1024];
         size_t n = 0;
 
-        fe_scsi_plain(&cmd, 0, "\xa0\0\0\0\0\0\0\0\x08\x08", 12);
+        fe_scsi_plain(&cmd, 0, "\xa0\0\0\0\0\0\0\0\x08\x08\0", 12);
         memcpy(cmd.lun, "\xc1\x01\0\0\0\0\0\0", 8);
         cmd.in_len = 2056;
         good(0);

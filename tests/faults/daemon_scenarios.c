@@ -484,7 +484,7 @@ static void look_for_units(void)
 {
         if (!fe)
                 return;
-        fe_scsi_plain(&cmd, 0, "\xa0\0\0\0\0\0\0\0\x08\x08", 12); /* REPORT LUNS */
+        fe_scsi_plain(&cmd, 0, "\xa0\0\0\0\0\0\0\0\x08\x08\0", 12); /* REPORT LUNS */
         cmd.in_len = 2056;
         if (!answered(fe_queue(fe, 2), fe_scsi_submit(fe_queue(fe, 2), &cmd)))
                 return;

@@ -234,6 +234,29 @@ static void test_luks_extension(void **state)
         }
 }
 
+/* Snapshots are of one file. */
+static void test_data_file_and_snapshots(void **state)
+{
+        AUTO(freep) uint8_t *b = malloc(FILE_BYTES);
+
+        (void)state;
+        for (unsigned what = 0; what < 4; what++) {
+                struct qcow2_header h;
+                int r;
+
+                valid(b);
+                be64_put(b + QH_INCOMPATIBLE, what & 1 ? QCOW2_INCOMPAT_DATA_FILE : 0);
+                be32_put(b + QH_SNAPSHOTS, what & 2 ? 1 : 0);
+                be64_put(b + QH_SNAPSHOTS_OFFSET, what & 2 ? 4 * CS : 0);
+                r = read_bytes(b, FILE_BYTES, &h);
+                assert_int_equal(r, what == 3 ? -EINVAL : 0);
+                if (r == 0)
+                        qcow2_header_finish(&h);
+                else
+                        assert_non_null(strstr(err_text(r), "internal snapshots, which exclude each other"));
+        }
+}
+
 static uint8_t *put_ext(uint8_t *at, uint32_t type, const void *bytes, uint32_t len)
 {
         be32_put(at, type);
@@ -442,6 +465,7 @@ int main(void)
                 cmocka_unit_test(test_unknown_features_are_named),
                 cmocka_unit_test(test_usable),
                 cmocka_unit_test(test_luks_extension),
+                cmocka_unit_test(test_data_file_and_snapshots),
                 cmocka_unit_test(test_extensions),
                 cmocka_unit_test(test_backing_name),
                 cmocka_unit_test(test_failing_calls),
