@@ -25,6 +25,12 @@ void fd_kind_prepare(void)
                 mounts = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
 }
 
+void fd_kind_finish(void)
+{
+        closep(&mounts);
+        mounts = -1;
+}
+
 /* Theirs may be slow when the disk is; they do not wait for a user. Those that any user can mount (overlay) are not here. */
 static bool is_disk_type(const char *type)
 {

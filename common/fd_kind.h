@@ -28,3 +28,4 @@ const char *fd_shown(int fd, char *buf, size_t len);
  * control thread alone calls these.
  */
 void fd_kind_prepare(void);
+void fd_kind_finish(void);

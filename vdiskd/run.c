@@ -15,6 +15,7 @@
 #include "blkq/workers.h"
 #include "common/cleanup.h"
 #include "common/err.h"
+#include "common/fd_kind.h"
 #include "common/log.h"
 #include "common/path.h"
 #include "vdiskd/background.h"
@@ -63,6 +64,7 @@ static void daemon_finish(struct daemon *d)
         if (d->loop)
                 loop_unwatch(d->loop, &d->signals);
         closep(&d->signals.fd);
+        fd_kind_finish();
         loop_free(d->loop);
         closep(&d->background_fd);
         closep(&d->null_fd);
