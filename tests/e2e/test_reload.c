@@ -219,13 +219,13 @@ static const char *in_flight(void)
 static void test_in_flight_changes(void **state)
 {
         (void)state;
-        expect(in_flight(), "max 8388608");
+        expect(in_flight(), "max 4194304");
         put("disks.d/first.conf", FIRST "max-in-flight = 2M\n");
         expect(reload(), "\"changed\":[\"first\"],\"left\":[]}");
         expect(in_flight(), "max 2097152");
         put("disks.d/first.conf", FIRST);
         expect(reload(), "\"changed\":[\"first\"],\"left\":[]}");
-        expect(in_flight(), "max 8388608");
+        expect(in_flight(), "max 4194304");
 }
 
 /* --- nothing, when something is wrong ------------------------------------------------------------------------------- */

@@ -314,7 +314,7 @@ static void test_limits_and_space(void **state)
         must("blockdev-reopen", REOPEN(FIRST(",'max-in-flight':65536")));
         assert_int_equal(max_in_flight(), 65536);
         must("blockdev-reopen", REOPEN(FIRST("")));
-        assert_int_equal(max_in_flight(), 8 << 20);
+        assert_int_equal(max_in_flight(), 4 << 20);
         must("block_set_io_throttle", "{'id':'first','bps':0,'bps_rd':0,'bps_wr':0,'iops':99999,'iops_rd':0,'iops_wr':0}");
         must("blockdev-reopen", REOPEN(FIRST("")));
         assert_true(says("first", "\"iops\":99999")); /* that command's, not an option */

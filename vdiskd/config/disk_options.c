@@ -171,7 +171,7 @@ static const struct disk_key {
         { "size", "SIZE", "size of a format=null disk", key_size },
         { "on-full", "hold|report", "when the host's disk is full: requests wait, or fail (default hold)", key_on_full },
         { "full-timeout", "SECONDS", "so long at most; 0: until there is space (default 300)", key_full_timeout },
-        { "max-in-flight", "SIZE", "so much is with the host's disk at once; 0: all there is (default 8M)", key_max_in_flight, KEY_IN_FLIGHT },
+        { "max-in-flight", "SIZE", "so much is with the host's disk at once; 0: all there is (default 4M)", key_max_in_flight, KEY_IN_FLIGHT },
         { "throttle-group", "ID", "share the limits of this group (--object)", key_throttle_group, KEY_LIMITS },
 #define LIMIT_ROWS(fn, name, n, what)                                                     \
         { name, n, what " a second", fn, KEY_LIMITS }, { name "-max", n, "the same in a burst", fn##_max, KEY_LIMITS }, \

@@ -16,7 +16,7 @@
 #include "blkq/throttle/throttle.h"
 #include "common/log.h"
 
-#define MAX_IN_FLIGHT (8ull << 20) /* bytes of a disk that each queue thread has with the kernel, unless it is told otherwise */
+#define MAX_IN_FLIGHT (4ull << 20) /* bytes of a disk that each queue thread has with the kernel, unless it is told otherwise */
 #define FULL_TIMEOUT_S 300u /* on-full=hold: a guest waits so long for space on the host's disk, unless it is told otherwise */
 
 struct disk_opts {
