@@ -212,7 +212,7 @@ b("a shared map goes with its first table", MT, "mt->region[mt->n++].map->refs++
 
 b = room("wire")
 WIRE = "vhost_user/session/wire.c"
-b("a descriptor too many is kept", WIRE, "                                close(fd);\n                                r = -EPROTO;", "                                r = -EPROTO;", "wire", "session_hostile")
+b("a descriptor too many is kept", WIRE, "                close(fd);\n                return err_note(-EPROTO, TOO_MANY", "                return err_note(-EPROTO, TOO_MANY", "wire", "session_hostile")
 b("untaken descriptors stay open", WIRE, "        for (unsigned i = 0; i < w->msg.nfds; i++)\n                closep(&w->msg.fd[i]);\n", "", "wire", "session_hostile")
 b("a message may be longer than any", WIRE, "if (h->size > sizeof(union vu_payload))", "if (h->size > 2 * sizeof(union vu_payload))", "wire", "session_hostile")
 b("an answer passes for a request", WIRE, "(h->flags & VU_VERSION_MASK) != VU_VERSION || h->flags & VU_REPLY", "(h->flags & VU_VERSION_MASK) != VU_VERSION", "wire", "session_hostile")
