@@ -415,6 +415,96 @@ static void test_protection_information(void **state)
         expect_all(0, 0, 8, 5);
 }
 
+/* --- hostile guests ----------------------------------------------------------------------------------------------- */
+
+static void expect_broken(unsigned queue)
+{
+        for (int i = 0; i < HANG_MS; i++, usleep(1000))
+                if (fe_ring_broken(fe, queue))
+                        return;
+        fail_msg("queue %u goes on", queue);
+}
+
+/* A chain that is none breaks its ring, and nothing else: a command goes by another one, and who connects again has all of them. */
+static void test_chains_that_are_none(void **state)
+{
+        static const struct {
+                unsigned queue;
+                uint32_t type;    /* the first four bytes */
+                uint32_t out, in; /* bytes of the parts */
+        } row[] = {
+                { 0, 0, 0, 1 },   { 0, 0, 3, 1 },   { 0, 0, 23, 1 },       /* task management: cut short */
+                { 0, 0, 24, 0 },                                           /* and without room for the answer */
+                { 0, 1, 15, 5 },  { 0, 2, 16, 4 },                         /* notification: cut short, little room */
+                { 0, 3, 24, 64 }, { 0, UINT32_MAX, 24, 64 },               /* unknown */
+                { 1, 0, 16, 0 },  { 1, 0, 0, 15 },                         /* nowhere to put an event */
+                { 2, 1, 51, 0 },  { 2, 1, 51, 107 }, { 2, 1, 0, 108 },     /* commands: no room for the answer, no header */
+        };
+
+        wait_ready(3);
+        for (size_t i = 0; i < ARRAY_SIZE(row); i++) {
+                struct fe_io io = { 0 };
+                struct fe_piece p[2];
+                unsigned n = 0;
+
+                fe_close(TAKE(fe, NULL));
+                fe = connect_with(SOCKET, &(struct fe_opts){ .num_queues = QUEUES });
+                ok(fe_scsi_init(fe, &cmd, DATA));
+                memset(cmd.data, 0, 128);
+                memcpy(cmd.data, &row[i].type, sizeof(row[i].type));
+                if (row[i].out)
+                        p[n++] = (struct fe_piece){ cmd.data_gpa, row[i].out, false };
+                if (row[i].in)
+                        p[n++] = (struct fe_piece){ cmd.data_gpa + 128, row[i].in, true };
+                ok(fe_submit_chain(fe_queue(fe, row[i].queue), p, n, false, &io));
+                fe_kick(fe_queue(fe, row[i].queue));
+                if (row[i].queue == 1) { /* looked at when there is something to tell */
+                        char args[80];
+
+                        snprintf(args, sizeof(args), "{'node-name':'a','size':%zu}", (9 + i) << 20);
+                        must("block_resize", args);
+                }
+                expect_broken(row[i].queue);
+                fe_scsi_plain(&cmd, 3, "", 1);
+                good(1);
+        }
+        fe_close(TAKE(fe, NULL));
+        connect_guest(0);
+        write_all(3, 0, 8, 0x77);
+        expect_all(3, 0, 8, 0x77);
+}
+
+/* Resets by the ring, while another queue works: each is answered, and none of the commands is lost. */
+static void test_flood_of_resets(void **state)
+{
+        enum { RESETS = 32, ROUNDS = 20 };
+        struct fe_scsi reset[RESETS];
+        struct fe_queue *control = fe_queue(fe, 0);
+
+        wait_ready(0);
+        for (unsigned i = 0; i < RESETS; i++)
+                ok(fe_scsi_init(fe, &reset[i], 512));
+        for (unsigned round = 0; round < ROUNDS; round++) {
+                for (unsigned i = 0; i < RESETS; i++) {
+                        fe_scsi_tmf(&reset[i], i % 2 ? FE_UNIT_RESET : FE_ABORT_TASK_SET, 3, 0);
+                        ok(fe_scsi_tmf_submit(control, &reset[i]));
+                }
+                fe_kick(control);
+                write_all(0, 8 * round, 8, (uint8_t)round);
+                expect_all(0, 8 * round, 8, (uint8_t)round);
+                while (fe_in_flight(control)) {
+                        struct fe_io *io;
+
+                        if (fe_reap(control, &io, 1) == 0)
+                                fe_wait(control, HANG_MS);
+                }
+                for (unsigned i = 0; i < RESETS; i++)
+                        assert_int_equal(fe_scsi_tmf_answer(&reset[i]), FE_SCSI_OK);
+        }
+        assert_int_equal(ready(3) >> 8, 0x0629);
+        assert_int_equal(ready(3), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -422,6 +512,7 @@ int main(void)
                 TEST(test_two_disks),      TEST(test_nobody_there),     TEST(test_bad_buffers), TEST(test_hot_add_and_remove),
                 TEST(test_wrong_words),    TEST(test_resize),           TEST(test_events_missed), TEST(test_task_management),
                 TEST(test_upgrade),        TEST(test_stop_is_no_removal), TEST(test_protection_information),
+                TEST(test_chains_that_are_none), TEST(test_flood_of_resets),
         };
 
         return cmocka_run_group_tests(tests, make_images, remove_images);

@@ -177,6 +177,11 @@ int fe_scsi_tmf_submit(struct fe_queue *q, struct fe_scsi *c)
         return fe_submit_chain(q, p, 2, false, &c->io);
 }
 
+uint8_t fe_scsi_tmf_answer(const struct fe_scsi *c)
+{
+        return c->frame->tmf_answer;
+}
+
 int fe_scsi_tmf_do(struct front_end *fe, struct fe_scsi *c, enum fe_scsi_tmf what, unsigned lun, uint64_t tag, int timeout_ms)
 {
         struct fe_queue *q = fe_queue(fe, 0);
@@ -187,7 +192,7 @@ int fe_scsi_tmf_do(struct front_end *fe, struct fe_scsi *c, enum fe_scsi_tmf wha
         r = fe_in_flight(q) ? -EBUSY : fe_scsi_tmf_submit(q, c);
         if (r == 0)
                 r = wait_for(q, &done, timeout_ms);
-        return r < 0 ? r : c->frame->tmf_answer;
+        return r < 0 ? r : fe_scsi_tmf_answer(c);
 }
 
 /* --- events ------------------------------------------------------------------------------------------------------ */

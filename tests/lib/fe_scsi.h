@@ -59,6 +59,7 @@ uint32_t fe_scsi_sense(const struct fe_scsi *c);
 /* Task management: the response, or -errno. begin and end apart: @c is the request meanwhile. */
 void fe_scsi_tmf(struct fe_scsi *c, enum fe_scsi_tmf what, unsigned lun, uint64_t tag);
 int fe_scsi_tmf_submit(struct fe_queue *q, struct fe_scsi *c);
+uint8_t fe_scsi_tmf_answer(const struct fe_scsi *c); /* FE_SCSI_NO_ANSWER: none yet */
 int fe_scsi_tmf_do(struct front_end *fe, struct fe_scsi *c, enum fe_scsi_tmf what, unsigned lun, uint64_t tag, int timeout_ms);
 
 /* Events: @n buffers go to the ring; the next one that comes, or -ETIMEDOUT. */
