@@ -124,6 +124,17 @@ static void expect_told(uint32_t event, uint32_t reason, unsigned lun)
         assert_int_equal(e.lun[1], 0);
         assert_int_equal(e.lun[3], lun);
 }
+/* Empty events may come first: for buffers that a process had taken when it was killed. */
+static void expect_told_in_time(uint32_t event, uint32_t reason, unsigned lun)
+{
+        struct fe_scsi_event e;
+
+        do
+                ok(fe_scsi_event_wait(&events, &e, HANG_MS));
+        while (e.event != event);
+        assert_int_equal(e.reason, reason);
+        assert_int_equal(e.lun[3], lun);
+}
 #define EVENT_RESET 1u
 #define RESCAN 1u
 #define REMOVED 2u
@@ -387,6 +398,71 @@ static void test_upgrade(void **state)
         expect_told(EVENT_RESET, REMOVED, 3);
 }
 
+/* Who was killed may have its images locked until the kernel has cleared up behind it. */
+static void blockdev_again(const char *node)
+{
+        char args[256];
+
+        snprintf(args, sizeof(args), "{'driver':'qcow2','node-name':'%s','file':{'driver':'file','filename':'%s.qcow2'}}", node, node);
+        for (int i = 0; try(client, "blockdev-add", args, NULL); i++, usleep(1000))
+                if (i == HANG_MS)
+                        fail_msg("%s stays locked", node);
+}
+
+/* A kill in the middle: the commands in flight are done by the next process, each is answered once, and buffers for events still serve. */
+static void test_kill(void **state)
+{
+        enum { N = 4 };
+        struct fe_queue *q = fe_queue(fe, 2);
+        struct fe_scsi c[N];
+
+        wait_ready(0);
+        wait_ready(3);
+        must("block_set_io_throttle", "{'id':'da','bps':0,'bps_rd':0,'bps_wr':0,'iops':0,'iops_rd':0,'iops_wr':1}");
+        write_all(0, 0, 8, 0x99); /* the next one has to wait a second */
+        for (unsigned i = 0; i < N; i++) {
+                ok(fe_scsi_init(fe, &c[i], 4096));
+                memset(c[i].data, (int)i + 1, 4096);
+                fe_scsi_write(&c[i], 0, 8 * i, 8);
+                ok(fe_scsi_submit(q, &c[i]));
+        }
+        fe_kick(q);
+        assert_int_equal(fe_scsi_tmf_do(fe, &cmd, FE_QUERY_TASK_SET, 0, 0, HANG_MS), FE_SCSI_SUCCEEDED); /* taken, and not ended */
+        kill(daemon_pid, SIGKILL);
+        assert_int_equal(exit_status(), -SIGKILL);
+        qmp_client_close(TAKE(client, NULL));
+        start_daemon(NULL);
+        blockdev_again("a");
+        blockdev_again("b");
+        add("da", "a", "");
+        add("db", "b", ",'lun':3");
+        assert_true(fe_recorded(fe, 2) > 0);
+        ok(fe_resume(fe));
+        for (unsigned ended = 0; ended < N; ended++) {
+                struct fe_io *io;
+
+                while (fe_reap(q, &io, 1) == 0)
+                        fe_wait(q, HANG_MS);
+        }
+        assert_int_equal(fe_in_flight(q), 0);
+        for (unsigned i = 0; i < N; i++) {
+                fe_scsi_answered(&c[i]);
+                assert_int_equal(c[i].response, FE_SCSI_OK);
+                if (c[i].status) { /* a power on was to be told first, and a driver asks again then */
+                        assert_int_equal(fe_scsi_sense(&c[i]) >> 8, 0x0629);
+                        fe_scsi_write(&c[i], 0, 8 * i, 8);
+                        ok(fe_scsi_do(q, &c[i], HANG_MS));
+                        assert_int_equal(c[i].status, 0);
+                }
+        }
+        wait_ready(0);
+        wait_ready(3);
+        for (unsigned i = 0; i < N; i++)
+                expect_all(0, 8 * i, 8, (uint8_t)(i + 1));
+        must("block_resize", "{'node-name':'b','size':33554432}");
+        expect_told_in_time(EVENT_PARAM, 0x092a, 3);
+}
+
 /* The daemon stops: its guest loses no disk, it is hung up on. */
 static void test_stop_is_no_removal(void **state)
 {
@@ -512,7 +588,7 @@ int main(void)
                 TEST(test_two_disks),      TEST(test_nobody_there),     TEST(test_bad_buffers), TEST(test_hot_add_and_remove),
                 TEST(test_wrong_words),    TEST(test_resize),           TEST(test_events_missed), TEST(test_task_management),
                 TEST(test_upgrade),        TEST(test_stop_is_no_removal), TEST(test_protection_information),
-                TEST(test_chains_that_are_none), TEST(test_flood_of_resets),
+                TEST(test_kill), TEST(test_chains_that_are_none), TEST(test_flood_of_resets),
         };
 
         return cmocka_run_group_tests(tests, make_images, remove_images);
