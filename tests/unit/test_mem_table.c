@@ -182,6 +182,33 @@ static void test_address_space_runs_out(void **state)
         err_clear();
 }
 
+/* One table in the place of another, while requests keep all of them: together they have one share, whatever is asked for how often. */
+static void test_old_tables_count(void **state)
+{
+        AUTO(closep) int fd = memfd_create("large", MFD_CLOEXEC);
+        struct mem_table *mt[40], *other;
+        struct vu_region r = { 0, SANITIZED ? GUEST_PAGE : 2 * TIB, 0, 0 };
+        unsigned n = 0;
+
+        assert_int_equal(ftruncate(fd, 3 * (off_t)TIB), 0);
+        assert_int_equal(mem_table_new(&r, &fd, 1, &mt[n++]), 0);
+        while (n < ARRAY_SIZE(mt) && mem_table_replace(mt[n - 1], &r, &fd, 1, &mt[n]) == 0)
+                n++;
+        if (!SANITIZED) {
+                assert_int_equal(n, 16); /* 32 of 96 TiB */
+                assert_int_equal(mem_table_add(mt[n - 1], &(struct vu_region){ 4 * TIB, 2 * TIB, 4 * TIB, 0 }, fd, &other), -EFBIG);
+                assert_int_equal(ftruncate(fd, 20 * (off_t)TIB), 0); /* a third of what is left to another front end: he can have it */
+                assert_int_equal(map_one(fd, 0, 20 * TIB, &other), 0);
+                mem_table_put(other);
+        }
+        err_clear();
+        mem_table_put(mt[--n]); /* the last one goes before those that it came after */
+        assert_int_equal(mem_table_replace(mt[0], &r, &fd, 1, &other), 0);
+        while (n)
+                mem_table_put(mt[--n]);
+        mem_table_put(other);
+}
+
 /* As many pieces as there may be, of one front end after the other: the last ones get fewer, and never none. */
 static void test_pieces_run_out(void **state)
 {
@@ -415,7 +442,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_one_region),     cmocka_unit_test(test_all_small_layouts),
                 cmocka_unit_test(test_add_and_remove), cmocka_unit_test(test_slots_run_out),
-                cmocka_unit_test(test_address_space_runs_out), cmocka_unit_test(test_pieces_run_out),
+                cmocka_unit_test(test_address_space_runs_out),
+                cmocka_unit_test(test_old_tables_count), cmocka_unit_test(test_pieces_run_out),
                 cmocka_unit_test(test_strange_files),  cmocka_unit_test(test_truncated),
                 cmocka_unit_test(test_failing_calls),  cmocka_unit_test(test_remove_needs_the_same),
                 cmocka_unit_test(test_too_many_regions), cmocka_unit_test(test_page_size),

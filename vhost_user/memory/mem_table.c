@@ -3,9 +3,9 @@
  * Invariants:
  *   - A region that made it into a table was backed by its file to its last byte then, and nothing in it wraps.
  *   - map->refs counts the regions (of all tables) that point at it. Counters are plain: control thread only.
- *   - A table never takes more than a third of what others leave of the address space and of the guard's places. So who
- *     shows a guest that is far larger than any, or in far more pieces, takes no room from others, nor from the rest of
- *     the process.
+ *   - All tables of one front end, with those that requests of his still need, never take more than a third of what others
+ *     leave of the address space and of the guard's places. So who shows a guest that is far larger than any, or in far more
+ *     pieces, or another one again and again, takes no room from others, nor from the rest of the process.
  */
 #include "mem_table.h"
 
@@ -25,8 +25,15 @@
 #include "common/range.h"
 #include "vhost_user/memory/mem_guard.h"
 
+/* What all tables of a front end have mapped: a table leads to the next one's. */
+struct mem_owner {
+        unsigned refs; /* tables and maps */
+        uint64_t bytes;
+        unsigned pieces;
+};
 struct mem_map {
         unsigned refs;
+        struct mem_owner *owner;
         int guard;
         int fd;          /* for a successor of this process (pack) */
         uint64_t offset; /* of the region in the file */
@@ -39,11 +46,34 @@ struct mem_map {
 
 static uint64_t mapped; /* bytes of all guests' memory */
 
+static void owner_put(struct mem_owner *o)
+{
+        if (--o->refs == 0)
+                free(o);
+}
+
+static void owner_takes(struct mem_owner *o, struct mem_map *m)
+{
+        m->owner = o;
+        o->refs++;
+        o->pieces++;
+        o->bytes += m->len;
+        mapped += m->len;
+}
+
+static void owner_gives(struct mem_map *m)
+{
+        mapped -= m->len;
+        m->owner->bytes -= m->len;
+        m->owner->pieces--;
+        owner_put(m->owner);
+}
+
 static void map_put(struct mem_map *m)
 {
         if (--m->refs)
                 return;
-        mapped -= m->len;
+        owner_gives(m);
         guard_del(m->guard);
         munmap(m->addr, m->len);
         closep(&m->fd);
@@ -89,7 +119,7 @@ size_t mem_page_size(int fd)
         return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-static int map_region(const struct vu_region *want, int fd, struct mem_region *ret)
+static int map_region(struct mem_owner *o, const struct vu_region *want, int fd, struct mem_region *ret)
 {
         size_t page = mem_page_size(fd);
         uint64_t start = round_down(want->mmap_offset, page);
@@ -107,7 +137,6 @@ static int map_region(const struct vu_region *want, int fd, struct mem_region *r
         if (m->addr == MAP_FAILED)
                 return err_note(r < 0 ? r : -errno, "cannot map memory region 0x%llx+0x%llx",
                                 (unsigned long long)want->guest_addr, (unsigned long long)want->size);
-        mapped += len;
         m->len = len;
         m->refs = 1;
         m->offset = want->mmap_offset;
@@ -116,11 +145,11 @@ static int map_region(const struct vu_region *want, int fd, struct mem_region *r
         m->guard = m->fd < 0 ? err_note(-errno, "cannot keep the file of a memory region: %m")
                              : guard_add(m->addr, m->len, page);
         if (m->guard < 0) {
-                mapped -= m->len;
                 munmap(m->addr, m->len);
                 closep(&m->fd);
                 return m->guard;
         }
+        owner_takes(o, m);
         *ret = (struct mem_region){
                 .guest_addr = want->guest_addr, .size = want->size, .user_addr = want->user_addr,
                 .host = (char *)m->addr + skip, .map = m,
@@ -129,13 +158,19 @@ static int map_region(const struct vu_region *want, int fd, struct mem_region *r
         return 0;
 }
 
-static struct mem_table *table_alloc(unsigned room)
+/* The next one of the front end whose table @old is; NULL: his first. */
+static struct mem_table *table_alloc(const struct mem_table *old, unsigned room)
 {
-        struct mem_table *mt = calloc(1, sizeof(*mt) + room * sizeof(mt->region[0]));
+        AUTO(freep) struct mem_table *mt = calloc(1, sizeof(*mt) + room * sizeof(mt->region[0]));
 
-        if (mt)
-                mt->refs = 1;
-        return mt;
+        if (!mt)
+                return NULL;
+        mt->refs = 1;
+        mt->owner = old ? old->owner : calloc(1, sizeof(*mt->owner));
+        if (!mt->owner)
+                return NULL;
+        mt->owner->refs++;
+        return TAKE(mt, NULL);
 }
 
 static int check_overlap(const struct mem_table *mt, const struct vu_region *r)
@@ -151,19 +186,17 @@ static int check_overlap(const struct mem_table *mt, const struct vu_region *r)
         return 0;
 }
 
-/* Is there room for @r besides what @mt has? Its own does not count against it. */
-static int check_share(const struct mem_table *mt, const struct vu_region *r)
+/* Is there room for @r besides what its owner has? That does not count against him. */
+static int check_share(const struct mem_owner *o, const struct vu_region *r)
 {
-        uint64_t own = 0, share;
+        uint64_t own = o->bytes, share;
 
-        for (unsigned i = 0; i < mt->n; i++)
-                own += mt->region[i].map->len;
         share = (ADDRESS_SPACE - min_u64(mapped, ADDRESS_SPACE) + own) / 3;
         if (!range_fits(own, r->size, share))
                 return err_note(-EFBIG, "guest memory of 0x%llx bytes and more; there is room for 0x%llx", (unsigned long long)r->size,
                                 (unsigned long long)share);
-        if (mt->n >= (guard_left() + mt->n) / 3)
-                return err_note(-ENOSPC, "guest memory in more than %u pieces: other guests have the other places for them", mt->n);
+        if (o->pieces >= (guard_left() + o->pieces) / 3)
+                return err_note(-ENOSPC, "guest memory in more than %u pieces: other guests have the other places for them", o->pieces);
         return 0;
 }
 
@@ -179,9 +212,9 @@ static int table_insert(struct mem_table *mt, const struct vu_region *want, int 
         if (r == 0)
                 r = check_file(fd, want);
         if (r == 0)
-                r = check_share(mt, want);
+                r = check_share(mt->owner, want);
         if (r == 0)
-                r = map_region(want, fd, &region);
+                r = map_region(mt->owner, want, fd, &region);
         if (r < 0)
                 return r;
         while (at > 0 && mt->region[at - 1].guest_addr > want->guest_addr)
@@ -194,12 +227,18 @@ static int table_insert(struct mem_table *mt, const struct vu_region *want, int 
 
 int mem_table_new(const struct vu_region *region, const int *fds, unsigned n, struct mem_table **ret)
 {
+        return mem_table_replace(NULL, region, fds, n, ret);
+}
+
+int mem_table_replace(const struct mem_table *old, const struct vu_region *region, const int *fds, unsigned n,
+                      struct mem_table **ret)
+{
         struct mem_table *mt;
         int r = 0;
 
         if (n > MEM_MAX_REGIONS)
                 return err_note(-EINVAL, "%u memory regions; at most %d", n, MEM_MAX_REGIONS);
-        mt = table_alloc(n);
+        mt = table_alloc(old, n);
         if (!mt)
                 return -ENOMEM;
         for (unsigned i = 0; i < n && r == 0; i++)
@@ -215,7 +254,7 @@ int mem_table_new(const struct vu_region *region, const int *fds, unsigned n, st
 static struct mem_table *table_copy(const struct mem_table *old, unsigned except)
 {
         unsigned n = old ? old->n : 0;
-        struct mem_table *mt = table_alloc(n + 1);
+        struct mem_table *mt = table_alloc(old, n + 1);
 
         for (unsigned i = 0; mt && i < n; i++) {
                 if (i == except)
@@ -272,6 +311,7 @@ void mem_table_put(struct mem_table *mt)
                 return;
         for (unsigned i = 0; i < mt->n; i++)
                 map_put(mt->region[i].map);
+        owner_put(mt->owner);
         free(mt);
 }
 

@@ -15,6 +15,7 @@
 #define MEM_MAX_REGIONS 509 /* as other back ends offer; QEMU stops at 512 */
 
 struct mem_map; /* one mmap() and its file, counted by the tables that show it */
+struct mem_owner;
 struct mem_region {
         uint64_t guest_addr, size; /* bytes; neither end wraps */
         uint64_t user_addr;        /* where the front end has it: ring addresses are given so */
@@ -24,6 +25,7 @@ struct mem_region {
 struct iotlb;
 struct mem_table {
         unsigned refs;
+        struct mem_owner *owner;   /* whose share of the room it counts to, with his tables before it */
         struct iotlb *iotlb; /* the session's; NULL: no IOMMU. Not changed while a ring sees the table */
         unsigned n;
         struct mem_region region[]; /* by guest address; no two overlap, in either address space */
@@ -35,6 +37,9 @@ struct mem_table {
  * is too short, or it is larger than there is room for), -ENOMEM, -ENOSPC, or what mmap() said.
  */
 int mem_table_new(const struct vu_region *region, const int *fds, unsigned n, struct mem_table **ret);
+/* The same, in the place of @old (NULL: the first): what is still mapped of that counts, too, as long as requests need it. */
+int mem_table_replace(const struct mem_table *old, const struct vu_region *region, const int *fds, unsigned n,
+                      struct mem_table **ret);
 
 /* The same regions as @old (NULL: none) and one more, or one less; @old stays as it is. -ENOENT: no such region. */
 int mem_table_add(const struct mem_table *old, const struct vu_region *region, int fd, struct mem_table **ret);

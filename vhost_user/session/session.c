@@ -162,7 +162,7 @@ static int set_mem_table(struct session *s, struct wire_msg *m)
             m->hdr.size < offsetof(struct vu_mem_table, region) + t->nregions * sizeof(t->region[0]))
                 return err_note(-EINVAL, "SET_MEM_TABLE with %u regions, %u fds and %u bytes does not add up",
                                 t->nregions, m->nfds, m->hdr.size);
-        r = mem_table_new(t->region, m->fd, t->nregions, &mt);
+        r = mem_table_replace(s->mem, t->region, m->fd, t->nregions, &mt);
         return r < 0 ? r : adopt_memory(s, mt);
 }
 
