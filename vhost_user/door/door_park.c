@@ -74,7 +74,7 @@ int door_unpack_socket(struct parcel *p, const json_t *o, int *listen_fd)
 
 int door_unpack(struct door *d, struct parcel *p, const json_t *o)
 {
-        const json_t *session;
+        const json_t *session = NULL;
         uint64_t shut = 0;
         unsigned peer = 0;
         int r = parcel_get_unsigned(o, "peer", INT32_MAX, &peer);
