@@ -498,10 +498,8 @@ int qthread_new(const struct qthread_opts *opts, struct qthread **ret)
         return 0;
 }
 
-void qthread_free(struct qthread *t)
+static void end(struct qthread *t)
 {
-        if (!t)
-                return;
         if (t->inlined) {
                 run_inbox(t);
                 close_down(t);
@@ -511,7 +509,22 @@ void qthread_free(struct qthread *t)
                 qthread_post(t, &t->stop_task);
                 pthread_join(id, NULL);
         }
+}
+
+void qthread_free(struct qthread *t)
+{
+        if (!t)
+                return;
+        end(t);
         destroy(t);
+}
+
+void qthread_free_all(struct qthread *const *t, unsigned n)
+{
+        for (unsigned i = 0; i < n; i++)
+                end(t[i]);
+        for (unsigned i = 0; i < n; i++)
+                destroy(t[i]);
 }
 
 struct engine *qthread_engine(struct qthread *t)

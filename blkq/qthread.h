@@ -26,6 +26,8 @@ struct qthread_opts {
 int qthread_new(const struct qthread_opts *opts, struct qthread **ret);
 /* Stops and joins; its disks and rings must be gone, nobody may still be inside qthread_post(). NULL is fine. */
 void qthread_free(struct qthread *t);
+/* Of threads that post to each other: none is freed before all have ended, so who is still inside qthread_post() is waited for. */
+void qthread_free_all(struct qthread *const *t, unsigned n);
 
 struct engine *qthread_engine(struct qthread *t);
 bool qthread_is_current(const struct qthread *t);

@@ -50,8 +50,7 @@ static void daemon_finish(struct daemon *d)
         listener_close(&d->control_at);
         if (d->workers)
                 workers_release(); /* first: one may be on its way out of qthread_post() */
-        for (unsigned i = 0; i < d->nthreads; i++)
-                qthread_free(d->threads[i]);
+        qthread_free_all(d->threads, d->nthreads);
         free(d->threads);
         watchdog_free(d->watchdog);
         if (d->disks.pid_fd >= 0)

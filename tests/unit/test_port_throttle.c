@@ -340,8 +340,7 @@ static void test_group(void **state)
                 vol_close(v[i], on_closed, &closed);
                 sem_wait(&closed);
         }
-        for (unsigned i = 0; i < 2; i++)
-                qthread_free(thread[i]);
+        qthread_free_all(thread, 2);
         for (unsigned i = 0; i < 4; i++)
                 for (unsigned k = 0; k < DEPTH; k++)
                         free(l[i].flight[k].iov.iov_base);

@@ -382,10 +382,9 @@ static void run_threads(const struct kind *k, enum engine_kind engine, bool stri
         vol_close(v, on_closed, NULL);
         sem_wait(&closed);
         assert_int_equal(closed_res, 0);
-        for (unsigned i = 0; i < THREADS; i++) {
-                qthread_free(t[i]);
+        qthread_free_all(t, THREADS);
+        for (unsigned i = 0; i < THREADS; i++)
                 load_finish(&l[i]);
-        }
         free(l);
         sem_destroy(&sem);
         sem_destroy(&closed);

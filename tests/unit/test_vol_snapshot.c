@@ -568,8 +568,7 @@ static int threads_begin(void **state)
 
 static int threads_end(void **state)
 {
-        for (unsigned t = 0; t < THREADS; t++)
-                qthread_free(threads[t]);
+        qthread_free_all(threads, THREADS);
         rcu_unregister_thread();
         return vf_teardown(state);
 }

@@ -79,8 +79,7 @@ static void end(struct service *s)
 {
         loop_post(s->loop, &s->stop);
         pthread_join(s->thread, NULL);
-        for (unsigned i = 0; i < 2; i++)
-                qthread_free(s->threads[i]);
+        qthread_free_all(s->threads, 2);
         watchdog_free(s->watchdog);
         manager_finish();
         loop_free(s->loop);
