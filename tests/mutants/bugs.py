@@ -157,7 +157,7 @@ b("a piece goes beyond its region", GM, "here = min_u64(len, r->size - skip);", 
 b("a byte behind the end of the front end's addresses", GM, "user - r->user_addr >= r->size", "user - r->user_addr > r->size",
   "guest_mem", "mem_table", "session", "virtqueue")
 b("a ring's part may end outside", GM, "iov.iov_base && here == len &&", "iov.iov_base &&", "guest_mem", "virtqueue", "session")
-b("a header is read twice", "vhost_user/memory/guest_mem.c", "        FETCHED(host, len);\n        memcpy(dst, host, len);",
+b("a header is read twice", "vhost_user/memory/guest_mem.c", "        FETCHED(host, len);\n        GUEST(Reads, memcpy(dst, host, len));",
   "        FETCHED(host, len);\n        FETCHED(host, len);\n        memcpy(dst, host, len);", "chain", "blk_request")
 b("all pages that the IOMMU does not map are looked at", "vhost_user/memory/guest_mem.c", "if (r == -ENOBUFS)\n                        return -EAGAIN;",
   "if (r == -ENOBUFS)\n                        r = -EAGAIN;", "guest_mem")
