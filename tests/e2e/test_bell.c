@@ -23,11 +23,11 @@
 #include <unistd.h>
 
 #include "back_end.h"
+#include "bystander.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/range.h"
-#include "worker.h"
 
 #define DISK_LEN (64ull << 20)
 #define NUNITS (DISK_LEN / WORKER_UNIT)
@@ -36,9 +36,7 @@
 #define NEIGHBOUR 1
 
 static struct back_end be;
-static struct front_end *neighbour;
-static struct verify *verify;
-static struct worker worker;
+static struct bystander neighbour;
 
 #define must(r) do { int must_r_ = (r); if (must_r_ < 0) fail_msg("%s: %s", #r, err_text(must_r_)); } while (0)
 
@@ -68,26 +66,17 @@ static struct front_end *open_culprit(void)
 static void start(const char *fault)
 {
         struct be_disk disks[] = { { .format = "raw", .size = DISK_LEN }, { .format = "qcow2", .size = DISK_LEN } };
-        struct verify_opts vo = { .nunits = NUNITS, .unit_len = WORKER_UNIT, .seed = (uint64_t)getpid() };
 
         if (fault)
                 setenv("VDISKD_FAULT", fault, 1);
         must(be_adopt_orphans());
         must(be_new(&be, disks, ARRAY_SIZE(disks)));
-        must(verify_new(&vo, &verify));
-        must(be_open(&be, NEIGHBOUR, (struct fe_opts){ 0 }, &neighbour));
-        worker = (struct worker){ .fe = neighbour, .verify = verify, .nunits = NUNITS, .seed = vo.seed };
-        must(worker_start(&worker));
+        must(bystander_start(&neighbour, &be, NEIGHBOUR, NUNITS, (uint64_t)getpid()));
 }
 
 static void end(void)
 {
-        must(worker_stop(&worker));
-        fe_close(neighbour);
-        must(be_stop(&be));
-        must(be_check(&be, NEIGHBOUR));
-        be_free(&be);
-        verify_free(verify);
+        must(bystander_end(&neighbour, &be));
 }
 
 /* Who knocks waits in the backlog. A slow daemon cannot fail this; one that answers does. */
@@ -119,11 +108,11 @@ static void test_sleep_is_ended(void **state)
         }
         assert_int_equal(fe_alive(fe, 60000), -ECONNRESET);
         err_clear();
-        must(worker_wait(&worker, 50));
+        must(worker_wait(&neighbour.worker, 50));
         fe_close(fe);
         check_not_let_in();
         must(be_upgrade(&be, NULL));
-        must(worker_wait(&worker, 50));
+        must(worker_wait(&neighbour.worker, 50));
         check_not_let_in();
         end();
 }
@@ -177,12 +166,12 @@ static void race(uint64_t ns)
                 struct front_end *fe;
 
                 start(NULL);
-                must(worker_wait(&worker, 100));
+                must(worker_wait(&neighbour.worker, 100));
                 fe = open_culprit();
-                worker.longest_ns = 0;
+                neighbour.worker.longest_ns = 0;
                 met += attack(fe, deadline);
-                must(worker_wait(&worker, 100));
-                worst = max_u64(worst, worker.longest_ns);
+                must(worker_wait(&neighbour.worker, 100));
+                worst = max_u64(worst, neighbour.worker.longest_ns);
                 fe_close(fe);
                 end();
         }

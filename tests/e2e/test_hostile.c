@@ -19,18 +19,16 @@
 #include <unistd.h>
 
 #include "back_end.h"
+#include "bystander.h"
 #include "common/cleanup.h"
 #include "common/err.h"
-#include "worker.h"
 
 #define DISK_LEN (64ull << 20)
 #define NUNITS (DISK_LEN / WORKER_UNIT)
 #define NFDS 32
 
 static struct back_end be;
-static struct front_end *neighbour;
-static struct verify *verify;
-static struct worker worker;
+static struct bystander neighbour;
 static struct rng rng;
 static int fds[NFDS]; /* what we pass: some of everything */
 
@@ -40,7 +38,7 @@ static void check_neighbour(void)
 {
         if (!be_running(&be))
                 fail_msg("the daemon is dead");
-        must(worker_wait(&worker, 3));
+        must(worker_wait(&neighbour.worker, 3));
 }
 
 static void check_victim(void)
@@ -513,22 +511,15 @@ static void test_no_fd_is_left_over(void **state)
 static int start(void **state)
 {
         struct be_disk disks[] = { { .format = "raw", .size = DISK_LEN }, { .format = "qcow2", .size = DISK_LEN } };
-        struct verify_opts vo = { .nunits = NUNITS, .unit_len = WORKER_UNIT };
         struct front_end *fe;
         int r = be_new(&be, disks, ARRAY_SIZE(disks));
 
         rng.state = getenv("E2E_SEED") ? strtoull(getenv("E2E_SEED"), NULL, 10) : (uint64_t)getpid() << 16;
-        vo.seed = rng.state;
         print_message("E2E_SEED=%llu\n", (unsigned long long)rng.state);
         if (r == 0)
                 r = open_fds();
         if (r == 0)
-                r = verify_new(&vo, &verify);
-        if (r == 0)
-                r = be_open(&be, 1, (struct fe_opts){ .max_segs = 32 }, &neighbour);
-        worker = (struct worker){ .fe = neighbour, .verify = verify, .nunits = NUNITS, .seed = rng.state };
-        if (r == 0)
-                r = worker_start(&worker);
+                r = bystander_start(&neighbour, &be, 1, NUNITS, rng.state);
         for (unsigned i = 0; r == 0 && i < 3; i++) { /* what a first session opens once is there before we count */
                 r = be_open(&be, 0, (struct fe_opts){ 0 }, &fe);
                 if (r == 0)
@@ -543,17 +534,10 @@ static int start(void **state)
 
 static int stop(void **state)
 {
-        int r = worker_stop(&worker); /* also: the neighbour's data was right all the time */
+        int r = bystander_end(&neighbour, &be);
 
-        fe_close(neighbour);
-        if (r == 0)
-                r = be_stop(&be);
-        if (r == 0)
-                r = be_check(&be, 1);
         if (r < 0)
                 print_error("%s\n", err_text(r));
-        be_free(&be);
-        verify_free(verify);
         return r;
 }
 

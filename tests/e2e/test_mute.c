@@ -18,11 +18,11 @@
 #include <unistd.h>
 
 #include "back_end.h"
+#include "bystander.h"
 #include "common/cleanup.h"
 #include "common/err.h"
 #include "common/fd_kind.h"
 #include "tests/lib/mute_fs.h"
-#include "worker.h"
 
 #define DISK_LEN (64ull << 20)
 #define NUNITS (DISK_LEN / WORKER_UNIT)
@@ -32,9 +32,7 @@
 #define RAM (1ull << 20)
 
 static struct back_end be;
-static struct front_end *neighbour;
-static struct verify *verify;
-static struct worker worker;
+static struct bystander neighbour;
 static char dir[] = "/tmp/vdiskd-mute-XXXXXX";
 static int mute_fd = -1;
 
@@ -45,7 +43,7 @@ static void check_all_others(void)
         struct front_end *fe;
         struct fe_io io = { .type = FE_READ, .len = 4096 };
 
-        must(worker_wait(&worker, 20));
+        must(worker_wait(&neighbour.worker, 20));
         must(be_open(&be, OTHER, (struct fe_opts){ 0 }, &fe)); /* the control thread's work */
         io.gpa = fe_gpa(fe, fe_alloc(fe, 4096, 4096));
         must(fe_do(fe_queue(fe, 0), &io, 60000));
@@ -122,16 +120,10 @@ static int start(void **state)
 {
         struct be_disk disks[] = { { .format = "raw", .size = DISK_LEN }, { .format = "qcow2", .size = DISK_LEN },
                                    { .format = "raw", .size = DISK_LEN } };
-        struct verify_opts vo = { .nunits = NUNITS, .unit_len = WORKER_UNIT, .seed = (uint64_t)getpid() };
         int r = be_new(&be, disks, ARRAY_SIZE(disks));
 
         if (r == 0)
-                r = verify_new(&vo, &verify);
-        if (r == 0)
-                r = be_open(&be, NEIGHBOUR, (struct fe_opts){ 0 }, &neighbour);
-        worker = (struct worker){ .fe = neighbour, .verify = verify, .nunits = NUNITS, .seed = vo.seed };
-        if (r == 0)
-                r = worker_start(&worker);
+                r = bystander_start(&neighbour, &be, NEIGHBOUR, NUNITS, (uint64_t)getpid());
         if (r < 0)
                 print_error("%s\n", err_text(r));
         mute_fs_hush();
@@ -140,20 +132,14 @@ static int start(void **state)
 
 static int stop(void **state)
 {
-        int r = worker_stop(&worker);
+        int r;
 
         mute_fs_end();
         closep(&mute_fd);
         rmdir(dir);
-        fe_close(neighbour);
-        if (r == 0)
-                r = be_stop(&be);
-        if (r == 0)
-                r = be_check(&be, NEIGHBOUR);
+        r = bystander_end(&neighbour, &be);
         if (r < 0)
                 print_error("%s\n", err_text(r));
-        be_free(&be);
-        verify_free(verify);
         return r;
 }
 

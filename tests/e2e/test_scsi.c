@@ -261,7 +261,7 @@ static void test_hot_add_and_remove(void **state)
         write_all(1, 0, 8, 0x55);
         expect_all(1, 0, 8, 0x55);
         assert_string_equal(try(client, "block-export-del", "{'id':'db'}", NULL),
-                            "export 'db' still in use; mode 'hard' disconnects its front end");
+                            "export 'db' still in use; mode 'hard' takes the disk from its guest");
         must("block-export-del", "{'id':'db','mode':'hard'}");
         expect_told(EVENT_RESET, REMOVED, 3);
         expect_event(client, "BLOCK_EXPORT_DELETED", "db");

@@ -204,7 +204,8 @@ static void cmd_block_export_del(struct qmp_call *call, json_t *args, void *opaq
         if (x->stopping)
                 return qmp_fail(call, NULL, "Export '%s' is already shutting down", id);
         if ((!mode || strcmp(mode, "hard")) && block_export_in_use(x))
-                return qmp_fail(call, NULL, "export '%s' still in use; mode 'hard' disconnects its front end", id);
+                return qmp_fail(call, NULL, "export '%s' still in use; mode 'hard' %s", id,
+                                x->host ? "takes the disk from its guest" : "disconnects its front end");
         block_export_stop(x);
         qmp_return(call, NULL);
 }
