@@ -113,6 +113,31 @@ static void test_disks_come_and_go(void **state)
         fe_close(fe); /* it was connected all the time */
 }
 
+/* Disks of a controller are told apart by their LUNs; the socket goes with the last one. */
+static void test_units_come_and_go(void **state)
+{
+#define UNIT(name, file, lun) "[disk " name "]\npath = " file "\nformat = qcow2\nsocket = scsi.sock\ndevice = scsi\nlun = " lun "\n"
+        (void)state;
+        put("disks.d/second.conf", UNIT("unit0", "second.qcow2", "0"));
+        expect(reload(), "{\"added\":[\"unit0\"]");
+        assert_int_equal(run("qemu-img create -q -f qcow2 third.qcow2 4M"), 0);
+        put("disks.d/third.conf", UNIT("unit7", "third.qcow2", "0"));
+        expect(reload(), "lun");
+        assert_string_equal(served(), "first,unit0");
+        put("disks.d/third.conf", UNIT("unit7", "third.qcow2", "7"));
+        expect(reload(), "{\"added\":[\"unit7\"],\"removed\":[],\"changed\":[],\"left\":[]}");
+        expect(entry("query-block-exports", "id", "unit7"), "\"lun\":7");
+        expect(reload(), "{\"added\":[],\"removed\":[],\"changed\":[],\"left\":[]}");
+        put("disks.d/second.conf", "");
+        expect(reload(), "\"removed\":[\"unit0\"]");
+        assert_true(exists("scsi.sock"));
+        put("disks.d/third.conf", "");
+        expect(reload(), "\"removed\":[\"unit7\"]");
+        while (exists("scsi.sock"))
+                usleep(1000);
+        assert_string_equal(served(), "first");
+}
+
 static void test_a_disk_in_use_stays(void **state)
 {
         struct front_end *fe;
@@ -405,6 +430,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_disks_come_and_go, start_configured, stop),
+                cmocka_unit_test_setup_teardown(test_units_come_and_go, start_configured, stop),
                 cmocka_unit_test_setup_teardown(test_a_disk_in_use_stays, start_configured, stop),
                 cmocka_unit_test_setup_teardown(test_another_name, start_configured, stop),
                 cmocka_unit_test_setup_teardown(test_a_signal_does_it, start_configured, stop),

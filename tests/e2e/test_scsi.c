@@ -34,7 +34,7 @@ static struct fe_scsi_events events;
 
 static void connect_guest(uint64_t features_on)
 {
-        fe = connect_with(SOCKET, &(struct fe_opts){ .num_queues = QUEUES, .features_on = features_on });
+        fe = connect_with(SOCKET, &(struct fe_opts){ .num_queues = QUEUES, .features_on = features_on, .packed = getenv("E2E_PACKED") });
         ok(fe_scsi_init(fe, &cmd, DATA));
         ok(fe_scsi_events_init(fe, &events));
         ok(fe_scsi_events_offer(&events, 8));
@@ -202,6 +202,64 @@ static void test_two_disks(void **state)
         good(0);
         assert_non_null(strstr(entry("query-block-exports", "id", "db"), "\"lun\":3"));
         assert_non_null(strstr(entry("query-block-exports", "id", "db"), "vhost-user-scsi"));
+}
+
+static void end_job(const char *id, const char *ready)
+{
+        char args[64];
+
+        if (ready)
+                while (!strstr(entry("query-jobs", "id", id), ready))
+                        usleep(1000);
+        snprintf(args, sizeof(args), "{'id':'%s'}", id);
+        if (ready)
+                must("job-complete", args);
+        while (*entry("query-jobs", "id", id))
+                usleep(1000);
+}
+
+static bool shows(const char *export, const char *node)
+{
+        char text[64];
+
+        snprintf(text, sizeof(text), "\"node-name\":\"%s\"", node);
+        return strstr(entry("query-block-exports", "id", export), text);
+}
+
+/* What happens to a disk's images happens behind its unit: the guest goes on, and has all that it wrote. */
+static void test_images_change(void **state)
+{
+        wait_ready(0);
+        wait_ready(3);
+        write_all(0, 0, 8, 1);
+        must("blockdev-snapshot-sync", "{'node-name':'a','snapshot-file':'a1.qcow2','snapshot-node-name':'a1'}");
+        write_all(0, 8, 8, 2);
+        assert_true(shows("da", "a1"));
+        must("block-commit", "{'device':'a1','job-id':'c'}");
+        write_all(0, 16, 8, 3);
+        end_job("c", "\"ready\"");
+        assert_true(shows("da", "a"));
+        write_all(0, 24, 8, 4);
+        for (unsigned i = 0; i < 4; i++)
+                expect_all(0, 8 * i, 8, (uint8_t)(i + 1));
+
+        write_all(3, 0, 8, 5);
+        assert_int_equal(run("qemu-img create -q -f raw there.raw 16M"), 0);
+        must("blockdev-add", "{'driver':'raw','node-name':'there','file':{'driver':'file','filename':'there.raw'}}");
+        must("blockdev-mirror", "{'device':'b','target':'there','sync':'full','job-id':'m'}");
+        write_all(3, 8, 8, 6);
+        end_job("m", "\"ready\"");
+        assert_true(shows("db", "there"));
+        write_all(3, 16, 8, 7);
+        must("blockdev-reopen", "{'options':[{'driver':'raw','node-name':'there','file':{'driver':'file','filename':'there.raw'},"
+             "'cache':{'direct':true}}]}");
+        for (unsigned i = 0; i < 3; i++)
+                expect_all(3, 8 * i, 8, (uint8_t)(i + 5));
+        fe_scsi_plain(&cmd, 3, "\x35", 1);
+        good(0);
+        must("blockdev-del", "{'node-name':'b'}");
+        assert_int_equal(run("qemu-img check -q b.qcow2"), 0);
+        assert_int_equal(run("for i in 5 6 7; do for j in $(seq 4096); do printf \"\\\\00$i\"; done; done | cmp -n 12288 - there.raw"), 0);
 }
 
 /* Where nobody is: other targets, other units, a unit that will never be. */
@@ -524,7 +582,7 @@ static void test_chains_that_are_none(void **state)
                 unsigned n = 0;
 
                 fe_close(TAKE(fe, NULL));
-                fe = connect_with(SOCKET, &(struct fe_opts){ .num_queues = QUEUES });
+                fe = connect_with(SOCKET, &(struct fe_opts){ .num_queues = QUEUES, .packed = getenv("E2E_PACKED") });
                 ok(fe_scsi_init(fe, &cmd, DATA));
                 memset(cmd.data, 0, 128);
                 memcpy(cmd.data, &row[i].type, sizeof(row[i].type));
@@ -588,7 +646,7 @@ int main(void)
                 TEST(test_two_disks),      TEST(test_nobody_there),     TEST(test_bad_buffers), TEST(test_hot_add_and_remove),
                 TEST(test_wrong_words),    TEST(test_resize),           TEST(test_events_missed), TEST(test_task_management),
                 TEST(test_upgrade),        TEST(test_stop_is_no_removal), TEST(test_protection_information),
-                TEST(test_kill), TEST(test_chains_that_are_none), TEST(test_flood_of_resets),
+                TEST(test_kill), TEST(test_images_change), TEST(test_chains_that_are_none), TEST(test_flood_of_resets),
         };
 
         return cmocka_run_group_tests(tests, make_images, remove_images);
